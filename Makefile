@@ -1,0 +1,40 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 or newer; each sets up .venv
+# at its first use. Nothing is written outside this folder but caches that can be deleted.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+# One process uses one core; experiments run several processes instead.
+export OMP_NUM_THREADS ?= 1
+export MPLBACKEND ?= agg
+
+.PHONY: demo test test-slow lint format clean
+
+demo: $(READY)
+	$(BIN)/python -m experiments benchmark --preset quick --output runs/demo --overwrite
+	$(BIN)/python -m experiments report runs/demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
+	touch $(READY)
+
+clean:
+	rm -rf .venv runs .pytest_cache .ruff_cache .import_linter_cache

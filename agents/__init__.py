@@ -1,0 +1,48 @@
+"""Agents under one protocol, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from agents.base import Agent, Privileged
+from agents.baselines import Content, ContentRecency, Popular, Random
+from agents.factorization import Collaborative, DriftAware
+from agents.oracles import PLANNING, Foresight, Oracle
+from agents.sb3 import StableBaselines
+from llmrec_env.config import EnvConfig, unknown
+
+__all__ = ["AGENTS", "Agent", "Privileged", "make_agent"]
+
+AGENTS: dict[str, Callable[..., Agent]] = {
+    "random": Random,
+    "popular": Popular,
+    "collaborative": Collaborative,
+    "content": Content,
+    "content-recency": ContentRecency,
+    "drift-aware": DriftAware,
+    "ppo": lambda **settings: StableBaselines("ppo", **settings),
+    "oracle-myopic": lambda **settings: Oracle("oracle-myopic", Foresight(), **settings),
+    "oracle-planning": lambda **settings: Oracle("oracle-planning", PLANNING, **settings),
+}
+"""Every agent, from the weakest expected to the strongest."""
+
+
+def make_agent(name: str, config: EnvConfig, seed: int = 0, **settings: Any) -> Agent:
+    """Returns a new agent.
+
+    Args:
+        name: a name of AGENTS.
+        config: the environment it will act in.
+        seed: of its training and of what it draws.
+        **settings: the agent's own arguments.
+
+    Raises:
+        ValueError: no agent has this name, or it does not take a setting.
+    """
+    if name not in AGENTS:
+        raise ValueError(unknown("agent", name, list(AGENTS)))
+    try:
+        return AGENTS[name](seed=seed, **settings)
+    except TypeError as error:
+        raise ValueError(f"agent {name!r} does not take these settings: {error}.") from error

@@ -1,0 +1,34 @@
+"""A Gymnasium environment of recommender users whose text-defined interests drift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+from llmrec_env.catalog import Catalog
+from llmrec_env.config import ConfigError, EnvConfig
+from llmrec_env.encoders import load_encoder
+
+__all__ = ["TASKS", "Catalog", "ConfigError", "EnvConfig", "load_encoder"]
+__version__ = "0.1.0"
+
+TASKS: dict[str, dict[str, Any]] = {
+    "llmrec/Drift-v0": {},
+    "llmrec/Static-v0": {"off": ["drift", "satiation", "goodwill"]},
+    "llmrec/Switch-v0": {"switch_rate": 0.12},
+    "llmrec/Burst-v0": {"burst_step": 50, "switch_rate": 0.0},
+    "llmrec/Boredom-v0": {"satiation_choice": 2.4, "satiation_satisfaction": 3.6},
+    "llmrec/Goodwill-v0": {"goodwill_satisfaction": 2.0, "lure": 1.2},
+    "llmrec/Item-v0": {"action": "item", "slate_size": 1, "warmup_slates": 100},
+    "llmrec/CaseStudy-v0": {"num_users": 10_000, "num_items": 20_000, "dim": 128},
+}
+"""Every task as its differences from the defaults of EnvConfig."""
+
+for _id, _differences in TASKS.items():
+    gymnasium.register(
+        id=_id,
+        entry_point="llmrec_env.env:RecEnv",
+        vector_entry_point="llmrec_env.vector_env:RecVectorEnv",
+        kwargs=_differences,
+    )

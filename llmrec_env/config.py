@@ -1,0 +1,274 @@
+"""Everything that can be set: one flat, frozen, validated table of fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A configuration field is unknown, has the wrong type, or is out of range."""
+
+
+def _number(default: float, low: float, high: float) -> Any:
+    return field(default=default, metadata={"range": (low, high)})
+
+
+def _choice(default: str, *allowed: str) -> Any:
+    return field(default=default, metadata={"allowed": allowed})
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Settings of one environment; every value is plain JSON data.
+
+    Raises:
+        ConfigError: a field is unknown, has the wrong type or is out of range.
+    """
+
+    # --- the world: texts, users, and what encodes them
+    catalog: str = "video"
+    """A bundled catalogue (`video`, `movielens`) or the path of a CSV, JSONL or Parquet table."""
+    encoder: str = "minilm"
+    """`minilm`, `hashing`, or the directory of a transformer."""
+    device: str = "auto"
+    """Where the encoder runs: `auto` (the GPU where there is one), `cpu`, `cuda`, `cuda:1`, ..."""
+    dim: int = _number(128, 4, 4096)
+    """d, the length of interest and item vectors after centring and PCA."""
+    num_users: int = _number(4000, 20, 10_000_000)
+    """Users of the world; ids ending in 8 are validation users, in 9 test users, all others train."""
+    num_items: int | None = field(default=None, metadata={"range": (20, 10_000_000)})
+    """Items of the world; None: what the catalogue comes with (video 4,000; movielens 4,000)."""
+    world_seed: int = _number(0, 0, 2**31 - 1)
+    """Draws everything fixed about a world: tastes, qualities, communities, users, their past."""
+    split: str = _choice("train", "train", "validation", "test", "all")
+    """Whose sessions are played."""
+
+    # --- the interface
+    slate_size: int = _number(5, 1, 20)
+    """K, items shown at a step."""
+    horizon: int = _number(100, 1, 100_000)
+    """T, steps after which a session is truncated."""
+    candidates: int = _number(100, 0, 100_000)
+    """C, items offered at a step, the same for every agent; 0 offers the whole catalogue."""
+    recall: str = _choice("uniform", "uniform", "two-stage")
+    """How the candidates are found: at random, or as a retrieval stage would."""
+    action: str = _choice("slate", "slate", "item", "weights", "query", "recipe")
+    """What an action is; see `action.py`."""
+    observation: str = _choice("vector", "vector", "dict")
+    """One flat array, or named blocks with the ids of candidates and history."""
+    observation_dim: int = _number(32, 1, 4096)
+    """Leading components of each interest vector that `vector` observations keep."""
+    history: str = _choice("pooled", "pooled", "document")
+    """v is the mean of encoded behaviour texts, or the encoding of them joined into one text."""
+    document_size: int = _number(12, 1, 128)
+    """Behaviour texts, newest first, that make the document of `history="document"`."""
+    reward_vector: str = _choice("true", "true", "observed")
+    """v of R = z f(v, y): the user's current interests, or what the agent sees (an ablation)."""
+    off: tuple[str, ...] = ()
+    """Mechanisms switched off, by name: see `SWITCHES`."""
+
+    # --- users: who they are
+    interest_slots: int = _number(8, 2, 12)
+    """P, phrases a user holds, active and dormant."""
+    warmup_slates: int = _number(20, 1, 200)
+    """W, logged slates before the first session: W K browse records a user."""
+    active_min: int = _number(3, 1, 12)
+    """Fewest active interests of a new user."""
+    active_max: int = _number(5, 1, 12)
+    """Most active interests of a new user."""
+    base_sd: float = _number(0.8, 0.0, 3.0)
+    """Spread of resting log-weights between interests."""
+
+    # --- drift by itself
+    ou_rate: float = _number(0.03, 0.0, 1.0)
+    """kappa, pull of a log-weight to its resting value [1/step]; 0.03 is a half-life of 23 steps."""
+    ou_sigma: float = _number(0.12, 0.0, 2.0)
+    """sigma, random drift of a log-weight [1/sqrt(step)]."""
+    switch_rate: float = _number(0.03, 0.0, 1.0)
+    """Probability that an interest dies and a dormant one is born [1/step]."""
+    refine_rate: float = _number(0.02, 0.0, 1.0)
+    """Probability that a phrase moves to a neighbouring phrase of its topic [1/step]."""
+    theta_birth: float = _number(1.0, -3.0, 3.0)
+    """Log-weight of a new-born interest."""
+    burst_step: int = _number(0, 0, 100_000)
+    """Step at which every user switches several interests at once; 0: never."""
+    burst_size: int = _number(3, 1, 6)
+    """Interests switched by a burst."""
+
+    # --- drift because of what is recommended
+    reinforce: float = _number(0.25, 0.0, 3.0)
+    """eta_r, log-weight won per satisfied consumption at cosine 1 (half is lost if unsatisfied)."""
+    exposure: float = _number(0.02, 0.0, 1.0)
+    """eta_e, log-weight won per examined slot at cosine 1."""
+    discovery: float = _number(0.30, 0.0, 1.0)
+    """pi_d, probability that a dormant interest wakes when shown something at cosine 1."""
+    satiation_decay: float = _number(0.85, 0.0, 0.999)
+    """rho_c, what is left of satiation after a step."""
+    satiation_choice: float = _number(1.2, 0.0, 10.0)
+    """beta_s, logit lost in the choice at full satiation."""
+    satiation_satisfaction: float = _number(1.8, 0.0, 10.0)
+    """zeta_s, logit lost in the satisfaction at full satiation."""
+    goodwill_decay: float = _number(0.95, 0.0, 0.999)
+    """rho_h, what is left of goodwill after a step."""
+    goodwill_gain: float = _number(0.10, 0.0, 1.0)
+    """kappa_h, goodwill won per consumption of substance 1."""
+    goodwill_satisfaction: float = _number(1.5, 0.0, 5.0)
+    """zeta_h, logit of satisfaction per unit of goodwill."""
+
+    # --- choice and satisfaction
+    choice_relevance: float = _number(6.0, 0.0, 30.0)
+    """beta_f [logit per unit of f]."""
+    choice_taste: float = _number(0.5, 0.0, 5.0)
+    """beta_cf [logit per unit of text-free taste]."""
+    choice_quality: float = _number(0.25, 0.0, 5.0)
+    """beta_pop [logit per standard deviation of quality]."""
+    choice_null: float = _number(3.0, -10.0, 20.0)
+    """beta_null, logit of choosing nothing."""
+    lure: float = _number(0.8, 0.0, 5.0)
+    """beta_q, logit by which clickbait (substance -1) is chosen more."""
+    position_bias: float = _number(0.5, 0.0, 5.0)
+    """gamma, slot k is examined with weight k^-gamma."""
+    satisfaction_bias: float = _number(-1.5, -10.0, 10.0)
+    """zeta_0 [logit]."""
+    satisfaction_relevance: float = _number(4.0, 0.0, 30.0)
+    """zeta_f [logit per unit of f]."""
+    satisfaction_taste: float = _number(0.5, 0.0, 5.0)
+    """zeta_cf [logit per unit of text-free taste]."""
+    satisfaction_quality: float = _number(0.25, 0.0, 5.0)
+    """zeta_pop [logit per standard deviation of quality]."""
+
+    # --- patience and words
+    patience_start: float = _number(10.0, 0.01, 1e6)
+    """Patience at the start of a session; at 0 the user leaves."""
+    patience_max: float = _number(15.0, 0.01, 1e6)
+    """Most patience a user can have."""
+    patience_satisfied: float = _number(0.8, 0.0, 100.0)
+    """Patience won by a satisfied consumption."""
+    patience_dissatisfied: float = _number(0.6, 0.0, 100.0)
+    """Patience lost by an unsatisfied consumption."""
+    patience_ignored: float = _number(0.35, 0.0, 100.0)
+    """Patience lost by a slate from which nothing is chosen."""
+    impression_cap: int = _number(10, 0, 50)
+    """Steps for which a shown item is not offered again; consumed items never are."""
+    query_rate: float = _number(0.1, 0.0, 1.0)
+    """Probability that the user types one of the active interests as a query [1/step]."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
+        _check_together(self)
+
+    @classmethod
+    def from_kwargs(cls, kwargs: Mapping[str, Any]) -> EnvConfig:
+        """Returns the configuration of flat keyword arguments, as `gymnasium.make` passes them."""
+        names = [item.name for item in dataclasses.fields(cls)]
+        for name in kwargs:
+            if name not in names:
+                raise ConfigError(unknown("config field", name, names))
+        return cls(**kwargs)
+
+    def effective(self) -> EnvConfig:
+        """Returns the configuration with `off` applied: the parameters the simulator runs on."""
+        changes = {name: value for term in self.off for name, value in SWITCHES[term].items()}
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all fields as plain JSON data."""
+        return {**dataclasses.asdict(self), "off": list(self.off)}
+
+
+_NO_DRIFT: dict[str, float] = {"ou_rate": 0.0, "ou_sigma": 0.0}
+_NO_SWITCHES: dict[str, float] = {"switch_rate": 0.0, "burst_step": 0}
+_NO_INFLUENCE: dict[str, float] = {"exposure": 0.0, "discovery": 0.0}
+
+SWITCHES: dict[str, dict[str, float]] = {
+    "spontaneous": _NO_DRIFT,
+    "switching": _NO_SWITCHES,
+    "refinement": {"refine_rate": 0.0},
+    "reinforcement": {"reinforce": 0.0},
+    "influence": _NO_INFLUENCE,
+    "drift": {**_NO_DRIFT, **_NO_SWITCHES, **_NO_INFLUENCE, "refine_rate": 0.0, "reinforce": 0.0},
+    "satiation": {"satiation_choice": 0.0, "satiation_satisfaction": 0.0},
+    "goodwill": {"goodwill_gain": 0.0, "lure": 0.0},
+    "taste": {"choice_taste": 0.0, "satisfaction_taste": 0.0},
+    "quality": {"choice_quality": 0.0, "satisfaction_quality": 0.0},
+    "position": {"position_bias": 0.0},
+    "queries": {"query_rate": 0.0},
+    "churn": {"patience_dissatisfied": 0.0, "patience_ignored": 0.0},
+    "cap": {"impression_cap": 0},
+}
+"""What `off=("drift", "goodwill")` sets: each mechanism's name, and the parameters that end it."""
+
+
+def unknown(kind: str, name: object, allowed: list[str]) -> str:
+    """Returns the message for an unknown name, with the nearest known one."""
+    near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown {kind} {name!r}.{hint} Allowed: {', '.join(sorted(allowed))}."
+
+
+def _checked(item: dataclasses.Field[Any], value: Any) -> Any:
+    if item.name == "off":
+        return _checked_off(value)
+    kind = str(item.type)
+    if value is None and kind.endswith("None"):
+        return None
+    if kind == "str":
+        return _checked_text(item, value)
+    return _checked_number(item, value, whole=kind.startswith("int"))
+
+
+def _checked_off(value: Any) -> tuple[str, ...]:
+    terms = [value] if isinstance(value, str) else value
+    if not isinstance(terms, list | tuple):
+        raise ConfigError(f"off={value!r} is not a list of mechanism names; write off=['drift'].")
+    for term in terms:
+        if not isinstance(term, str) or term not in SWITCHES:
+            raise ConfigError(unknown("mechanism in off:", term, list(SWITCHES)))
+    return tuple(terms)
+
+
+def _checked_text(item: dataclasses.Field[Any], value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{item.name}={value!r} is not a non-empty string.")
+    allowed = item.metadata.get("allowed")
+    if allowed and value not in allowed:
+        raise ConfigError(unknown(f"{item.name}:", value, list(allowed)))
+    return value
+
+
+def _checked_number(item: dataclasses.Field[Any], value: Any, whole: bool) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ConfigError(f"{item.name}={value!r} is not {'an integer' if whole else 'a number'}.")
+    low, high = item.metadata["range"]
+    if not low <= value <= high:  # NaN is in no range
+        raise ConfigError(f"{item.name}={value!r} is out of range; allowed: {low} to {high}.")
+    number = float(value)
+    if whole and number != int(number):
+        raise ConfigError(f"{item.name}={value!r} is not an integer; write {round(number)}.")
+    return int(number) if whole else number
+
+
+def _check_together(config: EnvConfig) -> None:
+    if not config.active_min <= config.active_max <= config.interest_slots:
+        raise ConfigError(
+            f"active_min={config.active_min} <= active_max={config.active_max} <= "
+            f"interest_slots={config.interest_slots} does not hold; raise the latter ones."
+        )
+    if config.action == "item" and config.slate_size != 1:
+        raise ConfigError(
+            f"action='item' shows one item a step, but slate_size={config.slate_size}; "
+            "set slate_size=1, or use action='slate'."
+        )
+    if config.recall == "two-stage" and config.candidates == 0:
+        raise ConfigError("recall='two-stage' needs candidates > 0; set candidates=100.")
+    if 0 < config.candidates < config.slate_size:
+        raise ConfigError(
+            f"candidates={config.candidates} cannot fill a slate of slate_size={config.slate_size}; "
+            "raise candidates, or set candidates=0 for the whole catalogue."
+        )

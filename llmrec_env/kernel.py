@@ -1,0 +1,95 @@
+"""The one decorator behind every compiled function of the simulator."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# Sums may be reordered so that they use vector instructions; NaN and infinity keep their meaning.
+_FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def cache_home() -> Path:
+    """Folder for files that can be recomputed: `$LLMREC_CACHE_HOME`, else the user's cache."""
+    if home := os.environ.get("LLMREC_CACHE_HOME"):
+        return Path(home)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "llmrec_env"
+
+
+def _source_digest() -> str:
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _machine_code_folder() -> str:
+    # numba checks only the file of the outermost function, so after an edit to users.py it would
+    # go on running the old users: a folder for each state of the sources makes edits count.
+    return str(cache_home() / "machine_code" / _source_digest())
+
+
+_FOLDER = _machine_code_folder()
+
+
+def kernel(function: _Function) -> _Function:
+    """Returns `function` compiled to machine code at its first call, kept on disk for the next process."""
+    before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = _FOLDER  # type: ignore[attr-defined]
+    try:
+        return numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")(function)
+    finally:
+        numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+
+
+@kernel
+def dot(a, b):
+    """Returns the inner product of two vectors."""
+    total = np.float32(0.0)
+    for j in range(a.shape[0]):
+        total += a[j] * b[j]
+    return total
+
+
+# The kernels index matrices, `rows[i, j]`, where a view `rows[i]` would read better: a view counts
+# references with a locked instruction, and dozens of them cost more than the arithmetic.
+
+
+@kernel
+def row_dot(vector, rows, i):
+    """Returns the inner product of a vector and row i of a matrix."""
+    total = np.float32(0.0)
+    for j in range(vector.shape[0]):
+        total += vector[j] * rows[i, j]
+    return total
+
+
+@kernel
+def rows_dot(rows, i, others, a):
+    """Returns the inner product of row i with row a of another matrix."""
+    total = np.float32(0.0)
+    for j in range(rows.shape[1]):
+        total += rows[i, j] * others[a, j]
+    return total
+
+
+@kernel
+def rows_dot4(rows, i, others, a, b, c, d):
+    """Returns the inner products of row i with rows a to d of another matrix, reading row i once."""
+    s0 = s1 = s2 = s3 = np.float32(0.0)
+    for j in range(rows.shape[1]):
+        y = rows[i, j]
+        s0 += others[a, j] * y
+        s1 += others[b, j] * y
+        s2 += others[c, j] * y
+        s3 += others[d, j] * y
+    return s0, s1, s2, s3

@@ -1,0 +1,300 @@
+"""How a session looks on a page of 1280 x 720 pixels; only this module draws, with matplotlib."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Tol's "muted" scheme: told apart by people with any of the common colour blindnesses.
+_COLOURS = "#332288 #88CCEE #CC6677 #117733 #DDCC77 #882255 #44AA99 #AA4499 #999933".split()
+_LIGHT = ("#88CCEE", "#DDCC77", "#44AA99", "#999933")  # dark letters are read better on these
+_INK, _GREY, _FAINT, _SLOW, _RECENT = "#222222", "#666666", "#E4E4E4", "#004488", "#BB5566"
+_GOOD, _BAD = "#D5EBDD", "#F6DFD3"  # behind a chosen row; the mark says the same without colour
+_FONT = "DejaVu Sans"  # comes with matplotlib, so that pictures are alike everywhere
+
+_WIDTH, _HEIGHT, _DPI = 1280, 720, 100
+_LEFT, _SPAN, _GUTTER, _GUTTER_SPAN = 58, 500, 574, 232  # the time axes, their labels [pixels]
+_TABLE, _TABLE_END = 842, 1256  # the slate
+_EVENTS, _RIVER, _ANGLE, _RETURN = (76, 65), (168, 262), (464, 100), (598, 72)  # top, height
+
+
+class Story(NamedTuple):
+    """What a picture shows: t moments of p interests."""
+
+    title: str
+    status: str
+    steps: npt.NDArray[np.int64]  # (t,)
+    weights: npt.NDArray[np.float64]  # (p, t), 0 where an interest is not active
+    labels: Sequence[str]  # (p,)
+    colours: Sequence[int]  # (p,)
+    events: Mapping[str, Sequence[int]]  # steps by kind
+    angles: npt.NDArray[np.float64]  # (2, t), slow and recent [degrees]
+    returns: npt.NDArray[np.float64]  # (t,)
+    slate: Sequence[tuple[str, str, float]]  # (k,), text, topic and f
+    choice: int  # slot, -1 for none
+    satisfied: bool
+    slate_title: str
+    result: str
+    notes_title: str
+    notes: Sequence[str]
+
+
+def colour_numbers(weights: Sequence[Mapping[int, float]]) -> dict[int, int]:
+    """Returns the colour of every phrase, in order of appearance.
+
+    A new phrase gets, of the colours no active phrase has, the one unused for longest. Nothing
+    depends on what comes later, so that a colour stays while a session is filmed.
+    """
+    colours: dict[int, int] = {}
+    numbers, last_used = range(len(_COLOURS)), [-1] * len(_COLOURS)
+    for moment, active in enumerate(weights):
+        for phrase in active:
+            if phrase not in colours:
+                taken = {colours[other] for other in active if other in colours}
+                colours[phrase] = min(numbers, key=lambda c: (c in taken, last_used[c]))
+        for phrase in active:
+            last_used[colours[phrase]] = moment
+    return colours
+
+
+def draw(story: Story) -> npt.NDArray[np.uint8]:
+    """Returns the picture, (720, 1280, 3), or raises DependencyNotInstalled."""
+    with warnings.catch_warnings():
+        # A script that the font lacks is drawn as boxes; one warning a letter helps nobody.
+        warnings.filterwarnings("ignore", "Glyph")
+        page = _Page(story.steps)
+        page.write(_LEFT, 30, story.title, 15, weight="bold")
+        page.write(_TABLE_END, 30, story.status, 10, ha="right", color=_GREY)
+        for panel in (_draw_events, _draw_river, _draw_angles, _draw_return):
+            panel(page, story)
+        _draw_notes(page, story, _draw_slate(page, story))
+        page.canvas.draw()
+    return np.asarray(page.canvas.buffer_rgba())[..., :3].copy()
+
+
+class _Page:
+    """A figure with a transparent sheet over it, on which places are pixels from the top left."""
+
+    def __init__(self, steps: npt.NDArray[np.int64]) -> None:
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise gymnasium.error.DependencyNotInstalled(
+                "render_mode='rgb_array' needs matplotlib; run `pip install llmrec-env[render]`."
+            ) from error
+        self.figure = Figure((_WIDTH / _DPI, _HEIGHT / _DPI), _DPI, facecolor="white")
+        self.figure.set_layout_engine("none")
+        self.canvas = FigureCanvasAgg(self.figure)
+        self.sheet = self.figure.add_axes((0, 0, 1, 1), zorder=1)
+        self.sheet.set(xlim=(0, _WIDTH), ylim=(_HEIGHT, 0), autoscale_on=False)
+        self.sheet.set_axis_off()
+        self.span = float(steps[0]), float(max(steps[-1], steps[0] + 1))
+
+    def axes(self, place: tuple[int, int], title: str) -> Axes:
+        """Time axes at (top, height), with a title above."""
+        top, height = place
+        box = (_LEFT / _WIDTH, 1 - (top + height) / _HEIGHT, _SPAN / _WIDTH, height / _HEIGHT)
+        axes = self.figure.add_axes(box, facecolor="white", xlim=self.span)
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelsize=8, labelcolor=_GREY, labelfontfamily=_FONT)
+        axes.tick_params(labelbottom=False)
+        self.write(_LEFT, top - 14, title, 10, weight="bold")
+        return axes
+
+    def write(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
+        """Writes lines, their middle at height y; a `$` in them is a dollar."""
+        style = {"color": _INK, "va": "center", "fontfamily": _FONT} | style
+        self.sheet.text(x, y, text, fontsize=size, parse_math=False, usetex=False, **style)
+
+
+@lru_cache(4096)
+def _advance(letter: str, size: float) -> float:
+    """Width of a letter [pixels], 2 % more than its outline: drawn letters snap to pixels."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties(family=_FONT)))
+    font.set_size(size, _DPI)
+    return font.load_glyph(font.get_char_index(ord(letter))).linearHoriAdvance / 65536 * 1.02
+
+
+def _fit(text: str, size: float, width: float, lines: int = 1) -> list[str]:
+    """The text in lines no wider than `width` pixels, with an ellipsis where it is cut."""
+    done = [""]
+    for word in text.split():
+        longer = f"{done[-1]} {word}".strip()
+        if len(done) == lines or not done[-1] or _ends(longer, size)[-1] <= width:
+            done[-1] = longer
+        else:
+            done.append(word)
+    for place, line in enumerate(done):
+        if line and _ends(line, size)[-1] > width:
+            kept = np.count_nonzero(_ends(line, size) <= width - _advance("…", size))
+            done[place] = f"{line[:kept].rstrip()}…"
+    return done
+
+
+def _ends(text: str, size: float) -> npt.NDArray[np.float64]:
+    """Where each letter of a text ends [pixels]."""
+    return np.cumsum([_advance(letter, size) for letter in text])
+
+
+def _draw_events(page: _Page, story: Story) -> None:
+    top, height = _EVENTS
+    axes = page.axes(_EVENTS, "Events")
+    axes.set(ylim=(len(story.events) - 0.5, -0.5), yticks=[])
+    for lane, (kind, steps) in enumerate(story.events.items()):
+        axes.axhline(lane, color=_FAINT, linewidth=0.8, zorder=0)
+        axes.vlines(steps, lane - 0.38, lane + 0.38, color=_INK, linewidth=1.6, clip_on=False)
+        y = top + height * (lane + 0.5) / len(story.events)
+        page.write(_GUTTER, y, kind, 8, color=_GREY)
+
+
+def _draw_river(page: _Page, story: Story) -> None:
+    axes = page.axes(_RIVER, "True interests of the user, weight ω")
+    once = len(story.steps) == 1  # a moment has no width
+    steps = np.array(page.span) if once else story.steps
+    weights = np.repeat(story.weights, 2, axis=1) if once else story.weights
+    upper = np.cumsum(weights, axis=0)
+    lower, most = upper - weights, float(upper[-1].max()) * 1.02
+    axes.set_ylim(0.0, most)
+    axes.locator_params("y", integer=True, nbins=4)
+    edge = 0.8 if len(steps) < 150 else 0.2  # white edges would hide narrow peaks
+    for weight, below, above, number in zip(weights, lower, upper, story.colours, strict=True):
+        there = weight > 0.0
+        # One moment more at either end, where the area rises from nothing.
+        wider = there | np.append(there[1:], False) | np.append(False, there[:-1])
+        style: dict[str, Any] = {"facecolor": _COLOURS[number], "linewidth": edge}
+        axes.fill_between(steps, below, above, wider.tolist(), edgecolor="white", **style)
+    below, above = (_RIVER[0] + _RIVER[1] * (1 - end / most) for end in (lower, upper))
+    _label_active(page, story, weights[:, -1] > 0.0, (below[:, -1] + above[:, -1]) / 2)
+    for number in np.flatnonzero(weights[:, -1] == 0.0).tolist():
+        _label_past(page, story.labels[number], below[number], above[number], story.colours[number])
+
+
+def _label_active(
+    page: _Page, story: Story, active: npt.NDArray[np.bool_], middles: npt.NDArray[np.float64]
+) -> None:
+    """Writes the texts of what is active into the margin, apart from each other."""
+    numbers = np.flatnonzero(active).tolist()
+    lines = 1 + (len(numbers) <= 8)
+    texts = [_fit(story.labels[number], 8, _GUTTER_SPAN, lines) for number in numbers]
+    places = _spread(middles[numbers], [12.0 * len(text) + 5.0 for text in texts], _RIVER)
+    for number, text, y in zip(numbers, texts, places, strict=True):
+        ends = (_LEFT + _SPAN + 1, _GUTTER - 4), (middles[number], y)
+        page.sheet.plot(*ends, color=_COLOURS[story.colours[number]], linewidth=1.6)
+        page.write(_GUTTER, y, "\n".join(text), 8)
+
+
+def _label_past(
+    page: _Page, label: str, lower: npt.NDArray[Any], upper: npt.NDArray[Any], colour: int
+) -> None:
+    """Writes a past interest into its area, where the area shows most of the text."""
+    pixels = _SPAN / (len(lower) - 1)
+    best, x, y = [""], 0.0, 0.0
+    for length in sorted({min(int(wide / pixels) + 2, len(lower)) for wide in range(50, 200, 20)}):
+        windows = np.lib.stride_tricks.sliding_window_view
+        bottom, top = windows(lower, length).min(axis=1), windows(upper, length).max(axis=1)
+        start = int((bottom - top).argmax())
+        lines = int((bottom - top)[start] / 11)
+        text = _fit(label, 7, (length - 1) * pixels - 6, lines) if lines > 0 else [""]
+        if sum(map(len, text)) > sum(map(len, best)):
+            best, y = text, (bottom[start] + top[start]) / 2
+            x = _LEFT + pixels * (start + (length - 1) / 2)
+    ink = _INK if _COLOURS[colour] in _LIGHT else "white"
+    page.write(x, y, "\n".join(best), 7, ha="center", color=ink)
+
+
+def _spread(
+    middles: npt.NDArray[Any], heights: Sequence[float], place: tuple[int, int]
+) -> list[float]:
+    """Where labels go so that none overlap: near `middles`, in order, inside `place`."""
+    order, where, free, end = np.argsort(middles, kind="stable"), {}, float(place[0]), sum(place)
+    for number in order:
+        where[number] = max(middles[number], free + heights[number] / 2)
+        free = where[number] + heights[number] / 2
+    for number in order[::-1]:
+        where[number] = min(where[number], end - heights[number] / 2)
+        end = where[number] - heights[number] / 2
+    return [float(where[number]) for number in range(len(heights))]
+
+
+def _draw_angles(page: _Page, story: Story) -> None:
+    top, height = _ANGLE
+    axes = page.axes(_ANGLE, "Angle between true interests and the agent's estimate")
+    highest = max(95.0, 5.0 + float(np.nan_to_num(story.angles).max()))
+    axes.set_ylim(0.0, highest)
+    axes.set_yticks([0, 45, 90], ["0°", "45°", "90°"])
+    axes.hlines([0, 45, 90], *page.span, color=_FAINT, linewidth=0.8, zorder=0)
+    places = top + height * (1 - np.nan_to_num(story.angles[:, -1]) / highest)
+    kinds = ("slow", _SLOW, "-"), ("recent", _RECENT, (0, (4, 1.5)))
+    labels = _spread(places, [13.0, 13.0], _ANGLE)
+    for (kind, colour, dashes), angles, y in zip(kinds, story.angles, labels, strict=True):
+        dot = {"marker": "o", "clip_on": False} if len(story.steps) == 1 else {}
+        axes.plot(story.steps, angles, color=colour, linewidth=1.6, linestyle=dashes, **dot)
+        now = "unknown" if np.isnan(angles[-1]) else f"{angles[-1]:.0f}°"
+        page.write(_GUTTER, y, f"{kind} estimate: {now}", 8, color=colour)
+
+
+def _draw_return(page: _Page, story: Story) -> None:
+    top, height = _RETURN
+    axes = page.axes(_RETURN, "Return so far")
+    most = max(1.0, float(story.returns.max()) * 1.08)
+    axes.set_ylim(0.0, most)
+    axes.locator_params("y", nbins=3)
+    axes.locator_params("x", integer=True, nbins=8)
+    axes.tick_params(labelbottom=True)
+    axes.axhline(0.0, color=_FAINT, linewidth=0.8, zorder=0)
+    axes.fill_between(story.steps, story.returns, color="#BBCCEE", linewidth=0)
+    axes.plot(story.steps, story.returns, color=_SLOW, linewidth=1.6)
+    y = top + height * (1 - story.returns[-1] / most)
+    page.write(_GUTTER, y, f"{story.returns[-1]:.2f}", 8, color=_SLOW)
+    page.write(_LEFT + _SPAN / 2, top + height + 32, "step", 8, ha="center", color=_GREY)
+
+
+def _draw_slate(page: _Page, story: Story) -> float:
+    """Draws the slate as a table and returns the height at which it ends."""
+    top, numbers = _EVENTS[0] - 14, _TABLE_END - 26
+    page.write(_TABLE, top, story.slate_title, 10, weight="bold")
+    if not story.slate:
+        return top
+    page.write(numbers, top, "relevance f", 8, ha="right", color=_GREY)
+    height = min(54.0, 400 / len(story.slate))
+    for rank, (text, topic, relevance) in enumerate(story.slate):
+        y = top + 14 + (rank + 0.5) * height
+        if rank == story.choice:
+            back, edges = _GOOD if story.satisfied else _BAD, [_TABLE - 8, _TABLE_END + 8]
+            page.sheet.fill_between(edges, y - height / 2, y + height / 2, color=back, linewidth=0)
+            page.write(_TABLE_END, y, "✓" if story.satisfied else "✗", 11, ha="right")
+        page.write(_TABLE + 14, y, str(rank + 1), 8, ha="right", color=_GREY)
+        bar = [numbers - 66, numbers - 66 + 36 * min(relevance, 1.0)]
+        page.sheet.fill_between(bar, y - 3, y + 3, color="#7799CC", linewidth=0)
+        page.write(numbers, y, f"{relevance:.2f}", 8, ha="right")
+        span, room = numbers - _TABLE - 98, int(height / 16)  # lines, with air between rows
+        named, below = _fit(text, 8, span, max(room - 1, 1)), bool(topic) and room > 1
+        page.write(_TABLE + 22, y - 6.5 * below, "\n".join(named), 8)
+        if below:
+            page.write(_TABLE + 22, y + 6.5 * len(named), _fit(topic, 8, span)[0], 8, color=_GREY)
+    return top + 14 + height * len(story.slate)
+
+
+def _draw_notes(page: _Page, story: Story, top: float) -> None:
+    page.write(_TABLE, top + 22, _fit(story.result, 8, _TABLE_END - _TABLE)[0], 8)
+    page.write(_TABLE, top + 52, story.notes_title, 10, weight="bold")
+    y = top + 65
+    for note in story.notes:
+        lines = _fit(note, 8, _TABLE_END - _TABLE, lines=5)
+        if y + 14 * len(lines) > _HEIGHT:
+            return
+        page.write(_TABLE, y, "\n".join(lines), 8, va="top")
+        y += 14 * len(lines) + 5

@@ -1,0 +1,136 @@
+"""RecVectorEnv as a Stable-Baselines3 VecEnv. Needs the extra `agents`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+
+try:
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnv
+except ImportError as error:
+    raise ImportError(
+        "llmrec_env.sb3 needs Stable-Baselines3; pip install 'llmrec-env[agents]'."
+    ) from error
+
+from llmrec_env.vector_env import RecVectorEnv
+
+_KEPT = ("item", "satisfied")
+
+
+class Sb3VecEnv(VecEnv):
+    """A batch of sessions as SB3 wants them: same-step resets, float32 rewards, a list of infos."""
+
+    def __init__(self, env: RecVectorEnv) -> None:
+        """Wraps an environment with same-step resets.
+
+        Raises:
+            ValueError: the environment resets in another way.
+        """
+        if env.autoreset_mode != AutoresetMode.SAME_STEP:
+            raise ValueError(
+                f"autoreset_mode={env.autoreset_mode} does not suit SB3; build the environment with "
+                "autoreset_mode='same_step', or use make_sb3_env."
+            )
+        self.env = env
+        self._actions: npt.NDArray[Any] | None = None
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Keeps the seeds for the next reset and returns them."""
+        if seed is None:
+            seed = int(np.random.default_rng().integers(0, 2**31 - 1 - self.num_envs))
+        self._seeds = [seed + i for i in range(self.num_envs)]
+        return self._seeds
+
+    def reset(self) -> Any:
+        """Begins all sessions and returns their observations."""
+        seeds = None if all(seed is None for seed in self._seeds) else list(self._seeds)
+        observations, _ = self.env.reset(seed=seeds, options=self._reset_options())
+        self.reset_infos = [{} for _ in range(self.num_envs)]
+        self._reset_seeds()
+        self._options = [{} for _ in range(self.num_envs)]
+        return observations
+
+    def _reset_options(self) -> dict[str, Any] | None:
+        if not any(self._options):
+            return None
+        return {"user_id": np.array([options["user_id"] for options in self._options])}
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """Keeps the actions for step_wait."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Any, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[dict]]:
+        """Advances every session and returns (observations, rewards, dones, infos)."""
+        assert self._actions is not None  # SB3 calls step_async first
+        observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
+        dones = terminated | truncated
+        columns = {name: infos[name].tolist() for name in _KEPT}
+        cut = (truncated & ~terminated).tolist()
+        rows: list[dict[str, Any]] = [
+            {"TimeLimit.truncated": cut[i], **{name: columns[name][i] for name in _KEPT}}
+            for i in range(self.num_envs)
+        ]
+        for i in np.flatnonzero(dones):
+            final = infos["final_info"]
+            rows[i].update({name: final[name][i].item() for name in _KEPT})
+            rows[i]["terminal_observation"] = infos["final_obs"][i]
+        return observations, rewards.astype(np.float32), dones, rows
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """Returns the environment's attribute once for each index.
+
+        Raises:
+            AttributeError: the environment has no such attribute.
+        """
+        value = getattr(self.env, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Sets the attribute of the whole batch; its sessions have none of their own."""
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Calls a method of the batch once and returns its result for each index."""
+        result = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        return [result for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """Says that no session is wrapped: a batch has no wrappers."""
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
+        """Returns no images: render one session with gymnasium.make."""
+        return [None for _ in range(self.num_envs)]
+
+    def _get_indices(self, indices: Any) -> Iterable[int]:
+        return super()._get_indices(indices)
+
+
+def make_sb3_env(
+    task: str, num_envs: int = 64, seed: int | None = None, **kwargs: Any
+) -> Sb3VecEnv:
+    """Returns a task as an SB3 VecEnv.
+
+    Args:
+        task: a registered id, such as `llmrec/Drift-v0`.
+        num_envs: sessions advanced together.
+        seed: of the sessions; None draws one.
+        **kwargs: fields of EnvConfig.
+    """
+    env = gymnasium.make_vec(task, num_envs=num_envs, autoreset_mode="same_step", **kwargs)
+    vec_env = Sb3VecEnv(env.unwrapped)  # type: ignore[arg-type]
+    if seed is not None:
+        vec_env.seed(seed)
+    return vec_env

@@ -1,0 +1,92 @@
+"""BOUNDARY: the observation spaces, and observations as the arrays that lie in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from llmrec_env.candidates import FEATURES
+from llmrec_env.observation import HISTORY_LENGTH, QUERY, SESSION_NUMBERS, VECTOR_BLOCKS
+from llmrec_env.simulator import Simulator
+
+Observation = npt.NDArray[np.float32] | dict[str, Any]
+
+
+def observation_space(simulator: Simulator) -> spaces.Space[Any]:
+    """Returns the observation space of one session: a flat Box, or a Dict of named blocks."""
+    config, buffers = simulator.config, simulator.buffers
+    if config.observation == "vector":
+        return spaces.Box(-_BOUND, _BOUND, (buffers.vector.shape[1],), np.float32)
+    num_items = len(simulator.world.catalog)
+    last_id = max(num_items, len(simulator.world.phrases.texts)) - 1
+    blocks: dict[str, spaces.Space[Any]] = {
+        name: spaces.Box(-_BOUND, _BOUND, (config.dim,), np.float32) for name in VECTOR_BLOCKS
+    }
+    blocks["session"] = spaces.Box(0.0, 1.0, (len(SESSION_NUMBERS),), np.float32)
+    blocks["user_id"] = spaces.Discrete(config.num_users)
+    blocks["candidates"] = spaces.Box(-1, num_items - 1, buffers.ids.shape[1:], np.int32)
+    if config.candidates:
+        shape = (config.candidates, len(FEATURES))
+        blocks["candidate_features"] = spaces.Box(-_BOUND, _BOUND, shape, np.float32)
+    blocks["history"] = spaces.Box(-1, last_id, (HISTORY_LENGTH,), np.int32)
+    blocks["history_feedback"] = spaces.Box(-1, QUERY, (HISTORY_LENGTH,), np.int32)
+    return spaces.Dict(blocks)
+
+
+_BOUND = 1.0 + 1e-3  # cosines and unit vectors, and what rounding adds
+
+
+def observation_of(simulator: Simulator, sessions: Any) -> Observation:
+    """Returns copies of the observations of sessions: an index gives one, a slice gives a batch."""
+    buffers, config = simulator.buffers, simulator.config
+    if config.observation == "vector":
+        return buffers.vector[sessions].copy()
+    flat, d = buffers.vector[sessions], config.dim
+    blocks: dict[str, Any] = {
+        name: flat[..., place * d : (place + 1) * d].copy()
+        for place, name in enumerate(VECTOR_BLOCKS)
+    }
+    blocks["session"] = flat[..., len(VECTOR_BLOCKS) * d :].copy()
+    blocks["user_id"] = simulator.users["user_id"][sessions].copy()
+    blocks["candidates"] = buffers.ids[sessions].copy()
+    if config.candidates:
+        blocks["candidate_features"] = buffers.features[sessions].copy()
+    blocks["history"] = buffers.history[sessions].copy()
+    blocks["history_feedback"] = buffers.feedback[sessions].copy()
+    return blocks
+
+
+INFO = ("choice", "item", "satisfied", "relevance", "died", "born", "woken")
+_HIDDEN = ("goodwill", "patience")
+
+
+def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
+    """Returns what happened to one session at its last step, and hidden truth for evaluation."""
+    response, user = simulator.responses[session], simulator.users[session]
+    info = {name: response[name].item() for name in INFO}
+    info["user_id"] = user["user_id"].item()
+    info["goodwill"], info["patience"] = user["goodwill"].item(), user["patience"].item()
+    info["slate"] = response["slate"].copy()
+    return info
+
+
+def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
+    """Returns the same of several sessions, as arrays over all of them with masks of who has it."""
+    infos: dict[str, Any] = {}
+    has = np.zeros(simulator.n, np.bool_)
+    has[sessions] = True
+    columns = {name: simulator.responses[name] for name in INFO}
+    columns |= {name: simulator.users[name] for name in ("user_id", *_HIDDEN)}
+    columns["slate"] = simulator.responses["slate"]
+    for name, column in columns.items():
+        kind = column.dtype if name == "slate" else np.dtype(_KINDS[column.dtype.kind])
+        infos[name] = np.zeros(column.shape, kind)
+        infos[name][has] = column[has]
+        infos[f"_{name}"] = has.copy()
+    return infos
+
+
+_KINDS = {"i": np.int64, "f": np.float64}  # what Gymnasium makes of Python numbers

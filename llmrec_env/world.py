@@ -1,0 +1,214 @@
+"""Everything fixed about a task, built once a process: texts, vectors, users and their past."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.candidates import Items, co_consumption_factors
+from llmrec_env.catalog import Catalog
+from llmrec_env.config import ConfigError, EnvConfig
+from llmrec_env.encoders import Encoder, load_encoder
+from llmrec_env.encoders.space import Space
+from llmrec_env.logs import Logs, split_of, write_logs
+from llmrec_env.observation import empty_histories, replay, start_session
+from llmrec_env.phrases import Phrases, neighbours, phrases_of, substance_probe
+from llmrec_env.response import TASTE_DIM, TRAITS, response_dtype
+from llmrec_env.users import (
+    COMMUNITY_TOPICS,
+    NUM_COMMUNITIES,
+    Interests,
+    new_users,
+    parameters,
+)
+
+_PROBE_AGREEMENT = 0.86  # correlation of probe and substance where the catalogue has no labels
+_SUBSTANCE_SPREAD = 0.6
+
+
+@dataclass(frozen=True)
+class TextSpace:
+    """A catalogue, its interest phrases, and where they lie: the same for every world seed."""
+
+    catalog: Catalog  # with vectors
+    phrases: Phrases
+    phrase_vectors: npt.NDArray[np.float32]  # (phrases, d)
+    neighbours: npt.NDArray[np.int32]  # (phrases, 6)
+    space: Space
+    probe: npt.NDArray[np.float32]  # (items,), standardised substance as the probe reads it
+    encoder: Encoder
+
+
+@dataclass(frozen=True)
+class PublicData:
+    """What a recommender may learn from: texts, and the logs of training users. Nothing hidden."""
+
+    catalog: Catalog  # with vectors
+    phrases: Phrases
+    phrase_vectors: npt.NDArray[np.float32]  # (phrases, d), to read queries with
+    items: Items
+    logs: Logs  # of the training users
+    users: npt.NDArray[np.int64]  # ids of the training users, the rows of logs
+
+
+@dataclass(frozen=True)
+class World:
+    """What all sessions of a task share; read-only."""
+
+    text: TextSpace
+    items: Items
+    traits: npt.NDArray[np.void]  # HIDDEN, (items,)
+    interests: Interests  # HIDDEN
+    users: npt.NDArray[np.void]  # HIDDEN, state of every user at the start of a session
+    params: npt.NDArray[np.void]  # (1,)
+    histories: npt.NDArray[np.void]  # public history of every user at the start of a session
+    logs: Logs
+
+    @property
+    def catalog(self) -> Catalog:
+        """The items' texts and vectors."""
+        return self.text.catalog
+
+    @property
+    def phrases(self) -> Phrases:
+        """The texts that interests are made of."""
+        return self.text.phrases
+
+    def public(self) -> PublicData:
+        """Returns what a recommender may learn from."""
+        users = self.users_of("train")
+        logs = Logs(*(column[users] for column in self.logs))
+        text = self.text
+        return PublicData(text.catalog, text.phrases, text.phrase_vectors, self.items, logs, users)
+
+    def users_of(self, split: str) -> npt.NDArray[np.int64]:
+        """Returns the ids of the users of a split."""
+        ids = np.arange(len(self.users))
+        return ids[split_of(ids, split)]
+
+
+def load_world(config: EnvConfig) -> World:
+    """Returns the world of a configuration, built at its first use in the process.
+
+    Raises:
+        ConfigError: the catalogue is too small for the configuration.
+    """
+    world = _build_world(_without_interface(config))
+    needed = config.candidates + config.impression_cap * config.slate_size
+    needed += config.horizon + config.warmup_slates + config.slate_size
+    if len(world.catalog) < needed:
+        raise ConfigError(
+            f"the catalogue {config.catalog!r} has {len(world.catalog)} items, but candidates="
+            f"{config.candidates}, impression_cap={config.impression_cap}, slate_size="
+            f"{config.slate_size} and horizon={config.horizon} can use up {needed}; "
+            "lower one of them or add items."
+        )
+    return world
+
+
+def _without_interface(config: EnvConfig) -> EnvConfig:
+    plain = EnvConfig()
+    names = ("split", "candidates", "recall", "action", "observation", "observation_dim")
+    names += ("history", "document_size", "reward_vector")
+    return dataclasses.replace(config, **{name: getattr(plain, name) for name in names})
+
+
+@lru_cache(maxsize=4)
+def load_text_space(
+    catalog: str, num_items: int | None, encoder: str, dim: int, device: str
+) -> TextSpace:
+    """Returns the encoded catalogue and phrases, encoded at their first use in the process."""
+    reader = load_encoder(encoder, device=device, progress=True)
+    items = Catalog.load(catalog, num_items=num_items)
+    raw_items = reader.encode(items.texts)
+    items, phrases = phrases_of(items, raw_items)
+    raw_phrases = reader.encode(phrases.texts)
+    space = Space.fit(raw_items, raw_phrases, dim)
+    vectors, phrase_vectors = space.project_items(raw_items), space.project_phrases(raw_phrases)
+    probe = vectors @ substance_probe(reader.encode, space)
+    return TextSpace(
+        catalog=items.with_vectors(vectors),
+        phrases=phrases,
+        phrase_vectors=phrase_vectors,
+        neighbours=neighbours(phrase_vectors, phrases.topics),
+        space=space,
+        probe=((probe - probe.mean()) / max(probe.std(), 1e-9)).astype(np.float32),
+        encoder=reader,
+    )
+
+
+@lru_cache(maxsize=4)
+def _build_world(config: EnvConfig) -> World:
+    text = load_text_space(
+        config.catalog, config.num_items, config.encoder, config.dim, config.device
+    )
+    vectors = text.catalog.vectors
+    assert vectors is not None  # load_text_space encoded them
+    rng = np.random.default_rng([config.world_seed, 1])
+    interests = _interests(text, rng)
+    traits = _traits(text, rng)
+    community_taste = rng.normal(size=(NUM_COMMUNITIES, TASTE_DIM)).astype(np.float32)
+    params = parameters(config, text.space.scale)
+    users = new_users(config, interests, community_taste)
+    logs = write_logs(config, users, params, interests, vectors, traits)
+    items = _items(text, vectors, logs)
+    histories = _histories(config, logs, items, interests)
+    for array in (users, traits, params, histories, *items, *interests, *logs):
+        array.setflags(write=False)
+    return World(text, items, traits, interests, users, params, histories, logs)
+
+
+def _interests(text: TextSpace, rng: np.random.Generator) -> Interests:
+    num_topics = len(text.phrases.topic_start) - 1
+    share = np.arange(1, num_topics + 1) ** -1.1
+    share = rng.permutation(share / share.sum())
+    communities = np.stack(
+        [
+            rng.choice(num_topics, COMMUNITY_TOPICS, num_topics < COMMUNITY_TOPICS, share)
+            for _ in range(NUM_COMMUNITIES)
+        ]
+    ).astype(np.int32)
+    return Interests(text.phrase_vectors, text.neighbours, text.phrases.topic_start, communities)
+
+
+def _traits(text: TextSpace, rng: np.random.Generator) -> npt.NDArray[np.void]:
+    n, substance = len(text.catalog), text.catalog.substance
+    if substance is None:  # then the truth is what the probe reads, and something it misses
+        missed = (1.0 - _PROBE_AGREEMENT**2) ** 0.5 * rng.normal(size=n)
+        substance = _SUBSTANCE_SPREAD * (_PROBE_AGREEMENT * text.probe + missed)
+    traits = np.zeros(n, TRAITS)
+    traits["taste"] = rng.normal(size=(n, TASTE_DIM)) / TASTE_DIM**0.5
+    traits["quality"] = rng.normal(size=n)
+    traits["substance"] = np.clip(substance, -1.0, 1.0)
+    return traits
+
+
+def _items(text: TextSpace, vectors: npt.NDArray[np.float32], logs: Logs) -> Items:
+    """What a recommender may derive from the texts, and from the logs of training users."""
+    ids = np.arange(len(logs.items))
+    user, item, satisfied = logs.clicks(ids[split_of(ids, "train")])
+    user, item = user[satisfied == 1], item[satisfied == 1]
+    count = np.log1p(np.bincount(item, minlength=len(vectors)))
+    return Items(
+        vectors=vectors,
+        factors=co_consumption_factors(user, item, len(vectors)),
+        popularity=(count / max(count.max(), 1e-9)).astype(np.float32),
+        substance=np.clip(text.probe / 2.0, -1.0, 1.0).astype(np.float32),
+    )
+
+
+def _histories(
+    config: EnvConfig, logs: Logs, items: Items, interests: Interests
+) -> npt.NDArray[np.void]:
+    histories = empty_histories(len(logs.items), config)
+    scratch = np.zeros(1, response_dtype(config.slate_size))
+    replay(
+        *(histories, logs.slates, logs.items, logs.satisfied, logs.queries),
+        *(items.vectors, items.factors, interests.vectors, scratch),
+    )
+    start_session(histories)
+    return histories
