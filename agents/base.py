@@ -28,7 +28,7 @@ class Agent(Protocol):
     """The action mode its environment must be built with."""
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
-        """Learns within a budget of user-steps; `env` plays training users with same-step resets."""
+        """Learns within a budget of user-steps; `env` plays training users, resets in the step."""
         ...
 
     def act(self, observation: Observation, episode_starts: npt.NDArray[np.bool_]) -> Actions:

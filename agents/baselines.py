@@ -92,7 +92,7 @@ class Content(Ranker):
 
 
 class ContentRecency(Content):
-    """Like `content`, but every item consumed since halves the weight of the past every four times."""
+    """Like `content`, but the past loses half its weight with every four items consumed since."""
 
     name = "content-recency"
     decay = 0.85

@@ -70,7 +70,8 @@ def _solve(
     left = np.tile(factors.T @ factors + regularisation * np.eye(rank), (num_rows, 1, 1))
     right = np.zeros((num_rows, rank))
     accumulate(rows, columns, confidence * weights, factors, left, right)
-    return np.linalg.solve(left, right[:, :, None])[:, :, 0]
+    solved: npt.NDArray[Any] = np.linalg.solve(left, right[:, :, None])
+    return solved[:, :, 0]
 
 
 @kernel
@@ -134,8 +135,11 @@ class Collaborative(Ranker):
         weights = np.where(satisfied == 1, 1.0, UNSATISFIED_WEIGHT)
         self.item_factors = alternating_least_squares(
             *(user, item, weights, (len(logs.items), len(self.data.catalog))),
-            **dict(rank=self.rank, regularisation=self.regularisation),
-            **dict(confidence=self.confidence, iterations=self.iterations, seed=self.seed),
+            rank=self.rank,
+            regularisation=self.regularisation,
+            confidence=self.confidence,
+            iterations=self.iterations,
+            seed=self.seed,
         )
         identity = self.regularisation * np.eye(self.rank)
         self._gram = self.item_factors.T @ self.item_factors + identity
@@ -159,7 +163,7 @@ class Collaborative(Ranker):
 
 
 class DriftAware(Collaborative):
-    """Content by what satisfied lately, against what did not, with a little of everybody's taste."""
+    """Content by what satisfied lately, against what did not, and a little of everybody's taste."""
 
     name = "drift-aware"
 

@@ -102,7 +102,7 @@ class Oracle:
     action = "slate"
 
     def __init__(self, name: str, foresight: Foresight, seed: int = 0) -> None:
-        """Args: name: in tables; foresight: what consumption is worth beyond the step; seed: unused."""
+        """Takes a name for tables, and what consumption is worth beyond the step."""
         self.name, self.foresight, self.seed = name, foresight, seed
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:

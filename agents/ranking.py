@@ -1,4 +1,4 @@
-"""What ranking agents share: pooling a history into a vector, scoring candidates, taking the best."""
+"""What rankers share: pooling a history into a vector, scoring candidates, taking the best."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNAVAILABLE = np.float32(-1e9)
 
 @kernel
 def pool(history, feedback, kind_weights, decay, vectors, phrase_vectors):
-    """Returns v of each session: the weighted sum of the encodings of its past, scaled to unit length.
+    """Returns v of each session, the weighted sum of the encodings of its past, as a unit vector.
 
     Args:
         history: item or phrase ids, newest first, (n, h).

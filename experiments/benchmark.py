@@ -1,4 +1,4 @@
-"""Compare agents on tasks: train, play held-out users with common luck, write tables and figures."""
+"""Compare agents: train, play held-out users with common luck, write tables and figures."""
 
 from __future__ import annotations
 

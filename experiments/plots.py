@@ -7,6 +7,7 @@ returns a figure that no window owns. The same records give the same file, byte 
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import zlib
@@ -73,10 +74,8 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     """Writes a figure as PNG (200 dpi), SVG and PDF; returns the paths. `path` has no suffix."""
     base = Path(path)
     base.parent.mkdir(parents=True, exist_ok=True)
-    return [
-        write_file(base.with_name(f"{base.name}.{kind}"), _drawn(figure, kind))
-        for kind in ("png", "svg", "pdf")
-    ]
+    kinds = ("png", "svg", "pdf")
+    return [write_file(Path(f"{base}.{kind}"), _drawn(figure, kind)) for kind in kinds]
 
 
 def write_figures(
@@ -188,9 +187,7 @@ def distribution(episodes: Mapping[str, Sequence[Episode]]) -> Figure:
     top = max(np.quantile([x.ret for x in own], 0.99) for own in episodes.values())
     axes.set(xlim=(0, max(top, 1e-9)), ylim=(0, 1.01), xlabel="return x", ylabel="sessions above x")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.legend(
-        frameon=False, fontsize=6, labelspacing=0.25, labelcolor="linecolor", handlelength=1
-    )
+    axes.legend(frameon=False, fontsize=6, labelspacing=0.25, labelcolor="linecolor")
     return figure
 
 
@@ -205,17 +202,14 @@ def improvement(episodes: Mapping[str, Sequence[Episode]], how: Resampling = DEF
     shares = np.full((len(agents), len(agents)), np.nan)
     figure = Figure((COLUMN, 0.75 + 0.25 * len(agents)))
     axes = figure.subplots()
-    for i in range(len(agents)):
-        for j in range(i):
-            chance, low, high = probability_of_improvement(scores[i], scores[j], how)
-            shares[i, j], shares[j, i] = chance, 1.0 - chance
-            for row, column in ((i, j), (j, i)):
-                value = shares[row, column]
-                colour = (
-                    _FAINT if low <= 0.5 <= high else "white" if abs(value - 0.5) > 0.33 else _INK
-                )
-                style = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
-                axes.text(column, row, f"{100 * value:.0f}", **style)
+    for i, j in itertools.combinations(range(len(agents)), 2):
+        chance, low, high = probability_of_improvement(scores[j], scores[i], how)
+        shares[j, i], shares[i, j] = chance, 1.0 - chance
+        colour = "white" if abs(chance - 0.5) > 0.33 else _INK  # on dark cells
+        colour = _FAINT if low <= 0.5 <= high else colour
+        for row, column in ((i, j), (j, i)):
+            style = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
+            axes.text(column, row, f"{100 * shares[row, column]:.0f}", **style)
     axes.imshow(shares, cmap="PuOr_r", vmin=-0.15, vmax=1.15, aspect="auto")
     axes.set_xticks(range(len(agents)), agents, rotation=90)
     axes.set_yticks(range(len(agents)), agents)
@@ -244,9 +238,8 @@ def learning(
         steps = sorted({point.train_steps for point in own})
         at = [[point.ret for point in own if point.train_steps == step] for step in steps]
         means = [float(np.mean(values)) for values in at]
-        axes.fill_between(
-            steps, [*map(min, at)], [*map(max, at)], color=colour_of(agent), alpha=0.2, linewidth=0
-        )
+        band = {"color": colour_of(agent), "alpha": 0.2, "linewidth": 0}
+        axes.fill_between(steps, [*map(min, at)], [*map(max, at)], **band)
         axes.plot(steps, means, color=colour_of(agent))
         ends[agent] = (steps[-1], means[-1])
     axes.set(xlim=(0, last), xlabel="user-steps of training", ylabel="return per session")

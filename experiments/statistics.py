@@ -27,6 +27,7 @@ from scipy.stats import trim_mean
 
 _BLOCK_CELLS = 1_000_000  # counts held at a time
 _LISTED = 5  # missing sessions an error names
+_PLACE = ("first", "second", "third")
 
 Statistic = Literal["mean", "iqm"]
 _Floats = npt.NDArray[np.float64]
@@ -125,9 +126,8 @@ def bootstrap_interval(
         raise ValueError(f"statistic must be 'mean' or 'iqm', not {statistic!r}.")
     if statistic == "mean":
         return _interval(scores, [scores.values], lambda means: means[0], how)
-    ones = np.ones((1, len(scores.users))), np.ones((1, len(scores.seeds)))
     drawn = [_iqms(scores.values, *draw) for draw in _draws(scores, len(scores.seeds), how)]
-    return _percentiles(_iqms(scores.values, *ones)[0], np.concatenate(drawn), how)
+    return _percentiles(iqm(scores.values), np.concatenate(drawn), how)
 
 
 def paired_gain(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
@@ -168,34 +168,33 @@ def normalised_score(
         ValueError: a session of one has no partner.
         RatioError: the mean of `high` is not above that of `low`, or not in every resample.
     """
-    values = _paired(scores, low, high)
-    return _interval(scores, values, _normalised, how)
+    return _interval(scores, _paired(scores, low, high), _normalised, how)
 
 
 # --- pairs
 
 
-def _paired(*all_scores: Scores) -> list[_Floats]:
+def _paired(*scores: Scores) -> list[_Floats]:
     """The values of the same users and seeds, each (users, seeds)."""
-    first = all_scores[0]
-    for other in all_scores[1:]:
-        keys = [set(zip(x.worlds.tolist(), x.users.tolist(), strict=True)) for x in (first, other)]
-        if keys[0] != keys[1]:
-            raise ValueError(_unpaired("(world, user)", keys[0] - keys[1], keys[1] - keys[0]))
-        own, rest = set(other.seeds.tolist()), set(first.seeds.tolist())
-        if len(own) > 1 and len(rest) > 1 and own != rest:
-            raise ValueError(_unpaired("training seed", rest - own, own - rest))
-    shape = (len(first.users), max(len(scores.seeds) for scores in all_scores))
-    return [np.broadcast_to(scores.values, shape) for scores in all_scores]
+    most = max(range(len(scores)), key=lambda i: len(scores[i].seeds))
+    users = [set(zip(x.worlds.tolist(), x.users.tolist(), strict=True)) for x in scores]
+    seeds = [set(x.seeds.tolist()) for x in scores]
+    for i in range(len(scores)):
+        _check_same("(world, user)", {most: users[most], i: users[i]})
+        if len(seeds[i]) > 1:
+            _check_same("training seed", {most: seeds[most], i: seeds[i]})
+    shape = (len(users[0]), len(seeds[most]))
+    return [np.broadcast_to(x.values, shape) for x in scores]
 
 
-def _unpaired(kind: str, only_first: set, only_other: set) -> str:
-    missing = [
-        f"{len(keys)} {kind} only in the {side}, first {sorted(keys)[:_LISTED]}"
-        for side, keys in (("first", only_first), ("second", only_other))
-        if keys
-    ]
-    return f"The two agents met different sessions: {'; '.join(missing)}. Evaluate both on all."
+def _check_same(kind: str, found: dict[int, set]) -> None:
+    everything = set.union(*found.values())
+    for i, keys in sorted(found.items()):
+        if missing := sorted(everything - keys):
+            what = f"{len(missing)} missing, first {missing[:_LISTED]}"
+            raise ValueError(
+                f"The {_PLACE[i]} agent lacks a {kind}: {what}; evaluate it there too."
+            )
 
 
 def _gain(means: list[_Floats]) -> _Floats:

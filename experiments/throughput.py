@@ -1,4 +1,4 @@
-"""How many user-steps a second: one session, batches, and inside PPO against a do-nothing environment."""
+"""How many user-steps a second: one session, batches, and inside PPO."""
 
 from __future__ import annotations
 

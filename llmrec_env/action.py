@@ -25,7 +25,7 @@ _CHOSEN = 1 << 30
 
 
 class Decision(NamedTuple):
-    """Actions of n sessions in the form the compiled decoder reads; unused parts have no columns."""
+    """Actions of n sessions in the form the compiled decoder reads; unused parts are empty."""
 
     picks: npt.NDArray[np.int64]  # (n, k) candidate indices
     plans: npt.NDArray[np.float32]  # (n, F + 2) ranking weights, MMR weight, exploration slots
@@ -111,13 +111,13 @@ class ActionMode:
     def _indices(self, array: npt.NDArray[np.generic]) -> Decision:
         if array.dtype.kind not in "iu":
             raise TypeError(
-                f"action has dtype {array.dtype}; action={self.name!r} needs integers: {self.space}."
+                f"action has dtype {array.dtype}; {self.name!r} needs integers: {self.space}."
             )
         picks = np.ascontiguousarray(array.reshape(len(array), -1), np.int64)
         bad = first_outside(picks, self._bound)
         if bad >= 0:
             raise ValueError(
-                f"action holds {picks.flat[bad]}; action={self.name!r} needs 0 to {self._bound - 1}."
+                f"action holds {picks.flat[bad]}; {self.name!r} needs 0 to {self._bound - 1}."
             )
         if self.kind == PICK:
             return Decision(picks, _NO_FLOATS, _NO_FLOATS)
@@ -131,7 +131,7 @@ class ActionMode:
         size = np.abs(array.astype(np.float64))  # float32 could overflow, and |int8(-128)| is -128
         if not (size <= 1.0 + 1e-6).all():
             raise ValueError(
-                f"action={self.name!r} needs finite values in [-1, 1]; got a largest absolute value "
+                f"action={self.name!r} needs finite values in [-1, 1]; the largest absolute value "
                 f"of {size.max()}. Clip the action, or squash it with tanh."
             )
         offsets = np.ascontiguousarray(array, np.float32)
@@ -205,7 +205,7 @@ def shortlist(scores, size):
 
 @kernel
 def rank(plans, i, ids, features, row, vectors, key, slate):
-    """Writes the best candidates by weighted features, each penalised by its likeness to the others.
+    """Writes the best candidates by weighted features, less their likeness to those above.
 
     The penalty is maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
 

@@ -81,7 +81,7 @@ def take_best(scores, taken, stamp, ids, first, count):
 
 @kernel
 def recall_two_stage(history, items, key, taken, stamp, ids):
-    """Fills ids as a retrieval stage would: by text, by co-consumption, by popularity, at random."""
+    """Fills ids as a retrieval stage would: by text, co-consumption, popularity, at random."""
     size, num_items = ids.shape[0], taken.shape[0]
     scores = np.empty(num_items, np.float32)
     first = 0

@@ -40,7 +40,7 @@ class EnvConfig:
     dim: int = _number(128, 4, 4096)
     """d, the length of interest and item vectors after centring and PCA."""
     num_users: int = _number(4000, 20, 10_000_000)
-    """Users of the world; ids ending in 8 are validation users, in 9 test users, all others train."""
+    """Users of the world; ids ending in 8 are validation users, in 9 test users, others train."""
     num_items: int | None = field(default=None, metadata={"range": (20, 10_000_000)})
     """Items of the world; None: what the catalogue comes with (video 4,000; movielens 4,000)."""
     world_seed: int = _number(0, 0, 2**31 - 1)
@@ -77,16 +77,16 @@ class EnvConfig:
     """P, phrases a user holds, active and dormant."""
     warmup_slates: int = _number(20, 1, 200)
     """W, logged slates before the first session: W K browse records a user."""
-    active_min: int = _number(3, 1, 12)
+    active_min: int = _number(3, 1, 6)
     """Fewest active interests of a new user."""
-    active_max: int = _number(5, 1, 12)
+    active_max: int = _number(5, 1, 6)
     """Most active interests of a new user."""
     base_sd: float = _number(0.8, 0.0, 3.0)
     """Spread of resting log-weights between interests."""
 
     # --- drift by itself
     ou_rate: float = _number(0.03, 0.0, 1.0)
-    """kappa, pull of a log-weight to its resting value [1/step]; 0.03 is a half-life of 23 steps."""
+    """kappa, pull of a log-weight to its rest [1/step]; 0.03 is a half-life of 23 steps."""
     ou_sigma: float = _number(0.12, 0.0, 2.0)
     """sigma, random drift of a log-weight [1/sqrt(step)]."""
     switch_rate: float = _number(0.03, 0.0, 1.0)
@@ -269,6 +269,6 @@ def _check_together(config: EnvConfig) -> None:
         raise ConfigError("recall='two-stage' needs candidates > 0; set candidates=100.")
     if 0 < config.candidates < config.slate_size:
         raise ConfigError(
-            f"candidates={config.candidates} cannot fill a slate of slate_size={config.slate_size}; "
+            f"candidates={config.candidates} cannot fill slates of slate_size={config.slate_size}; "
             "raise candidates, or set candidates=0 for the whole catalogue."
         )

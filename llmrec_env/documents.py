@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,8 +31,8 @@ class DocumentReader:
             vectors = self._world.text.space.project_items(vectors)
             histories["interest"][sessions[written]] = vectors
 
-    def document(self, history: np.void) -> str:
-        """Returns the texts that satisfied or were typed, newest first; empty where there is none."""
+    def document(self, history: Any) -> str:
+        """Returns the texts that satisfied or were typed, newest first; empty if there is none."""
         catalog, phrases, texts = self._world.catalog, self._world.phrases, []
         newest = int(history["num_entries"]) - 1
         for entry in range(newest, max(newest - HISTORY_LENGTH, -1), -1):

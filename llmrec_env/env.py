@@ -59,7 +59,10 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     v0: initial version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[override]
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 4,
+    }
 
     def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
         """Builds the environment; the world behind it is shared by all environments of the process.

@@ -28,7 +28,9 @@ def cache_home() -> Path:
 def _source_digest() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+        source = path.read_bytes()
+        if b"@kernel" in source:
+            digest.update(source)
     return digest.hexdigest()[:16]
 
 
@@ -42,11 +44,12 @@ _FOLDER = _machine_code_folder()
 
 
 def kernel(function: _Function) -> _Function:
-    """Returns `function` compiled to machine code at its first call, kept on disk for the next process."""
+    """Returns `function` compiled at its first call, and kept on disk for the next process."""
     before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
     numba.config.CACHE_DIR = _FOLDER  # type: ignore[attr-defined]
     try:
-        return numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")(function)
+        compiled: Any = numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")(function)
+        return compiled
     finally:
         numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
 
@@ -84,7 +87,7 @@ def rows_dot(rows, i, others, a):
 
 @kernel
 def rows_dot4(rows, i, others, a, b, c, d):
-    """Returns the inner products of row i with rows a to d of another matrix, reading row i once."""
+    """Returns the inner products of row i with rows a to d of another matrix."""
     s0 = s1 = s2 = s3 = np.float32(0.0)
     for j in range(rows.shape[1]):
         y = rows[i, j]

@@ -1,4 +1,4 @@
-"""The public past of every user: what a logging policy showed, and what was clicked, rated, typed."""
+"""The public past of every user: what a logging policy showed, what was clicked, rated, typed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def _records(
     timestamps: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.void]:
     records = np.empty(len(users), RECORD)
-    for name, column in zip(RECORD.names or (), (users, items, event, values, timestamps)):
+    columns = (users, items, event, values, timestamps)
+    for name, column in zip(RECORD.names or (), columns, strict=True):
         records[name] = column
     return records
 
@@ -175,7 +176,7 @@ def write_logs(
     vectors: npt.NDArray[np.float32],
     traits: npt.NDArray[np.void],
 ) -> Logs:
-    """Returns the logs of all users, and advances `users` in place to the start of their sessions."""
+    """Returns the logs of all users, and advances `users` to the start of their sessions."""
     n, steps, k = len(users), config.warmup_slates, config.slate_size
     logs = Logs(
         slates=np.empty((n, steps, k), np.int32),

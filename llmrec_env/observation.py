@@ -188,7 +188,7 @@ def inverse_norm(vector):
 
 @kernel
 def session_numbers(history, horizon, out, i, start):
-    """Writes the `session` block, ten numbers in [0, 1], into out[i, start:]; see SESSION_NUMBERS."""
+    """Writes the ten numbers of the `session` block into out[i, start:]; see SESSION_NUMBERS."""
     step = max(history.step, 1)
     out[i, start] = min(history.step / horizon, 1.0)
     out[i, start + 1] = history.consumed / step
@@ -205,7 +205,7 @@ def session_numbers(history, horizon, out, i, start):
 
 @kernel
 def write_vector(vector, length, out, i, start):
-    """Writes the leading components of a vector, divided by its whole length, into out[i, start:]."""
+    """Writes the leading components of a vector, over its whole length, into out[i, start:]."""
     scale = inverse_norm(vector)
     for j in range(length):
         out[i, start + j] = scale * vector[j]
@@ -220,7 +220,7 @@ def write_row(rows, row, length, out, i, start):
 
 @kernel
 def observe(history, vectors, phrase_vectors, length, horizon, out, i):
-    """Writes the six vector blocks, cut to `length`, and the session numbers into row i of `out`."""
+    """Writes the six vector blocks, cut to `length`, and the session numbers into out[i]."""
     write_vector(history.interest, length, out, i, 0)
     write_vector(history.recent, length, out, i, length)
     write_vector(history.satiation, length, out, i, 2 * length)

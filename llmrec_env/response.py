@@ -1,4 +1,4 @@
-"""HIDDEN: what a user does with a slate. One item is chosen, or none; the chosen one satisfies or not."""
+"""HIDDEN: what a user does with a slate. One item is chosen, or none; it satisfies or not."""
 
 from __future__ import annotations
 

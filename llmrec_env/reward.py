@@ -20,7 +20,7 @@ def true_interest(responses: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
 
 
 def observed_interest(responses: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
-    """Returns z f(v, y), v as the agent sees it: an ablation, it pays agreeing with one's own past."""
+    """Returns z f(v, y), v as the agent sees it: an ablation that pays agreeing with oneself."""
     return responses["satisfied"].astype(np.float32) * responses["observed_relevance"]
 
 

@@ -33,8 +33,8 @@ class Sb3VecEnv(VecEnv):
         """
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError(
-                f"autoreset_mode={env.autoreset_mode} does not suit SB3; build the environment with "
-                "autoreset_mode='same_step', or use make_sb3_env."
+                f"autoreset_mode={env.autoreset_mode} does not suit SB3; build the environment "
+                "with autoreset_mode='same_step', or use make_sb3_env."
             )
         self.env = env
         self._actions: npt.NDArray[Any] | None = None
@@ -50,13 +50,13 @@ class Sb3VecEnv(VecEnv):
     def reset(self) -> Any:
         """Begins all sessions and returns their observations."""
         seeds = None if all(seed is None for seed in self._seeds) else list(self._seeds)
-        observations, _ = self.env.reset(seed=seeds, options=self._reset_options())
+        observations, _ = self.env.reset(seed=seeds, options=self._user_options())
         self.reset_infos = [{} for _ in range(self.num_envs)]
         self._reset_seeds()
-        self._options = [{} for _ in range(self.num_envs)]
+        self._reset_options()
         return observations
 
-    def _reset_options(self) -> dict[str, Any] | None:
+    def _user_options(self) -> dict[str, Any] | None:
         if not any(self._options):
             return None
         return {"user_id": np.array([options["user_id"] for options in self._options])}

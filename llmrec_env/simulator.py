@@ -37,7 +37,7 @@ from llmrec_env.users import MAX_SLATE, compare, evolve, interest_vector, tire
 from llmrec_env.world import World, load_world
 
 SHOW, PLAY, REST, PLAY_UNSEEN = 0, 1, 2, 3
-"""What `advance` does with a session: only a new observation, a step and one, nothing, only a step."""
+"""What `advance` does with a session: show what comes, step and show, nothing, only step."""
 
 _SETTINGS = np.dtype(
     [

@@ -179,7 +179,7 @@ def evolve(user, params, interests, vectors, traits, affinity, key, response):
 
 @kernel
 def drift(user, params, affinity, key, response):
-    """Log-weights wander around their rest, and follow what is consumed and what is merely shown."""
+    """Log-weights wander around their rest, and follow what is consumed or merely shown."""
     effect = params.reinforce * (1.0 if response.satisfied == 1 else -0.5)
     wander = next_wander = 0.0
     for p in range(user.weight.shape[0]):

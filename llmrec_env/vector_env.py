@@ -128,7 +128,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         ended = np.flatnonzero(~self._running)
         if len(ended) and (self.autoreset_mode != AutoresetMode.NEXT_STEP or not self._begun.all()):
             raise RuntimeError(
-                f"step() was called while {len(ended)} of {self.num_envs} sessions are not running; "
+                f"step() was called while {len(ended)} of {self.num_envs} sessions do not run; "
                 "call reset(), or reset(options={'reset_mask': mask})."
             )
         if len(ended):

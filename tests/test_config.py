@@ -69,7 +69,7 @@ def test_wrong_value_is_refused_and_named(name, value):
     ("kwargs", "said"),
     [
         ({"active_min": 5, "active_max": 4}, "active_min=5"),
-        ({"active_max": 9}, "interest_slots=8"),
+        ({"active_max": 6, "interest_slots": 5}, "interest_slots=5"),
         ({"action": "item"}, "slate_size=1"),
         ({"recall": "two-stage", "candidates": 0}, "candidates > 0"),
         ({"candidates": 4}, "cannot fill"),
