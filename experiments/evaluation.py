@@ -21,6 +21,7 @@ from llmrec_env.vector_env import RecVectorEnv
 
 TRAIN_ENVS = 64
 EVALUATION_SEED = 1
+_LEAST_SESSIONS = 20
 
 
 @dataclass(frozen=True)
@@ -121,4 +122,5 @@ def curve_points(outcomes: list[Outcome]) -> list[CurvePoint]:
 
 
 def _mean_where(values: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_]) -> float:
-    return float(values[mask].mean()) if mask.any() else float("nan")
+    # Fewer sessions than this make a curve that shows who happened to stay.
+    return float(values[mask].mean()) if mask.sum() >= _LEAST_SESSIONS else float("nan")

@@ -38,6 +38,7 @@ LADDER += ("oracle-myopic", "oracle-planning")
 
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "gymnasium", "stable-baselines3", "transformers")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+/:=-]{0,63}")
+_WHOLE, _REAL = re.compile(r"-?[0-9]{1,18}"), re.compile(r"nan|-?[0-9.]+(e[-+]?[0-9]+)?")
 _MAY_BE_NAN = ("angle", "reward")
 _MAX_BYTES = 4_000_000_000
 
@@ -249,7 +250,7 @@ def read_table(folder: _Folder, kind: type[_Record]) -> list[_Record]:
     """
     path = Path(folder) / FILES[kind]
     text = _text(path)
-    reader = csv.reader(io.StringIO(text), strict=True)
+    reader = csv.reader(io.StringIO(text), quoting=csv.QUOTE_NONE)  # no name needs a quote
     records: list[_Record] = []
     try:
         if next(reader, None) != _columns(kind):
@@ -315,22 +316,23 @@ def _parsed(path: Path, line: int, kind: type[_Record], cells: Sequence[str]) ->
     return kind(*values)
 
 
-def _plain(cell: str) -> str:
-    if not _NAME.fullmatch(cell):
+def _like(pattern: re.Pattern[str], cell: str) -> str:
+    """The cell, if it has this form: int() and float() themselves take blanks and underscores."""
+    if not pattern.fullmatch(cell):
         raise ValueError
     return cell
 
 
 def _real(cell: str) -> float:
-    value = float(cell)
+    value = float(_like(_REAL, cell))
     if math.isinf(value):
         raise ValueError
     return value
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "str": _plain,
-    "int": int,
+    "str": lambda cell: _like(_NAME, cell),
+    "int": lambda cell: int(_like(_WHOLE, cell)),
     "float": _real,
     "bool": lambda cell: bool(("0", "1").index(cell)),
 }

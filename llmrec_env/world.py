@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +68,11 @@ class World:
     params: npt.NDArray[np.void]  # (1,)
     histories: npt.NDArray[np.void]  # public history of every user at the start of a session
     logs: Logs
+    config: EnvConfig  # what the world is built from
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy of an environment shares the world, or builds it again in another process.
+        return _build_world, (self.config,)
 
     @property
     def catalog(self) -> Catalog:
@@ -159,7 +165,7 @@ def _build_world(config: EnvConfig) -> World:
     histories = _histories(config, logs, items, interests)
     for array in (users, traits, params, histories, *items, *interests, *logs):
         array.setflags(write=False)
-    return World(text, items, traits, interests, users, params, histories, logs)
+    return World(text, items, traits, interests, users, params, histories, logs, config)
 
 
 def _interests(text: TextSpace, rng: np.random.Generator) -> Interests:

@@ -110,7 +110,7 @@ def _same(a: Any, b: Any, path: str = "") -> None:
         assert a.keys() == b.keys(), path
         for key in a:
             _same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, np.ndarray) and a.dtype == object:
+    elif isinstance(a, (tuple, list)) or (isinstance(a, np.ndarray) and a.dtype == object):
         for i, (left, right) in enumerate(zip(a, b, strict=True)):
             _same(left, right, f"{path}[{i}]")
     elif isinstance(a, np.ndarray):

@@ -13,6 +13,8 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
+from llmrec_env.env import RecEnv
+
 
 def _episode(env, seed, steps=40):
     """Plays actions drawn from the seed and returns all that came back."""
@@ -162,9 +164,9 @@ def test_the_spec_survives_json(new_env, assert_same):
     assert_same(env.reset(seed=2), again.reset(seed=2))
 
 
-def test_unknown_render_modes_are_refused(new_env):
+def test_unknown_render_modes_are_refused(tiny):
     with pytest.raises(ValueError, match=r"render_mode='human'.*'ansi'"):
-        new_env(render_mode="human", disable_env_checker=True).unwrapped
+        RecEnv(render_mode="human", **tiny)
 
 
 def test_public_data_tells_texts_and_logs(new_env):

@@ -62,21 +62,18 @@ def read_table(
         if columns is None:
             columns = _columns(path, row, names, required)
         if len(values["text"]) >= MAX_ROWS:
-            _fail(
-                path, place, f"there are more than {MAX_ROWS} rows", "pass num_items to read fewer"
-            )
+            _fail(path, place, f"there are more than {MAX_ROWS} rows", "pass num_items to stop")
         for role, column in columns.items():
             values[role].append(_value(path, place, row, role, column))
         text = values["text"][-1]
         if text in seen:
             _fail(path, place, f"the text is that of {seen[text]}", "delete one of the two rows")
         seen[text] = place
-    columns = columns or {}
     return Columns(
         texts=values["text"],
-        topics=values["topic"] if "topic" in columns else None,
-        substance=values["substance"] if "substance" in columns else None,
-        titles=values["title"] if "title" in columns else None,
+        topics=values["topic"] or None,
+        substance=values["substance"] or None,
+        titles=values["title"] or None,
     )
 
 
