@@ -66,7 +66,7 @@ def best_slate(odds, value, examined, slate):
     """
     ratio, k = 0.0, slate.shape[0]
     for _ in range(_DINKELBACH_ROUNDS):
-        gain = odds * (value - ratio)
+        gain = np.where(odds > 0.0, odds * (value - ratio), -np.inf)  # -inf: not available
         bar = np.partition(gain, gain.shape[0] - k)[gain.shape[0] - k]
         best = np.flatnonzero(gain >= bar)
         slate[:] = best[np.argsort(-gain[best])][:k]

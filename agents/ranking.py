@@ -85,8 +85,10 @@ def standardise(scores: Floats) -> Floats:
 def best_slots(scores: Floats, slate_size: int) -> npt.NDArray[np.int64]:
     """Returns the places of the highest scores, best first, (n, k); ties by place."""
     if scores.shape[1] > 512:
-        part = np.argpartition(-scores, slate_size, axis=1)[:, :slate_size]
-        part = np.sort(part, axis=1)
+        bar = -np.partition(-scores, slate_size - 1, axis=1)[:, slate_size - 1 : slate_size]
+        above, level = scores > bar, scores == bar
+        room = slate_size - above.sum(1, keepdims=True)
+        part = np.nonzero(above | (level & (level.cumsum(1) <= room)))[1].reshape(-1, slate_size)
         order = np.argsort(-np.take_along_axis(scores, part, 1), axis=1, kind="stable")
         return np.take_along_axis(part, order, 1).astype(np.int64)
     return np.argsort(-scores, axis=1, kind="stable")[:, :slate_size].astype(np.int64)

@@ -59,7 +59,7 @@ class Sb3VecEnv(VecEnv):
     def _user_options(self) -> dict[str, Any] | None:
         if not any(self._options):
             return None
-        return {"user_id": np.array([options["user_id"] for options in self._options])}
+        return {"user_id": [options.get("user_id") for options in self._options]}
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Keeps the actions for step_wait."""

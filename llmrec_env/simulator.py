@@ -18,7 +18,7 @@ from llmrec_env.action import (
     pick,
     rank,
 )
-from llmrec_env.candidates import FEATURES, RECALLS, describe, mark_unavailable, offer
+from llmrec_env.candidates import FEATURES, RECALLS, Items, describe, mark_unavailable, offer
 from llmrec_env.config import EnvConfig
 from llmrec_env.documents import DocumentReader
 from llmrec_env.kernel import kernel, row_dot
@@ -33,11 +33,15 @@ from llmrec_env.observation import (
 )
 from llmrec_env.response import new_scratch, respond, response_dtype
 from llmrec_env.reward import REWARDS
-from llmrec_env.users import MAX_SLATE, compare, evolve, interest_vector, tire
+from llmrec_env.users import MAX_SLATE, Interests, compare, evolve, interest_vector, tire
 from llmrec_env.world import World, load_world
 
 SHOW, PLAY, REST, PLAY_UNSEEN = 0, 1, 2, 3
 """What `advance` does with a session: show what comes, step and show, nothing, only step."""
+
+WHAT_HAPPENED = ("choice", "item", "satisfied", "relevance", "died", "born", "woken")
+WHO = ("user_id", "goodwill", "patience")
+"""Fields of the response and of the user that `info` carries."""
 
 _SETTINGS = np.dtype(
     [
@@ -152,6 +156,20 @@ def show(i, at, items, phrases, user, history, buffers):
 
 
 @kernel
+def advance_arrays(traits, params, settings, users, histories, responses, arrays, decision):
+    """Calls `advance`; a plain tuple of arrays passes into compiled code in half the time."""
+    items = Items(arrays[0], arrays[1], arrays[2], arrays[3])
+    interests = Interests(arrays[4], arrays[5], arrays[6], arrays[7])
+    buffers = Buffers(
+        arrays[8], arrays[9], arrays[10], arrays[11], arrays[12], arrays[13], arrays[14]
+    )
+    choice = Decision(decision[0], decision[1], decision[2])
+    advance(
+        items, interests, traits, params, settings, users, histories, responses, buffers, choice
+    )
+
+
+@kernel
 def true_interests(users, phrases, out):
     """Writes u of every user, (n, d)."""
     weights = np.empty(users[0].weight.shape[0], np.float32)
@@ -187,6 +205,12 @@ class Simulator:
         self.buffers = _buffers(config, n, len(self.world.catalog))
         self._settings = _settings(config, self.mode)
         self._reward = REWARDS[config.reward_vector]
+        # Views of several fields: reading a row of them at once is ten times faster than by field.
+        self.what_happened = self.responses[list(WHAT_HAPPENED)]
+        self.who = self.users[list(WHO)]
+        self._records = (self.world.traits, self.world.params, self._settings)
+        self._records += (self.users, self.histories, self.responses)
+        self._arrays = (*self.world.items, *self.world.interests, *self.buffers)
         self._reader = DocumentReader(config, self.world) if config.history == "document" else None
 
     def draw_session(self, np_random: np.random.Generator) -> tuple[int, int]:
@@ -238,11 +262,7 @@ class Simulator:
         return self._reward(self.responses)
 
     def _advance(self, decision: Decision) -> None:
-        world = self.world
-        advance(
-            *(world.items, world.interests, world.traits, world.params, self._settings),
-            *(self.users, self.histories, self.responses, self.buffers, decision),
-        )
+        advance_arrays(*self._records, self._arrays, tuple(decision))
 
     def interests(self) -> npt.NDArray[np.float32]:
         """Returns u, the true interest vector of every session, (n, d): hidden, for evaluation."""

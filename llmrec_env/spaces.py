@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from llmrec_env.candidates import FEATURES
 from llmrec_env.observation import HISTORY_LENGTH, QUERY, SESSION_NUMBERS, VECTOR_BLOCKS
-from llmrec_env.simulator import Simulator
+from llmrec_env.simulator import WHAT_HAPPENED, WHO, Simulator
 
 Observation = npt.NDArray[np.float32] | dict[str, Any]
 
@@ -59,17 +59,11 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
     return blocks
 
 
-INFO = ("choice", "item", "satisfied", "relevance", "died", "born", "woken")
-_HIDDEN = ("goodwill", "patience")
-
-
 def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
     """Returns what happened to one session at its last step, and hidden truth for evaluation."""
-    response, user = simulator.responses[session], simulator.users[session]
-    info = {name: response[name].item() for name in INFO}
-    info["user_id"] = user["user_id"].item()
-    info["goodwill"], info["patience"] = user["goodwill"].item(), user["patience"].item()
-    info["slate"] = response["slate"].copy()
+    info = dict(zip(WHAT_HAPPENED, simulator.what_happened.item(session), strict=True))
+    info.update(zip(WHO, simulator.who.item(session), strict=True))
+    info["slate"] = simulator.responses["slate"][session].copy()
     return info
 
 
@@ -78,8 +72,8 @@ def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
     infos: dict[str, Any] = {}
     has = np.zeros(simulator.n, np.bool_)
     has[sessions] = True
-    columns = {name: simulator.responses[name] for name in INFO}
-    columns |= {name: simulator.users[name] for name in ("user_id", *_HIDDEN)}
+    columns = {name: simulator.responses[name] for name in WHAT_HAPPENED}
+    columns |= {name: simulator.users[name] for name in WHO}
     columns["slate"] = simulator.responses["slate"]
     for name, column in columns.items():
         kind = column.dtype if name == "slate" else np.dtype(_KINDS[column.dtype.kind])

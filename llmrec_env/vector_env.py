@@ -104,7 +104,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         Args:
             seed: session i is seeded seed + i, or seed[i] of a sequence.
             options: `reset_mask` (n,) bool says which sessions begin; `user_id` (n,) or one id
-                chooses their users.
+                chooses their users; None among them: drawn.
 
         Raises:
             TypeError: a mask that is not a bool array.
@@ -172,12 +172,14 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         drawn = [self.simulator.draw_session(self._generator(int(i))) for i in sessions]
         users = np.array([user for user, _ in drawn], np.int64)
         if user_id is not None:
-            users = self._chosen_users(user_id)[sessions]
+            chosen = self._chosen_users(user_id)
+            for place, i in enumerate(sessions):
+                users[place] = users[place] if chosen[i] is None else chosen[i]
         noise_keys = np.array([key for _, key in drawn], np.uint64)
         self.simulator.start(sessions, users, noise_keys)
         self._running[sessions] = self._begun[sessions] = True
 
-    def _chosen_users(self, user_id: Any) -> npt.NDArray[np.int64]:
+    def _chosen_users(self, user_id: Any) -> list[int | None]:
         ids = np.asarray(user_id)
         if ids.ndim == 0:
             ids = np.full(self.num_envs, ids)
@@ -185,7 +187,8 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(
                 f"options['user_id'] has shape {ids.shape}; allowed: one id, or ({self.num_envs},)."
             )
-        return np.array([checked_user(user, self.config.num_users) for user in ids], np.int64)
+        count = self.config.num_users
+        return [None if user is None else checked_user(user, count) for user in ids]
 
     def _generator(self, i: int) -> np.random.Generator:
         generator = self._generators[i]

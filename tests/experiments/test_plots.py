@@ -47,7 +47,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 
 def texts(figure: Figure) -> list[str]:
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     found = [text.get_text() for axes in figure.axes for text in axes.texts]
     for axes in figure.axes:
         found += [label.get_text() for label in axes.get_yticklabels()]
@@ -75,7 +75,7 @@ def test_every_agent_is_named(name: str) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_is_cut_off(name: str) -> None:
     figure = FIGURES[name]()
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     page = figure.bbox
     for axes in figure.axes:
         for text in axes.texts:
@@ -86,7 +86,7 @@ def test_no_text_is_cut_off(name: str) -> None:
 
 def test_labels_of_one_panel_do_not_overlap() -> None:
     figure = FIGURES["dynamics"]()
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
         assert len(boxes) == len(AGENTS)

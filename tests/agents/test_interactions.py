@@ -1,0 +1,107 @@
+"""The loop that plays an agent: what it records, and that luck is common."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agents.baselines import Content, Random
+from agents.interactions import play, tracking_angle
+from agents.oracles import Foresight, Oracle
+
+USERS = np.array([9, 19, 29, 5, 5])
+
+
+@pytest.fixture
+def env(new_vec):
+    return new_vec(5, observation="dict", patience_start=3.0)
+
+
+def _fitted(agent, env):
+    agent.fit(env, 0)
+    return agent
+
+
+def test_play_records_the_sessions_of_single_environments(env, new_env):
+    agent = _fitted(Content(), env)
+    episodes = play(agent, env, USERS, seed=3)
+    single = new_env(observation="dict", patience_start=3.0).unwrapped
+    for i, user in enumerate(USERS):
+        seed = 3 * 10_000_019 + int(user)
+        observation, _ = single.reset(seed=seed, options={"user_id": int(user)})
+        for t in range(30):
+            batch = {name: np.asarray(value)[None] for name, value in observation.items()}
+            action = agent.act(batch, np.array([t == 0]))[0]
+            observation, reward, terminated, truncated, info = single.step(action)
+            assert episodes.alive[i, t] and episodes.reward[i, t] == reward
+            assert episodes.consumed[i, t] == (info["item"] >= 0)
+            assert episodes.satisfied[i, t] == (info["satisfied"] == 1)
+            if terminated or truncated:
+                break
+        assert not episodes.alive[i, t + 1 :].any() and not episodes.reward[i, t + 1 :].any()
+        assert not (episodes.consumed | episodes.satisfied)[i, t + 1 :].any()
+        assert episodes.survived[i] == (truncated and not terminated)
+    np.testing.assert_array_equal(episodes.user, USERS)
+    assert episodes.alive.shape == (5, 30) and not episodes.alive.all()
+
+
+def test_play_is_the_same_again_and_differs_by_seed(env):
+    agent = _fitted(Content(), env)
+    one, same, other = (play(agent, env, USERS, seed) for seed in (1, 1, 2))
+    for left, right in zip(one, same, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert (one.reward != other.reward).any()
+
+
+def test_the_luck_of_a_user_does_not_depend_on_the_company(env, new_vec):
+    agent = _fitted(Content(), env)
+    alone = new_vec(1, observation="dict", patience_start=3.0)
+    together, single = play(agent, env, USERS, 1), play(agent, alone, USERS[2:3], 1)
+    np.testing.assert_array_equal(together.reward[2], single.reward[0])
+    np.testing.assert_array_equal(together.reward[3], together.reward[4])  # one user twice
+
+
+def test_agents_meet_the_same_users_and_candidates(env):
+    first = []
+
+    class Spy(Content):
+        def act(self, observation, episode_starts):
+            if episode_starts.any():
+                first.append(observation["candidates"].copy())
+            return super().act(observation, episode_starts)
+
+    class RandomSpy(Spy):
+        def scores(self, observation):
+            return -super().scores(observation)
+
+    for kind in (Spy, RandomSpy):
+        play(_fitted(kind(), env), env, USERS, 4)
+    assert len(first) == 2
+    np.testing.assert_array_equal(*first)
+
+
+def test_angles_are_those_between_truth_and_what_is_seen(env):
+    env.reset(seed=0)
+    angles = tracking_angle(env)
+    true, seen = env.simulator.interests(), env.simulator.histories["recent"]
+    for i in range(5):
+        cosine = true[i] @ seen[i] / np.linalg.norm(true[i]) / np.linalg.norm(seen[i])
+        assert angles[i] == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-2)
+    assert ((angles > 0) & (angles < 180)).all()
+
+
+def test_oracles_are_attached_and_steps_are_reported(env):
+    steps = []
+    agent = Oracle("oracle-myopic", Foresight())
+    play(agent, env, USERS, 0, on_step=steps.append)
+    assert steps == list(range(1, len(steps) + 1)) and 1 < len(steps) <= 30
+
+
+def test_survivors_are_those_whom_the_horizon_stopped(new_vec):
+    env = new_vec(5, observation="dict", off=["churn"])
+    episodes = play(_fitted(Random(), env), env, USERS, 0)
+    assert episodes.survived.all() and episodes.alive.all()
+    env = new_vec(5, observation="dict", patience_start=0.1)
+    episodes = play(_fitted(Random(), env), env, USERS, 0)
+    assert (episodes.survived == (episodes.alive.sum(1) == 30)).all()
+    assert not episodes.survived.all()
