@@ -85,8 +85,10 @@ def read_agent(path: Path) -> tuple[str, dict[str, Any], dict[str, npt.NDArray[A
     from safetensors.numpy import load
 
     record = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or not {"agent", "config", "weights_sha256"} <= record.keys():
+        raise ValueError(f"{path / 'config.json'} is not the record of an agent.")
     data = (path / "weights.safetensors").read_bytes()
-    if hashlib.sha256(data).hexdigest() != record.get("weights_sha256"):
+    if hashlib.sha256(data).hexdigest() != record["weights_sha256"]:
         raise ValueError(
             f"{path / 'weights.safetensors'} is not the file that config.json was written with; "
             "train the agent again, or restore both files."

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import llmrec_env
 from agents import AGENTS
 from agents.sb3 import ALGORITHMS
-from experiments import plots, results
+from experiments import leaderboard, plots, results
 from experiments.evaluation import Cell, Outcome, curve_points, run_cell, task_config
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.world import load_text_space
@@ -80,7 +80,7 @@ def run(
     started = time.perf_counter()
     outcomes = run_cells(cells)
     rows = write_results(folder, outcomes)
-    results.print_table(rows)
+    leaderboard.print_table(rows)
     results.write_manifest(
         folder,
         config={
@@ -150,7 +150,7 @@ def write_results(folder: Path, outcomes: list[Outcome]) -> list[results.Row]:
     curves = [point for group in groups.values() for point in curve_points(group)]
     order = tuple(dict.fromkeys(outcome.cell.agent for outcome in outcomes))
     budget = {outcome.cell.agent: outcome.cell.train_steps for outcome in outcomes}
-    rows = results.leaderboard(episodes, order, budget)
+    rows = leaderboard.leaderboard(episodes, order, budget)
     results.write_table(folder, results.Episode, episodes)
     results.write_table(folder, results.CurvePoint, curves)
     results.write_table(folder, results.Row, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from experiments import results
+from experiments import leaderboard, results
 from experiments.benchmark import encoder_identity, overrides, run_cells, write_results
 from experiments.evaluation import Cell
 from llmrec_env.config import EnvConfig
@@ -60,7 +60,7 @@ def run(
                 wall_seconds=round(time.perf_counter() - started, 1),
             )
             print(f"\n{catalog}, {offered or 'all'} candidates")
-            results.print_table(rows)
+            leaderboard.print_table(rows)
             for line in verdicts(rows):
                 print(line)
             ladders[catalog, offered] = rows

@@ -22,8 +22,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from experiments.results import CurvePoint, Episode, LearningPoint, Row, group, is_clear, write_file
-from experiments.results import scores_of as scores_of_sessions
+from experiments.leaderboard import group, is_clear
+from experiments.leaderboard import scores_of as scores_of_sessions
+from experiments.results import CurvePoint, Episode, LearningPoint, Row, write_file
 from experiments.statistics import DEFAULT, Resampling, probability_of_improvement
 
 COLUMN = 3.4  # inches, one column of a two-column page

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import plots
+from experiments.leaderboard import group, is_clear
 from experiments.results import (
     FILES,
     REPORT,
@@ -23,8 +24,6 @@ from experiments.results import (
     LearningPoint,
     ResultsError,
     Row,
-    group,
-    is_clear,
     read_manifest,
     read_table,
     write_file,

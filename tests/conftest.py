@@ -9,8 +9,11 @@ import gymnasium
 import numpy as np
 import pytest
 
+from llmrec_env import noise
 from llmrec_env.config import EnvConfig
+from llmrec_env.response import response_dtype
 from llmrec_env.simulator import Simulator
+from llmrec_env.users import evolve, parameters
 from llmrec_env.vector_env import RecVectorEnv
 from llmrec_env.world import World, load_world
 
@@ -33,6 +36,58 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
+QUIET = dict.fromkeys(
+    (
+        *("ou_rate", "ou_sigma", "switch_rate", "refine_rate"),
+        *("reinforce", "exposure", "discovery", "query_rate"),
+    ),
+    0.0,
+)
+
+
+class Crafted:
+    """One user whose every number is set by hand, and what evolving does to it."""
+
+    def __init__(self, world: Any, tiny: dict[str, Any], **on: Any) -> None:
+        self.world = world
+        self.config = EnvConfig(**{**tiny, **QUIET, **on})
+        self.params = parameters(self.config, world.text.space.scale)
+        self.users = world.users[:1].copy()
+        self.users["active"] = np.arange(8) < 4
+        self.users["weight"] = self.users["rest"] = 0.0
+        self.users["satiation"] = self.users["goodwill"] = 0.0
+        self.responses = np.zeros(1, response_dtype(5))
+        self.responses["slate"] = np.arange(5)
+        self.ignore()
+        self.affinity = np.zeros((8, 5), np.float32)
+
+    def ignore(self) -> None:
+        self.responses["choice"], self.responses["item"] = -1, -1
+        self.responses["satisfied"] = 0
+
+    def consume(self, slot: int, satisfied: bool) -> None:
+        self.responses["choice"], self.responses["satisfied"] = slot, satisfied
+        self.responses["item"] = self.responses["slate"][0, slot]
+
+    def evolve(self, key: int = 1) -> np.void:
+        world = self.world
+        evolve(
+            *(self.users[0], self.params[0], world.interests, world.items.vectors),
+            *(world.traits, self.affinity, np.uint64(key), self.responses[0]),
+        )
+        return self.users[0]
+
+    def outcomes(self, keys: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the user and the response that each of many noise keys leads to from here."""
+        user, response = self.users.copy(), self.responses.copy()
+        after, happened = np.repeat(user, keys), np.repeat(response, keys)
+        for i in range(keys):
+            self.users[:], self.responses[:] = user, response
+            self.evolve(noise.step_key(np.uint64(i), 0))
+            after[i], happened[i] = self.users[0], self.responses[0]
+        return after, happened
+
+
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, Any]:
     """Keyword arguments of the tiny world."""
@@ -42,6 +97,12 @@ def tiny() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def world() -> World:
     return load_world(EnvConfig(**TINY))
+
+
+@pytest.fixture
+def craft(world: World, tiny: dict[str, Any]) -> Callable[..., Crafted]:
+    """Makes crafted users with everything off but the parameters given."""
+    return lambda **on: Crafted(world, tiny, **on)
 
 
 @pytest.fixture(params=list(MODES))

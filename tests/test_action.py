@@ -194,7 +194,9 @@ def test_the_whole_catalogue_never_shows_what_is_unavailable(new_simulator, draw
             actions[:, :] = actions[:, :1]  # many duplicates
         expected = None
         if mode == "query":
-            expected = [_near(simulator, i, row[row >= 0], actions[i]) for i, row in enumerate(offered)]
+            expected = [
+                _near(simulator, i, row[row >= 0], actions[i]) for i, row in enumerate(offered)
+            ]
         simulator.step(actions)
         slates = simulator.responses["slate"]
         for slate, row in zip(slates, offered, strict=True):

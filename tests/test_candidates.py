@@ -145,7 +145,9 @@ def test_features_follow_their_definitions(new_simulator, draw_actions, steps):
     for _ in range(steps):
         simulator.step(draw_actions(simulator, rng))
     for i in range(10):
-        np.testing.assert_allclose(simulator.buffers.features[i], _features(simulator, i), atol=1e-5)
+        np.testing.assert_allclose(
+            simulator.buffers.features[i], _features(simulator, i), atol=1e-5
+        )
 
 
 def test_a_nearly_used_up_catalogue_still_gives_what_is_left():

@@ -17,7 +17,9 @@ DOCUMENT = {"history": "document", "observation": "dict"}
 def _document(world, history, size=12):
     texts = []
     count = int(history["num_entries"])
-    for item, kind in zip(history["item"][:count][::-1], history["feedback"][:count][::-1], strict=True):
+    for item, kind in zip(
+        history["item"][:count][::-1], history["feedback"][:count][::-1], strict=True
+    ):
         if kind == SATISFIED:
             texts.append(world.catalog.texts[item])
         elif kind == QUERY:

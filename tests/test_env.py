@@ -110,7 +110,10 @@ def test_bad_actions_are_refused_and_the_session_goes_on(new_env, action):
 
 
 def test_endings_are_truncation_at_the_horizon_and_termination_at_no_patience(new_env):
-    for kwargs, expected in (({"off": ["churn"]}, (False, True)), ({"patience_start": 1.0}, (True, False))):
+    for kwargs, expected in (
+        ({"off": ["churn"]}, (False, True)),
+        ({"patience_start": 1.0}, (True, False)),
+    ):
         env = new_env(**kwargs)
         for seed in range(5):
             _, info = env.reset(seed=seed)

@@ -146,4 +146,6 @@ def test_logs_change_with_the_world_seed_and_not_with_the_interface(tiny):
     other = load_world(EnvConfig(**tiny, world_seed=1))
     assert (other.logs.slates != world.logs.slates).any()
     assert other.text is world.text  # encoded once
-    assert load_world(EnvConfig(**{**tiny, "candidates": 30}, split="test", action="query")) is world
+    assert (
+        load_world(EnvConfig(**{**tiny, "candidates": 30}, split="test", action="query")) is world
+    )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -138,4 +140,4 @@ def test_places_of_different_uses_do_not_overlap():
         "candidates": (noise.CANDIDATES, noise.CANDIDATES + 16 * 100_000),
     }
     ordered = sorted(spans.values())
-    assert all(a[1] <= b[0] for a, b in zip(ordered, ordered[1:], strict=False)), spans
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(ordered)), spans

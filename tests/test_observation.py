@@ -187,9 +187,13 @@ def test_vectors_follow_their_definitions(new_simulator, draw_actions):
         np.testing.assert_allclose(factor, follower.state["factor"], atol=1e-5)
         query, item = simulator.histories["query"][i], simulator.histories["last_item"][i]
         phrases = simulator.world.text.phrase_vectors
-        np.testing.assert_array_equal(seen["query"][i], phrases[query] if query >= 0 else 0 * phrases[0])
+        np.testing.assert_array_equal(
+            seen["query"][i], phrases[query] if query >= 0 else 0 * phrases[0]
+        )
         items = simulator.world.items.vectors
-        np.testing.assert_array_equal(seen["last_item"][i], items[item] if item >= 0 else 0 * items[0])
+        np.testing.assert_array_equal(
+            seen["last_item"][i], items[item] if item >= 0 else 0 * items[0]
+        )
 
 
 def _diversity(vectors):

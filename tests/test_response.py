@@ -17,7 +17,7 @@ SLOTS, SLATE, KEYS = 8, 5, 20_000
 
 @kernel
 def frequencies(user, params, vectors, traits, response, scratch, counts):
-    """Counts what the user does over many noise keys: (null, slot 0, ...) x (in vain, satisfied)."""
+    """Counts what many noise keys lead to: (null, slot 0, ...) x (in vain, satisfied)."""
     for i in range(KEYS):
         key = noise.step_key(np.uint64(i * 7919 + 1), 0)
         respond(user, params, vectors, traits, key, response, scratch)
@@ -41,9 +41,7 @@ def _ask(world, user, params, slate, relevance):
     response["slate"], scratch = slate, new_scratch(SLOTS, SLATE, world.items.vectors.shape[1])
     scratch.relevance[:] = relevance
     counts = np.zeros((SLATE + 1, 2), np.int64)
-    frequencies(
-        user[0], params[0], world.items.vectors, world.traits, response[0], scratch, counts
-    )
+    frequencies(user[0], params[0], world.items.vectors, world.traits, response[0], scratch, counts)
     return counts
 
 

@@ -15,7 +15,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormali
 from llmrec_env.sb3 import Sb3VecEnv, make_sb3_env  # noqa: E402
 
 
-
 @pytest.fixture
 def new_sb3(tiny):
     def make(num_envs, seed=0, **changes):

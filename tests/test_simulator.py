@@ -28,6 +28,12 @@ def _play(simulator, steps=STEPS, seed=0, after_step=None):
     return np.stack(responses)
 
 
+def _move(simulator, **changes):
+    """Puts the sessions into a changed world."""
+    simulator.world = dataclasses.replace(simulator.world, **changes)
+    simulator._link()
+
+
 def test_an_action_changes_its_own_user_and_nobody_else(new_simulator):
     one, other = new_simulator(N, **STRONG), new_simulator(N, **STRONG)
     rng = np.random.default_rng(3)
@@ -51,7 +57,7 @@ def test_satisfied_consumption_raises_aligned_interests_in_sessions_too(new_simu
         params = simulator.world.params.copy()
         params["reinforce"], params["discovery"], params["switch_rate"] = reinforce, 0.0, 0.0
         params.setflags(write=False)
-        simulator.world = dataclasses.replace(simulator.world, params=params)
+        _move(simulator, params=params)
     before = without.users.copy()
     _play(with_it, 1)
     response = _play(without, 1)[0]
@@ -93,7 +99,9 @@ def test_show_touches_only_the_sessions_named(new_simulator):
     simulator.start(np.array([2]), np.array([9]), np.array([1], np.uint64))
     simulator.show(np.array([2]))
     assert (before[2] != simulator.buffers.vector[2]).any()
-    np.testing.assert_array_equal(np.delete(before, 2, 0), np.delete(simulator.buffers.vector, 2, 0))
+    np.testing.assert_array_equal(
+        np.delete(before, 2, 0), np.delete(simulator.buffers.vector, 2, 0)
+    )
 
 
 def test_every_user_bursts_at_the_burst_step_and_only_then(new_simulator):
@@ -208,7 +216,7 @@ def _minds_quality(new_simulator, **kwargs):
     traits = again.world.traits.copy()
     traits["quality"] *= -3.0
     traits.setflags(write=False)
-    again.world = dataclasses.replace(again.world, traits=traits)
+    _move(again, traits=traits)
     return _differs(simulator, again)
 
 

@@ -3,73 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from llmrec_env import noise
 from llmrec_env.config import EnvConfig
-from llmrec_env.response import response_dtype
-from llmrec_env.users import evolve, fresh_phrase, parameters, relative_weights, tire
+from llmrec_env.users import fresh_phrase, parameters, relative_weights, tire
 
-QUIET = dict.fromkeys(
-    (
-        *("ou_rate", "ou_sigma", "switch_rate", "refine_rate"),
-        *("reinforce", "exposure", "discovery", "query_rate"),
-    ),
-    0.0,
-)
-SLOTS, SLATE = 8, 5
-
-
-class Crafted:
-    """One user whose every number is set by hand, and what evolving does to it."""
-
-    def __init__(self, world: Any, tiny: dict[str, Any], **on: Any) -> None:
-        self.world = world
-        self.config = EnvConfig(**{**tiny, **QUIET, **on})
-        self.params = parameters(self.config, world.text.space.scale)
-        self.users = world.users[:1].copy()
-        self.users["active"] = np.arange(SLOTS) < 4
-        self.users["weight"] = self.users["rest"] = 0.0
-        self.users["satiation"] = self.users["goodwill"] = 0.0
-        self.responses = np.zeros(1, response_dtype(SLATE))
-        self.responses["slate"] = np.arange(SLATE)
-        self.ignore()
-        self.affinity = np.zeros((SLOTS, SLATE), np.float32)
-
-    def ignore(self) -> None:
-        self.responses["choice"], self.responses["item"] = -1, -1
-        self.responses["satisfied"] = 0
-
-    def consume(self, slot: int, satisfied: bool) -> None:
-        self.responses["choice"], self.responses["satisfied"] = slot, satisfied
-        self.responses["item"] = self.responses["slate"][0, slot]
-
-    def evolve(self, key: int = 1) -> np.void:
-        world = self.world
-        evolve(
-            *(self.users[0], self.params[0], world.interests, world.items.vectors),
-            *(world.traits, self.affinity, np.uint64(key), self.responses[0]),
-        )
-        return self.users[0]
-
-    def outcomes(self, keys: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the user and the response that each of many noise keys leads to from here."""
-        user, response = self.users.copy(), self.responses.copy()
-        after, happened = np.repeat(user, keys), np.repeat(response, keys)
-        for i in range(keys):
-            self.users[:], self.responses[:] = user, response
-            self.evolve(noise.step_key(np.uint64(i), 0))
-            after[i], happened[i] = self.users[0], self.responses[0]
-        return after, happened
-
-
-@pytest.fixture
-def craft(world, tiny):
-    return lambda **on: Crafted(world, tiny, **on)
+SLOTS = 8
 
 
 def test_with_everything_off_only_the_clock_moves(craft):
@@ -253,7 +194,10 @@ def test_satiation_rises_towards_the_consumed_and_decays(craft, world):
 
 def test_goodwill_follows_the_substance_of_what_is_consumed(craft, world):
     crafted = craft(goodwill_gain=0.1, goodwill_decay=0.9)
-    for item in (int(np.argmin(world.traits["substance"])), int(np.argmax(world.traits["substance"]))):
+    for item in (
+        int(np.argmin(world.traits["substance"])),
+        int(np.argmax(world.traits["substance"])),
+    ):
         substance = world.traits["substance"][item]
         assert abs(substance) > 0.3
         crafted.users["goodwill"] = 0.0
@@ -313,7 +257,9 @@ def test_relative_weights_are_one_for_the_strongest_and_zero_for_dormant(craft):
     crafted, out = craft(), np.empty(SLOTS, np.float32)
     crafted.users["weight"] = [1, 0, -1, 0.5, 3, 3, 3, 3]
     relative_weights(crafted.users[0], out)
-    np.testing.assert_allclose(out, [1, np.exp(-1), np.exp(-2), np.exp(-0.5), 0, 0, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(
+        out, [1, np.exp(-1), np.exp(-2), np.exp(-0.5), 0, 0, 0, 0], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("effective", [True, False])

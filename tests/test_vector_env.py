@@ -195,7 +195,10 @@ def test_a_refused_action_changes_nothing(new_vec):
     batch.reset(seed=0)
     for _ in range(10):
         batch.step(np.tile(np.arange(5), (2, 1)))
-    users, states = batch.simulator.users.tobytes(), [g.bit_generator.state for g in batch.np_random]
+    users, states = (
+        batch.simulator.users.tobytes(),
+        [g.bit_generator.state for g in batch.np_random],
+    )
     with pytest.raises(ValueError, match="action"):
         batch.step(np.full((2, 5), 20))
     assert batch.simulator.users.tobytes() == users
@@ -227,7 +230,9 @@ def test_max_episode_steps_truncates_at_that_step(tiny, new_env, assert_same):
 )
 def test_bad_arguments_are_refused(tiny, kwargs):
     with pytest.raises(ConfigError):
-        gymnasium.make_vec("llmrec/Drift-v0", vectorization_mode="vector_entry_point", **{**tiny, **kwargs})
+        gymnasium.make_vec(
+            "llmrec/Drift-v0", vectorization_mode="vector_entry_point", **{**tiny, **kwargs}
+        )
 
 
 @pytest.mark.parametrize("mode", ["next_step", "same_step", "disabled", *AutoresetMode])
@@ -242,7 +247,9 @@ def test_async_works_and_agrees(new_env, tiny, assert_same):
 
     batch = AsyncVectorEnv([make, make])
     try:
-        assert _compare(gymnasium.make_vec("llmrec/Drift-v0", 2, **tiny), batch, assert_same, 5) == 0
+        assert (
+            _compare(gymnasium.make_vec("llmrec/Drift-v0", 2, **tiny), batch, assert_same, 5) == 0
+        )
     finally:
         batch.close()
 

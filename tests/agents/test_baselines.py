@@ -91,7 +91,9 @@ def test_content_shows_what_is_nearest_to_the_mean_of_the_liked_and_typed(new_ve
     observation, actions = _act(Content(), env)
     data = env.public_data()
     for i in range(N):
-        events = list(zip(observation["history"][i], observation["history_feedback"][i], strict=True))
+        events = list(
+            zip(observation["history"][i], observation["history_feedback"][i], strict=True)
+        )
         v = sum(
             (0.15, 1.0)[kind] * data.items.vectors[item] for item, kind in events if kind in (0, 1)
         )

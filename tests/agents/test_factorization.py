@@ -68,7 +68,9 @@ def test_fold_in_solves_for_a_new_user():
 def test_on_a_checkerboard_users_get_the_colour_they_like():
     """Even users like even items, odd users odd ones; each has seen two thirds of them."""
     rng = np.random.default_rng(0)
-    pairs = [(u, i) for u in range(40) for i in range(30) if (u + i) % 2 == 0 and rng.random() < 0.67]
+    pairs = [
+        (u, i) for u in range(40) for i in range(30) if (u + i) % 2 == 0 and rng.random() < 0.67
+    ]
     users, items = np.array(pairs).T
     settings = {"rank": 4, "regularisation": 1.0, "confidence": 8.0}
     factors = alternating_least_squares(users, items, np.ones(len(users)), (40, 30), **settings)

@@ -50,7 +50,10 @@ def _worth(simulator, i, foresight):
 
 def _by_formula(simulator, i, foresight):
     user, world, config = simulator.users[i], simulator.world, simulator.config
-    y, traits = world.items.vectors[simulator.buffers.ids[i]], world.traits[simulator.buffers.ids[i]]
+    y, traits = (
+        world.items.vectors[simulator.buffers.ids[i]],
+        world.traits[simulator.buffers.ids[i]],
+    )
     relevance = np.maximum(y @ simulator.interests()[i], 0) / world.params["scale"][0]
     tired = np.maximum(y @ user["satiation"], 0)
     taste = traits["taste"] @ user["taste"]

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from experiments import plots
-from experiments.results import LADDER, CurvePoint, Episode, LearningPoint, group, leaderboard
+from experiments.leaderboard import LADDER, group, leaderboard
+from experiments.results import CurvePoint, Episode, LearningPoint
 from experiments.statistics import Resampling
 
 AGENTS = LADDER

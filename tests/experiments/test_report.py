@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.leaderboard import leaderboard
 from experiments.report import write_report
 from experiments.results import (
     CurvePoint,
@@ -13,7 +14,6 @@ from experiments.results import (
     LearningPoint,
     ResultsError,
     Row,
-    leaderboard,
     write_manifest,
     write_table,
 )

@@ -10,19 +10,15 @@ import pytest
 from rich.console import Console
 
 from experiments import results
+from experiments.leaderboard import LADDER, in_order, latex_table, leaderboard, print_table
 from experiments.results import (
     FILES,
-    LADDER,
     CurvePoint,
     Episode,
     LearningPoint,
     ResultsError,
     Row,
-    in_order,
-    latex_table,
-    leaderboard,
     open_folder,
-    print_table,
     read_manifest,
     read_table,
     write_file,
