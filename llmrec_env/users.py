@@ -19,6 +19,7 @@ MAX_ACTIVE = 6
 MAX_SLATE = 20
 MEMORY = 50  # consumed items a user remembers
 MAX_LOG_WEIGHT = 3.0
+_ATTEMPTS = 8  # to find a phrase the user does not hold yet
 NOT_CLOSE = 0.25  # cosine below which what is shown wakes nothing
 
 
@@ -104,6 +105,15 @@ def fresh_phrase(user, topic_start, community_topics, key, draw, own_share):
         topic = community_topics[user.community, place]
     first = topic_start[topic]
     return first + noise.below(key, draw + 2, topic_start[topic + 1] - first)
+
+
+@kernel
+def holds(user, phrase):
+    """Says whether the phrase is one of the user's interests, active or dormant."""
+    for p in range(user.phrase.shape[0]):
+        if user.phrase[p] == phrase:
+            return True
+    return False
 
 
 @kernel
@@ -260,9 +270,14 @@ def switch_one(user, params, interests, key, draw, response):
     response.died, response.born = user.phrase[died], user.phrase[born]
     user.active[died], user.active[born] = 0, 1
     user.weight[born] = params.theta_birth
-    user.phrase[died] = fresh_phrase(
-        user, interests.topic_start, interests.community_topics, key, draw + 32, 0.3
-    )
+    for attempt in range(_ATTEMPTS):
+        phrase = fresh_phrase(
+            *(user, interests.topic_start, interests.community_topics),
+            *(key, draw + 32 + 3 * attempt, 0.3),
+        )
+        if not holds(user, phrase):
+            user.phrase[died] = phrase
+            break
     user.last_switch = user.step
 
 
@@ -289,9 +304,11 @@ def refine(user, params, interests, key, response):
         slot = noise.below(key, noise.REFINE + 1, user.phrase.shape[0])
         place = noise.below(key, noise.REFINE + 2, interests.neighbours.shape[1])
         before = user.phrase[slot]
-        user.phrase[slot] = interests.neighbours[before, place]
-        if user.active[slot] == 1:
-            response.refined_from, response.refined_to = before, user.phrase[slot]
+        after = interests.neighbours[before, place]
+        if not holds(user, after):
+            user.phrase[slot] = after
+            if user.active[slot] == 1:
+                response.refined_from, response.refined_to = before, after
 
 
 @kernel
@@ -375,4 +392,14 @@ def _first_phrases(
     anywhere = rng.integers(0, len(interests.topic_start) - 1, (n, slots))
     chosen = np.where(own, anywhere, chosen)
     first, last = interests.topic_start[chosen], interests.topic_start[chosen + 1]
-    return first + (rng.random((n, slots)) * (last - first)).astype(np.int64)
+    phrases = first + (rng.random((n, slots)) * (last - first)).astype(np.int64)
+    for _ in range(_ATTEMPTS):
+        twice = _held_before(phrases)
+        phrases[twice] = rng.integers(0, len(interests.vectors), int(twice.sum()))
+    return phrases
+
+
+def _held_before(phrases: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Says of each slot whether an earlier slot holds the same phrase, (n, slots)."""
+    same = phrases[:, :, None] == phrases[:, None, :]
+    return np.tril(same, k=-1).any(axis=2)
