@@ -18,11 +18,12 @@ _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def cache_home() -> Path:
-    """Folder for files that can be recomputed: `$LLMREC_CACHE_HOME`, else the user's cache."""
-    if home := os.environ.get("LLMREC_CACHE_HOME"):
-        return Path(home)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "llmrec_env"
+    """Folder of what can be recomputed: where `$LLMREC_CACHE` is, else in the user's cache."""
+    if chosen := os.environ.get("LLMREC_CACHE"):
+        path = Path(chosen).expanduser()
+        return path.parent if path.suffix else path
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "llmrec_env"
 
 
 def _source_digest() -> str:
@@ -86,13 +87,21 @@ def rows_dot(rows, i, others, a):
 
 
 @kernel
-def rows_dot4(rows, i, others, a, b, c, d):
-    """Returns the inner products of row i with rows a to d of another matrix."""
-    s0 = s1 = s2 = s3 = np.float32(0.0)
+def rows_dot2x4(rows, i, k, others, a, b, c, d):
+    """Returns the inner products of rows i and k with rows a to d of another matrix.
+
+    Each row is read once for all its products: that is what bounds the speed.
+    """
+    ia = ib = ic = id_ = ka = kb = kc = kd = np.float32(0.0)
     for j in range(rows.shape[1]):
-        y = rows[i, j]
-        s0 += others[a, j] * y
-        s1 += others[b, j] * y
-        s2 += others[c, j] * y
-        s3 += others[d, j] * y
-    return s0, s1, s2, s3
+        y, z = rows[i, j], rows[k, j]
+        p, q, r, s = others[a, j], others[b, j], others[c, j], others[d, j]
+        ia += p * y
+        ib += q * y
+        ic += r * y
+        id_ += s * y
+        ka += p * z
+        kb += q * z
+        kc += r * z
+        kd += s * z
+    return ia, ib, ic, id_, ka, kb, kc, kd

@@ -138,7 +138,7 @@ def respond(user, params, vectors, traits, key, response, scratch):
         item = response.slate[k]
         utility, logits[k] = appeal(user, params, vectors, traits, item, relevance[k])
         utility -= params.rank_penalty[k] + params.choice_null
-        if consumed_before(user, item):
+        if user.step < 0 and consumed_before(user, item):  # sessions offer nothing twice
             utility -= _AGAIN
         odds[k] = math.exp(min(utility, 700.0))
         total += odds[k]

@@ -39,8 +39,16 @@ from llmrec_env.world import World, load_world
 SHOW, PLAY, REST, PLAY_UNSEEN = 0, 1, 2, 3
 """What `advance` does with a session: show what comes, step and show, nothing, only step."""
 
-WHAT_HAPPENED = ("choice", "item", "satisfied", "relevance", "died", "born", "woken")
-WHO = ("user_id", "goodwill", "patience")
+WHAT_HAPPENED: tuple[str, ...] = (
+    "choice",
+    "item",
+    "satisfied",
+    "relevance",
+    "died",
+    "born",
+    "woken",
+)
+WHO: tuple[str, ...] = ("user_id", "goodwill", "patience")
 """Fields of the response and of the user that `info` carries."""
 
 _SETTINGS = np.dtype(
@@ -212,8 +220,11 @@ class Simulator:
         # Views of several fields: reading a row of them at once is ten times faster than by field.
         self.what_happened = self.responses[list(WHAT_HAPPENED)]
         self.who = self.users[list(WHO)]
-        self._records = (self.world.traits, self.world.params, self._settings)
-        self._records += (self.users, self.histories, self.responses)
+        state = (self.users, self.histories, self.responses)
+        self._records: tuple[Any, ...] = (
+            *(self.world.traits, self.world.params, self._settings),
+            *state,
+        )
         self._arrays = (*self.world.items, *self.world.interests, *self.buffers)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -274,7 +285,8 @@ class Simulator:
         return self._reward(self.responses)
 
     def _advance(self, decision: Decision) -> None:
-        advance_arrays(*self._records, self._arrays, tuple(decision))
+        arguments: Any = (*self._records, self._arrays, tuple(decision))
+        advance_arrays(*arguments)
 
     def interests(self) -> npt.NDArray[np.float32]:
         """Returns u, the true interest vector of every session, (n, d): hidden, for evaluation."""

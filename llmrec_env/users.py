@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from llmrec_env import noise
 from llmrec_env.config import EnvConfig
-from llmrec_env.kernel import kernel, rows_dot, rows_dot4
+from llmrec_env.kernel import kernel, rows_dot, rows_dot2x4
 from llmrec_env.response import TASTE_DIM
 
 NUM_COMMUNITIES = 16
@@ -19,7 +19,7 @@ MAX_ACTIVE = 6
 MAX_SLATE = 20
 MEMORY = 50  # consumed items a user remembers
 MAX_LOG_WEIGHT = 3.0
-_ATTEMPTS = 8  # to find a phrase the user does not hold yet
+ATTEMPTS = 8  # to find a phrase the user does not hold yet
 NOT_CLOSE = 0.25  # cosine below which what is shown wakes nothing
 
 
@@ -145,22 +145,32 @@ def compare(user, phrases, vectors, slate, params, scratch):
     Args:
         scratch: receives `weights` omega (p,), `affinity` cos(e_p, y_k) (p, k), `relevance` (k,).
     """
-    weights, affinity, relevance = scratch.weights, scratch.affinity, scratch.relevance
-    slots, ids = user.weight.shape[0], user.phrase
+    weights, relevance = scratch.weights, scratch.relevance
     relative_weights(user, weights)
+    relate(user.phrase, phrases, slate, vectors, scratch.affinity)
     for k in range(slate.shape[0]):
-        item = slate[k]
-        for p in range(0, slots - slots % 4, 4):  # four at once: half the time of one by one
-            first, second, third, fourth = ids[p], ids[p + 1], ids[p + 2], ids[p + 3]
-            a, b, c, d = rows_dot4(vectors, item, phrases, first, second, third, fourth)
-            affinity[p, k], affinity[p + 1, k] = a, b
-            affinity[p + 2, k], affinity[p + 3, k] = c, d
-        for p in range(slots - slots % 4, slots):
-            affinity[p, k] = rows_dot(vectors, item, phrases, ids[p])
         total = np.float32(0.0)
-        for p in range(slots):
-            total += weights[p] * affinity[p, k]
+        for p in range(weights.shape[0]):
+            total += weights[p] * scratch.affinity[p, k]
         relevance[k] = max(total, np.float32(0.0)) / params.scale
+
+
+@kernel
+def relate(ids, phrases, slate, vectors, affinity):
+    """Writes cos(e_p, y_k) of every interest and slot, (p, k), in blocks of four by two."""
+    whole_p, whole_k = ids.shape[0] // 4 * 4, slate.shape[0] // 2 * 2
+    for k in range(0, whole_k, 2):
+        one, two = slate[k], slate[k + 1]
+        for p in range(0, whole_p, 4):
+            a, b, c, d = ids[p], ids[p + 1], ids[p + 2], ids[p + 3]
+            cosines = rows_dot2x4(vectors, one, two, phrases, a, b, c, d)
+            affinity[p, k], affinity[p + 1, k] = cosines[0], cosines[1]
+            affinity[p + 2, k], affinity[p + 3, k] = cosines[2], cosines[3]
+            affinity[p, k + 1], affinity[p + 1, k + 1] = cosines[4], cosines[5]
+            affinity[p + 2, k + 1], affinity[p + 3, k + 1] = cosines[6], cosines[7]
+    for p in range(ids.shape[0]):
+        for k in range(whole_k if p < whole_p else 0, slate.shape[0]):
+            affinity[p, k] = rows_dot(vectors, slate[k], phrases, ids[p])
 
 
 @kernel
@@ -270,7 +280,7 @@ def switch_one(user, params, interests, key, draw, response):
     response.died, response.born = user.phrase[died], user.phrase[born]
     user.active[died], user.active[born] = 0, 1
     user.weight[born] = params.theta_birth
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         phrase = fresh_phrase(
             *(user, interests.topic_start, interests.community_topics),
             *(key, draw + 32 + 3 * attempt, 0.3),
@@ -349,57 +359,3 @@ def tire(user, params, response):
     user.patience = min(user.patience + change, params.patience_max)
     response.terminated = 1 if user.patience <= 0.0 else 0
     response.truncated = 1 if user.step >= params.horizon else 0
-
-
-def new_users(
-    config: EnvConfig, interests: Interests, community_taste: npt.NDArray[np.float32]
-) -> npt.NDArray[np.void]:
-    """Returns the hidden state of every user of the world, before any record, (num_users,).
-
-    Args:
-        community_taste: text-free taste of the communities, (communities, TASTE_DIM).
-    """
-    n, slots = config.num_users, config.interest_slots
-    rng = np.random.default_rng([config.world_seed, 3])
-    users = np.zeros(n, user_dtype(config))
-    users["user_id"] = np.arange(n)
-    users["noise_key"] = rng.integers(0, 2**63, n, dtype=np.uint64)
-    users["community"] = rng.integers(0, len(community_taste), n)
-    users["phrase"] = _first_phrases(users["community"], interests, slots, rng)
-    active = rng.integers(config.active_min, config.active_max + 1, n)
-    users["active"] = np.arange(slots) < active[:, None]
-    users["rest"] = rng.normal(0.0, config.base_sd, (n, slots))
-    users["weight"] = np.clip(users["rest"], -MAX_LOG_WEIGHT, MAX_LOG_WEIGHT)
-    own_taste = rng.normal(size=(n, TASTE_DIM))
-    users["taste"] = 0.8 * community_taste[users["community"]] + 0.6 * own_taste
-    users["patience"] = config.patience_start
-    users["consumed"] = -1
-    users["last_switch"] = -1
-    return users
-
-
-def _first_phrases(
-    community: npt.NDArray[np.int32],
-    interests: Interests,
-    slots: int,
-    rng: np.random.Generator,
-) -> npt.NDArray[np.int64]:
-    n, topics = len(community), interests.community_topics[community]
-    order = np.argsort(rng.random(topics.shape), axis=1)
-    places = np.resize(np.arange(topics.shape[1]), slots)
-    chosen = np.take_along_axis(topics, order[:, places], axis=1)  # (n, slots), distinct topics
-    own = rng.random((n, slots)) < 0.15
-    anywhere = rng.integers(0, len(interests.topic_start) - 1, (n, slots))
-    chosen = np.where(own, anywhere, chosen)
-    first, last = interests.topic_start[chosen], interests.topic_start[chosen + 1]
-    phrases = first + (rng.random((n, slots)) * (last - first)).astype(np.int64)
-    for _ in range(_ATTEMPTS):
-        twice = _held_before(phrases)
-        phrases[twice] = rng.integers(0, len(interests.vectors), int(twice.sum()))
-    return phrases
-
-
-def _held_before(phrases: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Says of each slot whether an earlier slot holds the same phrase, (n, slots)."""
-    same = phrases[:, :, None] == phrases[:, None, :]
-    return np.tril(same, k=-1).any(axis=2)

@@ -18,12 +18,12 @@ from llmrec_env.encoders.space import Space
 from llmrec_env.logs import Logs, split_of, write_logs
 from llmrec_env.observation import empty_histories, replay, start_session
 from llmrec_env.phrases import Phrases, neighbours, phrases_of, substance_probe
+from llmrec_env.population import new_users
 from llmrec_env.response import TASTE_DIM, TRAITS, response_dtype
 from llmrec_env.users import (
     COMMUNITY_TOPICS,
     NUM_COMMUNITIES,
     Interests,
-    new_users,
     parameters,
 )
 

@@ -85,6 +85,7 @@ class Crafted:
             self.users[:], self.responses[:] = user, response
             self.evolve(noise.step_key(np.uint64(i), 0))
             after[i], happened[i] = self.users[0], self.responses[0]
+        self.users[:], self.responses[:] = user, response
         return after, happened
 
 

@@ -128,6 +128,15 @@ def test_endings_are_truncation_at_the_horizon_and_termination_at_no_patience(ne
                 assert ended[1] and ended[0] == (info["patience"] <= 0)
 
 
+def test_a_user_who_leaves_with_the_last_step_is_both(new_env):
+    bored = dict.fromkeys(("patience_ignored", "patience_dissatisfied"), 0.1)
+    bored |= {"satisfaction_bias": -10.0, "satisfaction_relevance": 0.0, "patience_start": 2.95}
+    env = new_env(**bored)
+    env.reset(seed=0)
+    ends = [env.step(env.action_space.sample())[2:4] for _ in range(30)]
+    assert ends == [(False, False)] * 29 + [(True, True)]
+
+
 def test_max_episode_steps_truncates_earlier(new_env):
     env = new_env(max_episode_steps=4, off=["churn"])
     env.reset(seed=0)

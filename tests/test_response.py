@@ -28,6 +28,7 @@ def frequencies(user, params, vectors, traits, response, scratch, counts):
 def user(world):
     user = world.users[:1].copy()
     user["consumed"], user["num_consumed"] = -1, 0
+    user["step"] = -1  # while logged: only then an item can be shown that was consumed before
     user["satiation"], user["goodwill"] = 0.3 * world.items.vectors[7], 0.2
     return user
 

@@ -82,7 +82,11 @@ def test_terminal_observations_are_no_views(new_sb3):
 
 
 def test_truncated_sessions_say_so_and_departed_ones_do_not(new_sb3):
-    for kwargs, said in (({"off": ["churn"]}, True), ({"patience_start": 0.2}, False)):
+    bored = dict.fromkeys(("patience_ignored", "patience_dissatisfied"), 0.1)
+    bored |= {"satisfaction_bias": -10.0, "satisfaction_relevance": 0.0, "patience_start": 2.95}
+    # the bored leave with the last step: both, and so not "truncated" to SB3
+    cases = (({"off": ["churn"]}, True), ({"patience_start": 0.2}, False), (bored, False))
+    for kwargs, said in cases:
         env = new_sb3(4, **kwargs)
         env.reset()
         for _ in range(30):

@@ -123,6 +123,17 @@ def test_a_burst_switches_as_many_interests_as_it_says(new_simulator):
     assert changed[0] <= 1.0 and changed[1] > 2.0
 
 
+def test_no_user_ever_holds_one_phrase_twice(new_simulator):
+    simulator = new_simulator(N, **{**STRONG, "switch_rate": 1.0, "refine_rate": 1.0})
+    distinct = []
+
+    def check(simulator):
+        distinct.append((np.diff(np.sort(simulator.users["phrase"], axis=1), axis=1) > 0).all())
+
+    _play(simulator, 30, after_step=check)
+    assert all(distinct)
+
+
 def test_sessions_end_once_patience_or_time_is_used_up(new_simulator):
     simulator = new_simulator(N, patience_start=4.0)
     ended = np.zeros(N, bool)

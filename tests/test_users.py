@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.users import fresh_phrase, parameters, relative_weights, tire
+from llmrec_env.users import parameters, relative_weights, tire
 
 SLOTS = 8
 
@@ -110,25 +110,27 @@ def test_interests_die_in_proportion_to_their_weight_and_any_dormant_one_is_born
     assert stats.chisquare((after["active"] == 1)[:, 4:].sum(0)).pvalue > 1e-3
 
 
-def test_seven_tenths_of_fresh_phrases_are_the_communitys(world):
-    interests, user = world.interests, world.users[0]
-    phrases = np.array(
-        [
-            fresh_phrase(
-                user, interests.topic_start, interests.community_topics, np.uint64(key), 3, 0.3
-            )
-            for key in range(4000)
-        ]
-    )
+def test_seven_tenths_of_fresh_phrases_are_the_communitys(craft, world):
+    crafted, interests = craft(switch_rate=1.0), world.interests
+    after, _ = crafted.outcomes(4000)
+    died = (after["active"][:, :4] == 0).argmax(1)
+    phrases = after["phrase"][np.arange(4000), died]
     topic = np.searchsorted(interests.topic_start, phrases, side="right") - 1
     num_topics = len(interests.topic_start) - 1
-    own = np.bincount(interests.community_topics[user["community"]], minlength=num_topics)
-    expected = 4000 * (0.7 * own / own.sum() + 0.3 / num_topics)
+    community = crafted.users["community"][0]
+    own = np.bincount(interests.community_topics[community], minlength=num_topics)
+    share = 0.7 * own / own.sum() + 0.3 / num_topics
+    # a phrase that the user holds already is drawn again
+    held = np.bincount(world.phrases.topics[crafted.users["phrase"][0]], minlength=num_topics)
+    share *= 1 - held / np.diff(interests.topic_start)
+    assert not np.isin(phrases, crafted.users["phrase"][0]).any()
+    expected = 4000 * share / share.sum()
     assert stats.chisquare(np.bincount(topic, minlength=num_topics), expected).pvalue > 1e-3
 
 
 def test_refinement_moves_one_phrase_to_a_neighbour_of_its_topic(craft, world):
     crafted = craft(refine_rate=0.5)
+    crafted.users["phrase"] = world.interests.topic_start[:8]  # no neighbour is held already
     before = crafted.users[0].copy()
     after, happened = crafted.outcomes(1000)
     moved = (after["phrase"] != before["phrase"]).sum(1)
@@ -160,6 +162,9 @@ def test_discovery_wakes_at_most_one_and_only_what_is_close(craft):
     rows = np.arange(300)
     assert (happened["woken"] == after["phrase"][rows, woken]).all()
     assert (after["weight"][rows, woken] == 0.5).all()
+    crafted.affinity[4, 0] = 0.9  # called less than the other, which always answers
+    after, _ = crafted.outcomes(100)
+    assert (after["active"][:, 7] == 1).all() and (after["active"][:, 4] == 0).all()
 
 
 @pytest.mark.parametrize("consumed", [False, True])
@@ -246,10 +251,10 @@ def test_patience_moves_by_what_happened(craft, choice, satisfied, change):
     assert crafted.users["patience"][0] == pytest.approx(min(14.9 + change, 15.0))
 
 
-@pytest.mark.parametrize(("patience", "leaves"), [(0.35, 1), (0.3, 1), (0.36, 0)])
+@pytest.mark.parametrize(("patience", "leaves"), [(0.25, 1), (0.5, 1), (0.75, 0)])
 def test_the_user_leaves_when_no_patience_is_left(craft, patience, leaves):
-    crafted = craft(patience_ignored=0.35)
-    crafted.users["patience"], crafted.users["step"] = np.float32(patience), 12
+    crafted = craft(patience_ignored=0.5)
+    crafted.users["patience"], crafted.users["step"] = patience, 12
     tire(crafted.users[0], crafted.params[0], crafted.responses[0])
     assert crafted.responses["terminated"] == leaves and crafted.responses["truncated"] == 0
 

@@ -105,3 +105,11 @@ def test_survivors_are_those_whom_the_horizon_stopped(new_vec):
     episodes = play(_fitted(Random(), env), env, USERS, 0)
     assert (episodes.survived == (episodes.alive.sum(1) == 30)).all()
     assert not episodes.survived.all()
+
+
+def test_a_user_who_leaves_with_the_last_step_has_not_survived(new_vec):
+    bored = dict.fromkeys(("patience_ignored", "patience_dissatisfied"), 0.1)
+    bored |= {"satisfaction_bias": -10.0, "satisfaction_relevance": 0.0, "patience_start": 2.95}
+    env = new_vec(5, observation="dict", **bored)
+    episodes = play(_fitted(Random(), env), env, USERS, 0)
+    assert episodes.alive.all() and not episodes.survived.any()
