@@ -100,10 +100,12 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         Raises:
             ValueError: the user does not exist.
         """
+        chosen = (options or {}).get("user_id")
+        if chosen is not None:
+            chosen = checked_user(chosen, self.config.num_users)
         super().reset(seed=seed)
         user_id, noise_key = self.simulator.draw_session(self.np_random)
-        if options and options.get("user_id") is not None:
-            user_id = checked_user(options["user_id"], self.config.num_users)
+        user_id = user_id if chosen is None else chosen
         self.simulator.start(_ONLY, np.array([user_id]), np.array([noise_key], np.uint64))
         self.simulator.show(_ONLY)
         self._running = True

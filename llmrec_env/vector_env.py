@@ -112,8 +112,9 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         """
         options = options or {}
         sessions = np.flatnonzero(self._mask(options.get("reset_mask")))
+        chosen = self._chosen_users(options.get("user_id"))
         self._seed(seed, sessions)
-        self._start(sessions, options.get("user_id"))
+        self._start(sessions, chosen)
         self.simulator.show(sessions)
         return observation_of(self.simulator, _ALL), infos_of(self.simulator, sessions)
 
@@ -133,7 +134,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
             )
         if len(ended):
             self.simulator.mode.decide(actions, self.num_envs)  # refuse before anything changes
-            self._start(ended, None)
+            self._start(ended)
         rewards = self.simulator.step(actions, ended).astype(np.float64)
         terminated, truncated = self._ends()
         self._running = ~(terminated | truncated)
@@ -159,7 +160,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         for i in sessions:
             final_obs[i] = observation_of(self.simulator, int(i))
             final_info = self._add_info(final_info, info_of(self.simulator, int(i)), int(i))
-        self._start(sessions, None)
+        self._start(sessions)
         self.simulator.show(sessions)
         infos = infos_of(self.simulator, _ALL)
         infos["final_obs"], infos["final_info"] = final_obs, final_info
@@ -168,18 +169,21 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         infos["_final_info"] = infos["_final_obs"].copy()
         return observation_of(self.simulator, _ALL), infos
 
-    def _start(self, sessions: npt.NDArray[np.intp], user_id: Any) -> None:
+    def _start(
+        self, sessions: npt.NDArray[np.intp], chosen: list[int | None] | None = None
+    ) -> None:
         drawn = [self.simulator.draw_session(self._generator(int(i))) for i in sessions]
         users = np.array([user for user, _ in drawn], np.int64)
-        if user_id is not None:
-            chosen = self._chosen_users(user_id)
-            for place, i in enumerate(sessions):
-                users[place] = users[place] if chosen[i] is None else chosen[i]
+        for place, i in enumerate(sessions if chosen else ()):
+            user = chosen[i] if chosen else None
+            users[place] = users[place] if user is None else user
         noise_keys = np.array([key for _, key in drawn], np.uint64)
         self.simulator.start(sessions, users, noise_keys)
         self._running[sessions] = self._begun[sessions] = True
 
-    def _chosen_users(self, user_id: Any) -> list[int | None]:
+    def _chosen_users(self, user_id: Any) -> list[int | None] | None:
+        if user_id is None:
+            return None
         ids = np.asarray(user_id)
         if ids.ndim == 0:
             ids = np.full(self.num_envs, ids)

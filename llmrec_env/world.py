@@ -55,6 +55,12 @@ class PublicData:
     logs: Logs  # of the training users
     users: npt.NDArray[np.int64]  # ids of the training users, the rows of logs
 
+    def records(self) -> npt.NDArray[np.void]:
+        """Returns all records of the training users: user, item, event, value, timestamp."""
+        table = self.logs.table()
+        table["user"] = self.users[table["user"]]
+        return table
+
 
 @dataclass(frozen=True)
 class World:

@@ -285,3 +285,12 @@ def test_the_wrapper_of_statistics_works_on_top(new_vec):
         infos = batch.step(rng.integers(0, 20, (3, 5)))[4]
         episodes += int(infos.get("_episode", np.zeros(1)).sum())
     assert episodes > 2
+
+
+def test_a_refused_user_leaves_the_generators_alone(new_vec):
+    env = new_vec(2)
+    env.reset(seed=3)
+    state = [generator.bit_generator.state for generator in env.np_random]
+    with pytest.raises(ValueError, match="does not exist"):
+        env.reset(options={"user_id": 10**9})
+    assert [generator.bit_generator.state for generator in env.np_random] == state

@@ -184,3 +184,13 @@ def test_a_table_of_ones_own_works_end_to_end_in_one_call(tmp_path, tiny, labels
     catalog = env.unwrapped.public_data().catalog
     assert len(catalog) == 220
     assert set(catalog.topic_names) == set(subjects) or not labels
+
+
+def test_public_records_carry_the_ids_of_training_users(world):
+    public = world.public()
+    records = public.records()
+    assert set(np.unique(records["user"])) == set(public.users.tolist())
+    user = public.users[-1]
+    own = records[records["user"] == user]
+    clicked = own["item"][own["event"] == "click"]
+    assert np.array_equal(clicked, world.logs.items[user][world.logs.items[user] >= 0])
