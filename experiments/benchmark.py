@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import llmrec_env
 from agents import AGENTS
 from agents.sb3 import ALGORITHMS
 from experiments import leaderboard, plots, results
-from experiments.evaluation import Cell, Outcome, curve_points, run_cell, task_config
+from experiments.evaluation import Cell, run_cell, task_config
+from experiments.sweep import CellResult, curve_points, result_of, run_and_keep, run_sweep
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.world import load_text_space
 
@@ -54,7 +56,10 @@ def run(
     train_steps: int | None = None,
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
     output: Path = Path("runs/benchmark"),
+    jobs: int = 1,
+    resume: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> list[results.Row]:
     """Trains and compares agents, and writes leaderboard, sessions, curves, figures and manifest.
 
@@ -68,7 +73,10 @@ def run(
         train_steps: user-steps that such an agent may take.
         env: fields that differ from the defaults override those of the tasks.
         output: folder of the results.
+        jobs: processes.
+        resume: go on with the run of the same settings that the folder holds.
         overwrite: delete the results that are there.
+        dry_run: only list what would be run.
 
     Raises:
         ValueError: an unknown agent or task, or the output folder holds results.
@@ -76,24 +84,59 @@ def run(
     changes = dict(tasks=tasks, seeds=seeds, worlds=worlds, train_steps=train_steps)
     plan = dataclasses.replace(PRESETS[preset], **_given(changes))
     cells = plan_cells(plan, agents or tuple(AGENTS), users, overrides(env))
-    folder = results.open_folder(output, overwrite=overwrite)
-    started = time.perf_counter()
-    outcomes = run_cells(cells)
-    rows = write_results(folder, outcomes)
+    if dry_run:
+        for cell in cells:
+            print(f"{cell.task} world {cell.world} {cell.agent} seed {cell.seed}", end="")
+            print(f", {cell.train_steps:,} user-steps" if cell.train_steps else "")
+        return []
+    config = {"preset": preset, **dataclasses.asdict(plan), "users": users, "env": overrides(env)}
+    rows = run_plan(cells, output, config, jobs=jobs, resume=resume, overwrite=overwrite)
     leaderboard.print_table(rows)
+    print(f"results in {output}")
+    return rows
+
+
+def run_plan(
+    cells: list[Cell],
+    output: Path,
+    config: dict[str, Any],
+    *,
+    jobs: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> list[results.Row]:
+    """Runs cells, writes everything about them into a folder, and returns the leaderboard.
+
+    Args:
+        cells: what to run.
+        output: folder of the results.
+        config: settings of the run, for the manifest; to resume they must be the same.
+        jobs: processes.
+        resume: go on with what is there.
+        overwrite: delete what is there.
+
+    Raises:
+        ResultsError: a cell failed, or the folder cannot be used.
+    """
+    config = json.loads(json.dumps(config))
+    folder = results.open_folder(output, config, resume=resume, overwrite=overwrite)
+    results.write_manifest(folder, config=config)  # so that a killed run can be resumed
+    started = time.perf_counter()
+    found = run_cells(cells, folder, jobs)
+    if failed := [result for result in found if result.error]:
+        cell, error = failed[0].cell, failed[0].error
+        raise results.ResultsError(
+            f"{len(failed)} of {len(found)} cells failed; the others are kept, run again with "
+            f"--resume. First: {cell.task} world {cell.world} {cell.agent}: {error}"
+        )
+    rows = write_results(folder, found)
     results.write_manifest(
         folder,
-        config={
-            **dataclasses.asdict(plan),
-            "preset": preset,
-            "users": users,
-            "env": overrides(env),
-        },
+        config=config,
         encoder=encoder_identity(cells[0]),
         wall_seconds=round(time.perf_counter() - started, 1),
-        seconds=_seconds(outcomes),
+        seconds=_seconds(found),
     )
-    print(f"results in {folder}")
     return rows
 
 
@@ -124,32 +167,39 @@ def plan_cells(
     ]
 
 
-def run_cells(cells: list[Cell]) -> list[Outcome]:
-    """Runs the cells one after another under a progress bar."""
+def run_cells(cells: list[Cell], folder: Path, jobs: int = 1) -> list[CellResult]:
+    """Runs the cells that the folder does not hold yet, under a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn()) as progress:
         whole = progress.add_task("benchmark", total=len(cells))
-        outcomes = []
-        for cell in cells:
+
+        def shown(cell: Cell) -> CellResult:
             label = f"{cell.task} world {cell.world} {cell.agent}"
             bar = progress.add_task(label, total=100)
-            outcomes.append(
-                run_cell(cell, lambda share, bar=bar: progress.update(bar, completed=100 * share))
-            )
-            progress.remove_task(bar)
-            progress.advance(whole)
-    return outcomes
+            try:
+                return result_of(
+                    run_cell(cell, lambda share: progress.update(bar, completed=100 * share))
+                )
+            finally:
+                progress.remove_task(bar)
+
+        return run_sweep(
+            *(cells, folder),
+            jobs=jobs,
+            run=shown if jobs == 1 else run_and_keep,  # a bar does not reach other processes
+            on_done=lambda _: progress.advance(whole),
+        )
 
 
-def write_results(folder: Path, outcomes: list[Outcome]) -> list[results.Row]:
+def write_results(folder: Path, found: list[CellResult]) -> list[results.Row]:
     """Writes sessions, curves, leaderboard and figures, and returns the leaderboard."""
-    episodes = [row for outcome in outcomes for row in outcome.rows()]
-    groups: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        groups[outcome.cell.task, outcome.cell.agent].append(outcome)
+    episodes = [row for result in found for row in result.episodes]
+    groups: dict[tuple[str, str], list[CellResult]] = defaultdict(list)
+    for result in found:
+        groups[result.cell.task, result.cell.agent].append(result)
     curves = [point for group in groups.values() for point in curve_points(group)]
-    order = tuple(dict.fromkeys(outcome.cell.agent for outcome in outcomes))
-    budget = {outcome.cell.agent: outcome.cell.train_steps for outcome in outcomes}
+    order = tuple(dict.fromkeys(result.cell.agent for result in found))
+    budget = {result.cell.agent: result.cell.train_steps for result in found}
     rows = leaderboard.leaderboard(episodes, order, budget)
     results.write_table(folder, results.Episode, episodes)
     results.write_table(folder, results.CurvePoint, curves)
@@ -173,12 +223,12 @@ def encoder_identity(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _seconds(outcomes: list[Outcome]) -> dict[str, dict[str, float]]:
+def _seconds(found: list[CellResult]) -> dict[str, dict[str, float]]:
     spent: dict[str, dict[str, float]] = {}
-    for outcome in outcomes:
-        agent = spent.setdefault(outcome.cell.agent, {"training": 0.0, "playing": 0.0})
-        agent["training"] = round(agent["training"] + outcome.seconds_training, 2)
-        agent["playing"] = round(agent["playing"] + outcome.seconds_playing, 2)
+    for result in found:
+        agent = spent.setdefault(result.cell.agent, {"training": 0.0, "playing": 0.0})
+        for what, seconds in result.seconds.items():
+            agent[what] = round(agent[what] + seconds, 2)
     return spent
 
 

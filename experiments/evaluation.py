@@ -9,19 +9,17 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 
 import llmrec_env
 from agents import Agent, make_agent
 from agents.base import Learner
 from agents.interactions import Episodes, play
-from experiments.results import CurvePoint, Episode
+from experiments.results import Episode
 from llmrec_env.config import EnvConfig
 from llmrec_env.vector_env import RecVectorEnv
 
 TRAIN_ENVS = 64
 EVALUATION_SEED = 1
-_LEAST_SESSIONS = 20
 
 
 @dataclass(frozen=True)
@@ -103,24 +101,3 @@ def run_cell(cell: Cell, on_progress: Callable[[float], None] | None = None) -> 
     if on_progress:
         on_progress(1.0)
     return Outcome(cell, episodes, trained - started, time.perf_counter() - trained)
-
-
-def curve_points(outcomes: list[Outcome]) -> list[CurvePoint]:
-    """Returns the means over users, worlds and seeds at each step, for one task and agent."""
-    cell = outcomes[0].cell
-    alive = np.concatenate([outcome.episodes.alive for outcome in outcomes])
-    reward = np.concatenate([outcome.episodes.reward for outcome in outcomes])
-    angle = np.concatenate([outcome.episodes.angle for outcome in outcomes])
-    count = alive.sum(axis=0)
-    return [
-        CurvePoint(
-            *(cell.task, cell.agent, step, float(reward[:, step].mean())),
-            *(float(count[step] / len(alive)), _mean_where(angle[:, step], alive[:, step])),
-        )
-        for step in range(alive.shape[1])
-    ]
-
-
-def _mean_where(values: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_]) -> float:
-    # Fewer sessions than this make a curve that shows who happened to stay.
-    return float(values[mask].mean()) if mask.sum() >= _LEAST_SESSIONS else float("nan")

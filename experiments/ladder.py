@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from experiments import leaderboard, results
-from experiments.benchmark import encoder_identity, overrides, run_cells, write_results
+from experiments.benchmark import overrides, run_plan
 from experiments.evaluation import Cell
 from llmrec_env.config import EnvConfig
 
@@ -26,6 +25,8 @@ def run(
     task: str = "llmrec/Drift-v0",
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
     output: Path = Path("runs/ladder"),
+    jobs: int = 1,
+    resume: bool = False,
     overwrite: bool = False,
 ) -> dict[tuple[str, int], list[results.Row]]:
     """Plays the ladder of agents on each catalogue and candidate number, and prints what fails.
@@ -38,6 +39,8 @@ def run(
         task: a registered id.
         env: fields that differ from the defaults override those of the task.
         output: folder of the results, one folder below it for each ladder.
+        jobs: processes.
+        resume: go on with the run of the same settings that the folder holds.
         overwrite: delete the results that are there.
     """
     ladders = {}
@@ -45,20 +48,13 @@ def run(
         for offered in candidates:
             changes = {**overrides(env), "catalog": catalog, "candidates": offered}
             folder = output / f"{Path(catalog).stem}-{offered or 'all'}"
-            folder = results.open_folder(folder, overwrite=overwrite)
-            started = time.perf_counter()
             cells = [
                 Cell(task, agent, world, users=users, env=changes)
                 for world in range(worlds)
                 for agent in RUNGS
             ]
-            rows = write_results(folder, run_cells(cells))
-            results.write_manifest(
-                folder,
-                config={"task": task, "worlds": worlds, "users": users, "env": changes},
-                encoder=encoder_identity(cells[0]),
-                wall_seconds=round(time.perf_counter() - started, 1),
-            )
+            config = {"task": task, "worlds": worlds, "users": users, "env": changes}
+            rows = run_plan(*(cells, folder, config), jobs=jobs, resume=resume, overwrite=overwrite)
             print(f"\n{catalog}, {offered or 'all'} candidates")
             leaderboard.print_table(rows)
             for line in verdicts(rows):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-MANIFEST, REPORT = "manifest.json", "report.html"
+MANIFEST, REPORT, CELLS = "manifest.json", "report.html", "cells.jsonl"
 
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "gymnasium", "stable-baselines3", "transformers")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+/:=-]{0,63}")
@@ -132,11 +132,12 @@ def open_folder(
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    held = [path / name for name in (*FILES.values(), MANIFEST, REPORT) if (path / name).exists()]
+    names = (*FILES.values(), MANIFEST, REPORT, CELLS)
+    held = [path / name for name in names if (path / name).exists()]
     if held and not (resume or overwrite):
-        names = ", ".join(file.name for file in held)
+        there = ", ".join(file.name for file in held)
         fix = "name another folder, go on with that run (resume), or delete it (overwrite)"
-        raise ResultsError(f"{path}: already holds {names}; {fix}.")
+        raise ResultsError(f"{path}: already holds {there}; {fix}.")
     if overwrite:
         for file in held:
             file.unlink()

@@ -29,9 +29,9 @@ from joblib.externals.loky import FIRST_EXCEPTION, BrokenProcessPool, ProcessPoo
 
 import llmrec_env
 from experiments.evaluation import Cell, Outcome, run_cell
-from experiments.results import CurvePoint, Episode, ResultsError
+from experiments.results import CELLS, CurvePoint, Episode, ResultsError
 
-CELLS, LOCK = "cells.jsonl", "cells.lock"
+LOCK = "cells.lock"
 Run = Callable[[Cell], "CellResult"]
 
 _CELL = {field.name for field in dataclasses.fields(Cell)}
