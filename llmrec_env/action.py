@@ -14,7 +14,7 @@ from llmrec_env.candidates import (
     FEATURES,
 )
 from llmrec_env.config import EnvConfig
-from llmrec_env.kernel import kernel, row_dot, rows_dot
+from llmrec_env.kernel import inlined, kernel, row_dot, rows_dot
 from llmrec_env.observation import inverse_norm
 
 PICK, RANK, NEAREST = 0, 1, 2
@@ -169,7 +169,7 @@ def first_outside(picks, bound):
     return -1
 
 
-@kernel
+@inlined
 def pick(picks, ids, i, taken, stamp, slate):
     """Writes the picked candidates; one picked twice becomes the next best one still free.
 

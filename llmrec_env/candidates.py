@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env import noise
-from llmrec_env.kernel import kernel, row_dot, rows_dot
+from llmrec_env.kernel import inlined, kernel, row_dot, rows_dot
 from llmrec_env.observation import FACTOR_DIM, inverse_norm
 
 FEATURES = (
@@ -40,7 +40,7 @@ class Items(NamedTuple):
     substance: npt.NDArray[np.float32]  # (items,), in [-1, 1], read off the text by a probe
 
 
-@kernel
+@inlined
 def mark_unavailable(history, cap_slates, taken, stamp):
     """Stamps the items that may not be offered: shown in the last steps, or consumed before."""
     slots = history.shown.shape[0]
@@ -140,7 +140,7 @@ def describe(history, items, ids, features, i):
         features[i, c, REPETITION] = repetition
 
 
-@kernel
+@inlined
 def offer(history, items, recall, cap_slates, key, taken, stamp, ids):
     """Fills `ids` with the candidates of this step, best recent match first."""
     mark_unavailable(history, cap_slates, taken, stamp)

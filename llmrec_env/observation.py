@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.kernel import dot, kernel
+from llmrec_env.kernel import dot, inlined, kernel
 
 HISTORY_LENGTH = 128
 FACTOR_DIM = 16
@@ -86,7 +86,7 @@ def start_session(histories: npt.NDArray[np.void]) -> None:
         histories[name] = -1
 
 
-@kernel
+@inlined
 def record(history, vectors, factors, phrase_vectors, response, slate_mean):
     """Writes one step into the history; `slate_mean` is scratch, (d,)."""
     slots = response.slate.shape[0]
@@ -112,7 +112,7 @@ def record(history, vectors, factors, phrase_vectors, response, slate_mean):
     history.step += 1
 
 
-@kernel
+@inlined
 def append(history, item, kind):
     """Adds an entry to the ring of events."""
     place = history.num_entries % HISTORY_LENGTH
@@ -121,7 +121,7 @@ def append(history, item, kind):
     history.num_entries += 1
 
 
-@kernel
+@inlined
 def record_consumption(history, vectors, factors, response):
     """An item was consumed: it pulls the interests by how it satisfied, and tires."""
     satisfied = response.satisfied == 1
@@ -148,7 +148,7 @@ def record_consumption(history, vectors, factors, response):
         history.last_satisfied = history.step
 
 
-@kernel
+@inlined
 def record_skip(history, slate_mean):
     """Nothing was chosen: the whole slate counts against its direction."""
     for j in range(slate_mean.shape[0]):
@@ -218,7 +218,7 @@ def write_row(rows, row, length, out, i, start):
         out[i, start + j] = rows[row, j] if row >= 0 else np.float32(0.0)
 
 
-@kernel
+@inlined
 def observe(history, vectors, phrase_vectors, length, horizon, out, i):
     """Writes the six vector blocks, cut to `length`, and the session numbers into out[i]."""
     write_vector(history.interest, length, out, i, 0)

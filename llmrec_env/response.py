@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env import noise
-from llmrec_env.kernel import kernel, row_dot
+from llmrec_env.kernel import inlined, kernel, row_dot
 
 TASTE_DIM = 4
 _AGAIN = 3.0  # logit lost by an item consumed lately
@@ -84,7 +84,7 @@ def satiation_of(user, vectors, item):
     return 1.0 - math.exp(-max(row_dot(user.satiation, vectors, item), np.float32(0.0)))
 
 
-@kernel
+@inlined
 def appeal(user, params, vectors, traits, item, relevance):
     """Returns the utility of an item at rank 1, and the logit of P(z = 1) if it is consumed."""
     satiation = satiation_of(user, vectors, item)
@@ -119,7 +119,7 @@ def consumed_before(user, item):
     return found > 0
 
 
-@kernel
+@inlined
 def respond(user, params, vectors, traits, key, response, scratch):
     """Fills in what the user chooses from `response.slate` and whether it satisfies.
 

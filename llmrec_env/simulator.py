@@ -21,7 +21,7 @@ from llmrec_env.action import (
 from llmrec_env.candidates import FEATURES, RECALLS, Items, describe, mark_unavailable, offer
 from llmrec_env.config import EnvConfig
 from llmrec_env.documents import DocumentReader
-from llmrec_env.kernel import kernel, row_dot
+from llmrec_env.kernel import inlined, kernel, row_dot
 from llmrec_env.observation import (
     HISTORY_LENGTH,
     SESSION_NUMBERS,
@@ -101,7 +101,7 @@ def advance(
             show(i, at, items, phrases, user, history, buffers)
 
 
-@kernel
+@inlined
 def choose_slate(i, at, items, history, buffers, decision, key, slate):
     """Reads the action of session i as a slate of item ids."""
     at.clock += 1
@@ -132,7 +132,7 @@ def search(i, at, items, history, buffers, decision, key, slate):
         rank(decision.plans, i, ids, features, 0, items.vectors, key, slate)
 
 
-@kernel
+@inlined
 def score_as_seen(history, vectors, params, response):
     """Writes f(v, y) of the consumed item with the v that the agent saw when it acted."""
     response.observed_relevance = 0.0
@@ -141,7 +141,7 @@ def score_as_seen(history, vectors, params, response):
         response.observed_relevance = max(cosine, np.float32(0.0)) / params.scale
 
 
-@kernel
+@inlined
 def show(i, at, items, phrases, user, history, buffers):
     """Offers candidates for the coming step and writes the observation."""
     at.clock += 1

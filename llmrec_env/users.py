@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from llmrec_env import noise
 from llmrec_env.config import EnvConfig
-from llmrec_env.kernel import kernel, rows_dot, rows_dot2x4
+from llmrec_env.kernel import inlined, kernel, rows_dot, rows_dot2x4
 from llmrec_env.response import TASTE_DIM
 
 NUM_COMMUNITIES = 16
@@ -138,7 +138,7 @@ def interest_vector(user, phrase_vectors, weights, out):
                 out[j] += weights[p] * phrase_vectors[user.phrase[p], j]
 
 
-@kernel
+@inlined
 def compare(user, phrases, vectors, slate, params, scratch):
     """Writes how each interest relates to each slot, and f(u, y_k) = [alpha(y_k) . u]_+.
 
@@ -155,7 +155,7 @@ def compare(user, phrases, vectors, slate, params, scratch):
         relevance[k] = max(total, np.float32(0.0)) / params.scale
 
 
-@kernel
+@inlined
 def relate(ids, phrases, slate, vectors, affinity):
     """Writes cos(e_p, y_k) of every interest and slot, (p, k), in blocks of four by two."""
     whole_p, whole_k = ids.shape[0] // 4 * 4, slate.shape[0] // 2 * 2
@@ -173,7 +173,7 @@ def relate(ids, phrases, slate, vectors, affinity):
             affinity[p, k] = rows_dot(vectors, slate[k], phrases, ids[p])
 
 
-@kernel
+@inlined
 def evolve(user, params, interests, vectors, traits, affinity, key, response):
     """Changes the user by one step: by itself, and because of what was shown and consumed."""
     drift(user, params, affinity, key, response)
@@ -197,7 +197,7 @@ def evolve(user, params, interests, vectors, traits, affinity, key, response):
     user.step += 1
 
 
-@kernel
+@inlined
 def drift(user, params, affinity, key, response):
     """Log-weights wander around their rest, and follow what is consumed or merely shown."""
     effect = params.reinforce * (1.0 if response.satisfied == 1 else -0.5)
@@ -229,7 +229,7 @@ def attraction(params, affinity, p, choice):
     return attracted
 
 
-@kernel
+@inlined
 def wake(user, params, affinity, key, response):
     """Wakes at most one dormant interest: of those called, the one called most strongly."""
     response.woken = -1
@@ -248,7 +248,7 @@ def wake(user, params, affinity, key, response):
         response.woken = user.phrase[slot]
 
 
-@kernel
+@inlined
 def switch(user, params, interests, key, response):
     """An active interest dies and a dormant one is born: one by chance, several in a burst."""
     response.died, response.born = -1, -1
@@ -291,7 +291,7 @@ def switch_one(user, params, interests, key, draw, response):
     user.last_switch = user.step
 
 
-@kernel
+@inlined
 def forget(user, response):
     """Puts the weakest interest to sleep when more than six are awake."""
     response.slept = -1
@@ -306,7 +306,7 @@ def forget(user, response):
         response.slept = user.phrase[weakest]
 
 
-@kernel
+@inlined
 def refine(user, params, interests, key, response):
     """Moves one phrase to a neighbouring phrase of its topic."""
     response.refined_from, response.refined_to = -1, -1
@@ -321,7 +321,7 @@ def refine(user, params, interests, key, response):
                 response.refined_from, response.refined_to = before, after
 
 
-@kernel
+@inlined
 def satiate(user, params, vectors, response):
     """Satiation fades, and grows in the direction of what was consumed."""
     decay = np.float32(params.satiation_decay)
@@ -334,7 +334,7 @@ def satiate(user, params, vectors, response):
             user.satiation[j] = decay * user.satiation[j]
 
 
-@kernel
+@inlined
 def ask(user, params, key, response):
     """Sometimes the user types one of the active interests (probability ~ exp theta)."""
     response.query = -1
@@ -347,7 +347,7 @@ def ask(user, params, key, response):
                     most, response.query = score, user.phrase[p]
 
 
-@kernel
+@inlined
 def tire(user, params, response):
     """Moves patience by what happened; at 0 the user leaves."""
     if response.choice < 0:
