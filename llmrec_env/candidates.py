@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env import noise
-from llmrec_env.kernel import inlined, kernel, row_dot, rows_dot
+from llmrec_env.kernel import cosines, inlined, kernel, row_dot
 from llmrec_env.observation import FACTOR_DIM, inverse_norm
 
 FEATURES = (
@@ -118,6 +118,8 @@ def describe(history, items, ids, features, i):
     before = np.empty(last, np.int32)
     for j in range(last):
         before[j] = history.shown[(history.num_shown - 1 - j) % history.shown.shape[0]]
+    likeness = np.empty((last, ids.shape[0]), np.float32)
+    cosines(before, items.vectors, ids, items.vectors, likeness)
     for c in range(ids.shape[0]):
         item = ids[c]
         interest = recent = satiation = skipped = np.float32(0.0)
@@ -129,7 +131,7 @@ def describe(history, items, ids, features, i):
             skipped += history.skipped[j] * y
         repetition = np.float32(0.0)
         for j in range(last):
-            repetition = max(repetition, rows_dot(items.vectors, item, items.vectors, before[j]))
+            repetition = max(repetition, likeness[j, c])
         features[i, c, INTEREST], features[i, c, RECENT] = interest * slow, recent * fast
         shared = row_dot(history.factor, items.factors, item) * factor_scale
         features[i, c, CO_CONSUMPTION] = shared
@@ -141,14 +143,15 @@ def describe(history, items, ids, features, i):
 
 
 @inlined
-def offer(history, items, recall, cap_slates, key, taken, stamp, ids):
-    """Fills `ids` with the candidates of this step, best recent match first."""
+def offer(history, items, recall, cap_slates, in_order, key, taken, stamp, ids):
+    """Fills `ids` with the candidates of this step, best recent match first where order matters."""
     mark_unavailable(history, cap_slates, taken, stamp)
     if recall == TWO_STAGE:
         recall_two_stage(history, items, key, taken, stamp, ids)
     else:
         recall_uniform(key, 0, taken, stamp, ids)
-    sort_by_recent(history, items.vectors, ids)
+    if in_order == 1:
+        sort_by_recent(history, items.vectors, ids)
 
 
 def co_consumption_factors(

@@ -56,7 +56,7 @@ _SETTINGS = np.dtype(
         (name, np.int64)
         for name in (
             *("action", "recall", "cap", "horizon"),
-            *("whole", "length", "describes", "appends", "lists", "clock"),
+            *("whole", "length", "describes", "appends", "lists", "ordered", "clock"),
         )
     ]
 )
@@ -147,7 +147,17 @@ def show(i, at, items, phrases, user, history, buffers):
     at.clock += 1
     if at.whole == 0:
         key = noise.step_key(user.noise_key, user.step)
-        offer(history, items, at.recall, at.cap, key, buffers.taken, at.clock, buffers.ids[i])
+        offer(
+            history,
+            items,
+            at.recall,
+            at.cap,
+            at.ordered,
+            key,
+            buffers.taken,
+            at.clock,
+            buffers.ids[i],
+        )
     elif at.lists == 1:
         mark_unavailable(history, at.cap, buffers.taken, at.clock)
         for item in range(buffers.ids.shape[1]):
@@ -315,6 +325,7 @@ def _settings(config: EnvConfig, mode: ActionMode) -> npt.NDArray[np.void]:
     settings["whole"], settings["lists"] = whole, listed
     settings["length"] = config.dim if listed else min(config.observation_dim, config.dim)
     settings["appends"] = not listed and not whole and mode.kind == PICK
+    settings["ordered"] = listed or mode.kind == PICK  # others never name a candidate by its place
     settings["describes"] = not whole and (listed or mode.kind != NEAREST)
     return settings
 

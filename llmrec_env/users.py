@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from llmrec_env import noise
 from llmrec_env.config import EnvConfig
-from llmrec_env.kernel import inlined, kernel, rows_dot, rows_dot2x4
+from llmrec_env.kernel import cosines, inlined, kernel
 from llmrec_env.response import TASTE_DIM
 
 NUM_COMMUNITIES = 16
@@ -147,30 +147,12 @@ def compare(user, phrases, vectors, slate, params, scratch):
     """
     weights, relevance = scratch.weights, scratch.relevance
     relative_weights(user, weights)
-    relate(user.phrase, phrases, slate, vectors, scratch.affinity)
+    cosines(user.phrase, phrases, slate, vectors, scratch.affinity)
     for k in range(slate.shape[0]):
         total = np.float32(0.0)
         for p in range(weights.shape[0]):
             total += weights[p] * scratch.affinity[p, k]
         relevance[k] = max(total, np.float32(0.0)) / params.scale
-
-
-@inlined
-def relate(ids, phrases, slate, vectors, affinity):
-    """Writes cos(e_p, y_k) of every interest and slot, (p, k), in blocks of four by two."""
-    whole_p, whole_k = ids.shape[0] // 4 * 4, slate.shape[0] // 2 * 2
-    for k in range(0, whole_k, 2):
-        one, two = slate[k], slate[k + 1]
-        for p in range(0, whole_p, 4):
-            a, b, c, d = ids[p], ids[p + 1], ids[p + 2], ids[p + 3]
-            cosines = rows_dot2x4(vectors, one, two, phrases, a, b, c, d)
-            affinity[p, k], affinity[p + 1, k] = cosines[0], cosines[1]
-            affinity[p + 2, k], affinity[p + 3, k] = cosines[2], cosines[3]
-            affinity[p, k + 1], affinity[p + 1, k + 1] = cosines[4], cosines[5]
-            affinity[p + 2, k + 1], affinity[p + 3, k + 1] = cosines[6], cosines[7]
-    for p in range(ids.shape[0]):
-        for k in range(whole_k if p < whole_p else 0, slate.shape[0]):
-            affinity[p, k] = rows_dot(vectors, slate[k], phrases, ids[p])
 
 
 @inlined
