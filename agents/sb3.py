@@ -30,7 +30,7 @@ ALGORITHMS = {
         "PPO",
         "weights",
         {
-            **{"n_steps": 64, "batch_size": 1024, "n_epochs": 5, "learning_rate": 1e-3},
+            **{"n_steps": 64, "batch_size": 1024, "n_epochs": 5, "learning_rate": 3e-4},
             **{"gamma": 0.98, "gae_lambda": 0.9, "ent_coef": 0.0, "target_kl": 0.04},
             "policy_kwargs": {"log_std_init": -1.0, "net_arch": [64, 64]},
         },
