@@ -30,7 +30,7 @@ def _source_digest() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         source = path.read_bytes()
-        if b"@kernel" in source:
+        if b"@kernel" in source or b"@inlined" in source:
             digest.update(source)
     return digest.hexdigest()[:16]
 

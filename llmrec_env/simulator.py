@@ -230,10 +230,9 @@ class Simulator:
         # Views of several fields: reading a row of them at once is ten times faster than by field.
         self.what_happened = self.responses[list(WHAT_HAPPENED)]
         self.who = self.users[list(WHO)]
-        state = (self.users, self.histories, self.responses)
         self._records: tuple[Any, ...] = (
             *(self.world.traits, self.world.params, self._settings),
-            *state,
+            *(self.users, self.histories, self.responses),
         )
         self._arrays = (*self.world.items, *self.world.interests, *self.buffers)
 

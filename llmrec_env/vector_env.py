@@ -174,9 +174,10 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         drawn = [self.simulator.draw_session(self._generator(int(i))) for i in sessions]
         users = np.array([user for user, _ in drawn], np.int64)
-        for place, i in enumerate(sessions if chosen else ()):
-            user = chosen[i] if chosen else None
-            users[place] = users[place] if user is None else user
+        if chosen is not None:
+            for place, i in enumerate(sessions):
+                user = chosen[i]
+                users[place] = users[place] if user is None else user
         noise_keys = np.array([key for _, key in drawn], np.uint64)
         self.simulator.start(sessions, users, noise_keys)
         self._running[sessions] = self._begun[sessions] = True
