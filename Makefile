@@ -9,7 +9,7 @@ READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= agg
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow leaderboard lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m experiments benchmark --preset quick --output runs/demo --overwrite
@@ -20,6 +20,11 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# The leaderboard of the repository; killed, it goes on where it was.
+leaderboard: $(READY)
+	$(BIN)/python -m experiments benchmark --preset standard --jobs 2 --output results/standard --resume
+	$(BIN)/python -m experiments report results/standard
 
 lint: $(READY)
 	$(BIN)/ruff check .

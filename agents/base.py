@@ -45,12 +45,39 @@ class Agent(Protocol):
         ...
 
 
+SEGMENT = 50_000
+"""User-steps after which the state of a learner is taken; what it did since then can be lost."""
+
+
 @runtime_checkable
-class Learner(Protocol):
-    """An agent that learns by acting, in `fit`."""
+class Learner(Agent, Protocol):
+    """An agent that learns by acting, in segments that can be repeated bit for bit."""
 
     on_steps: Callable[[int], None] | None
     """Called while it learns with the number of user-steps done so far."""
+    log_folder: Path | None
+    """Where it writes TensorBoard files while it learns; None: nowhere."""
+
+    def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
+        """Learns for one segment and returns the user-steps it took, about `num_steps`.
+
+        What happens depends on the agent's state, its seed and `segment` alone: `env` is reset.
+
+        Args:
+            env: plays training users, resets in the step.
+            num_steps: user-steps.
+            segment: number of segments before this one.
+            done: user-steps done in them.
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that the next segment depends on: tensors and plain data."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes what `state` returned."""
+        ...
 
 
 @runtime_checkable

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from agents.base import Agent, Privileged
 from llmrec_env.vector_env import RecVectorEnv
 
+Watch = Callable[[int, npt.NDArray[np.bool_]], None]
+"""Called before step t, and after the last, with t and who has been there until now, (n,)."""
+
 
 class Episodes(NamedTuple):
     """One session of each of n users; the second axis is the step."""
@@ -18,9 +21,9 @@ class Episodes(NamedTuple):
     user: npt.NDArray[np.int64]  # (n,)
     reward: npt.NDArray[np.float64]  # (n, T), 0 after the end
     alive: npt.NDArray[np.bool_]  # (n, T), whether the step was played
-    consumed: npt.NDArray[np.bool_]  # (n, T)
+    slate: npt.NDArray[np.int32]  # (n, T, K), -1 after the end
+    item: npt.NDArray[np.int32]  # (n, T), consumed, -1 for none
     satisfied: npt.NDArray[np.bool_]  # (n, T)
-    angle: npt.NDArray[np.float64]  # (n, T), degrees between u and the observed recent interest
     survived: npt.NDArray[np.bool_]  # (n,), whether the user stayed to the horizon
 
 
@@ -29,7 +32,7 @@ def play(
     env: RecVectorEnv,
     users: npt.NDArray[np.int64],
     seed: int,
-    on_step: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
 ) -> Episodes:
     """Plays one session with each user and returns what happened.
 
@@ -38,50 +41,44 @@ def play(
 
     Args:
         agent: a fitted agent.
-        env: next-step environment of as many sessions as users.
+        env: environment of as many sessions as users; it must not reset in the step that ends one.
         users: ids, (n,).
         seed: of the sessions.
-        on_step: called with the number of steps played after each.
+        watch: sees the environment before each step, to measure what it holds.
     """
     if isinstance(agent, Privileged):
         agent.attach(env)
     n, horizon = len(users), env.config.horizon
     seeds = [seed * 10_000_019 + int(user) for user in users]
     observation, _ = env.reset(seed=seeds, options={"user_id": users})
-    log = _empty(users, n, horizon)
+    log = _empty(users, n, horizon, env.config.slate_size)
     running, starts = np.ones(n, np.bool_), np.ones(n, np.bool_)
     for t in range(horizon):
-        log.angle[:, t] = tracking_angle(env)
+        if watch:
+            watch(t, running)
         observation, reward, terminated, truncated, info = env.step(agent.act(observation, starts))
         log.alive[:, t] = running
         log.reward[running, t] = reward[running]
-        log.consumed[:, t] = running & (info["item"] >= 0)
+        log.slate[running, t] = info["slate"][running]
+        log.item[running, t] = info["item"][running]
         log.satisfied[:, t] = running & (info["satisfied"] == 1)
         log.survived[running & truncated & ~terminated] = True
-        running &= ~(terminated | truncated)
+        running = running & ~(terminated | truncated)
         starts = np.zeros(n, np.bool_)
-        if on_step:
-            on_step(t + 1)
         if not running.any():
             break
+    if watch:
+        watch(int(log.alive.any(axis=0).sum()), running)
     return log
 
 
-def tracking_angle(env: RecVectorEnv) -> npt.NDArray[np.float64]:
-    """Returns the angle between true interest and observed recent interest, (n,), in degrees."""
-    true, seen = env.simulator.interests(), env.simulator.histories["recent"]
-    norms = np.linalg.norm(true, axis=1) * np.linalg.norm(seen, axis=1)
-    cosine = np.vecdot(true, seen) / np.maximum(norms, 1e-9)
-    return np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
-
-
-def _empty(users: npt.NDArray[np.int64], n: int, horizon: int) -> Episodes:
+def _empty(users: npt.NDArray[np.int64], n: int, horizon: int, slate_size: int) -> Episodes:
     return Episodes(
         user=users.copy(),
         reward=np.zeros((n, horizon)),
         alive=np.zeros((n, horizon), np.bool_),
-        consumed=np.zeros((n, horizon), np.bool_),
+        slate=np.full((n, horizon, slate_size), -1, np.int32),
+        item=np.full((n, horizon), -1, np.int32),
         satisfied=np.zeros((n, horizon), np.bool_),
-        angle=np.zeros((n, horizon)),
         survived=np.zeros(n, np.bool_),
     )

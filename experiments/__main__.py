@@ -8,13 +8,27 @@ from typing import Any
 
 import tyro
 
-from experiments import benchmark, geometry, ladder, report_command, throughput
+from experiments import (
+    ablation,
+    benchmark,
+    curves,
+    drift,
+    geometry,
+    ladder,
+    report_command,
+    throughput,
+    validity,
+)
 from llmrec_env.config import unknown
 
 EXPERIMENTS: dict[str, Callable[..., Any]] = {
     "benchmark": benchmark.run,
     "report": report_command.run,
     "ladder": ladder.run,
+    "drift": drift.run,
+    "ablation": ablation.run,
+    "curves": curves.run,
+    "validity": validity.run,
     "throughput": throughput.run,
     "geometry": geometry.run,
 }

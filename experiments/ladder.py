@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Annotated
 
-from experiments import leaderboard, results
-from experiments.benchmark import overrides, run_plan
-from experiments.evaluation import Cell
+import tyro
+
+from experiments import results
+from experiments.analysis import leaderboard
+from experiments.harness.cells import Cell
+from experiments.harness.running import Running, overrides, run_cells
 from llmrec_env.config import EnvConfig
 
 RUNGS = (
@@ -15,6 +20,7 @@ RUNGS = (
 )
 """Every agent must beat the one before it by an interval above zero."""
 PLANNING_GAIN = 0.10
+_HOW = Running(output=Path("runs/ladder"))
 
 
 def run(
@@ -24,10 +30,7 @@ def run(
     users: int | None = None,
     task: str = "llmrec/Drift-v0",
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
-    output: Path = Path("runs/ladder"),
-    jobs: int = 1,
-    resume: bool = False,
-    overwrite: bool = False,
+    how: Annotated[Running, tyro.conf.arg(name="")] = _HOW,
 ) -> dict[tuple[str, int], list[results.Row]]:
     """Plays the ladder of agents on each catalogue and candidate number, and prints what fails.
 
@@ -38,23 +41,20 @@ def run(
         users: held-out test users of each world; all of them by default.
         task: a registered id.
         env: fields that differ from the defaults override those of the task.
-        output: folder of the results, one folder below it for each ladder.
-        jobs: processes.
-        resume: go on with the run of the same settings that the folder holds.
-        overwrite: delete the results that are there.
+        how: where and how the cells run; one folder below the output for each ladder.
     """
     ladders = {}
     for catalog in catalogs:
         for offered in candidates:
             changes = {**overrides(env), "catalog": catalog, "candidates": offered}
-            folder = output / f"{Path(catalog).stem}-{offered or 'all'}"
+            folder = how.output / f"{Path(catalog).stem}-{offered or 'all'}"
             cells = [
                 Cell(task, agent, world, users=users, env=changes)
                 for world in range(worlds)
                 for agent in RUNGS
             ]
             config = {"task": task, "worlds": worlds, "users": users, "env": changes}
-            rows = run_plan(*(cells, folder, config), jobs=jobs, resume=resume, overwrite=overwrite)
+            rows = run_cells(cells, dataclasses.replace(how, output=folder), config)
             print(f"\n{catalog}, {offered or 'all'} candidates")
             leaderboard.print_table(rows)
             for line in verdicts(rows):

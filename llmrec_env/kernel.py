@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,9 @@ def cache_home() -> Path:
     return Path(home) / "llmrec_env"
 
 
-def _source_digest() -> str:
+@lru_cache
+def source_digest() -> str:
+    """Returns which dynamics this is: a digest of every source that is compiled, and of numba."""
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         source = path.read_bytes()
@@ -38,7 +41,7 @@ def _source_digest() -> str:
 def _machine_code_folder() -> str:
     # numba checks only the file of the outermost function, so after an edit to users.py it would
     # go on running the old users: a folder for each state of the sources makes edits count.
-    return str(cache_home() / "machine_code" / _source_digest())
+    return str(cache_home() / "machine_code" / source_digest())
 
 
 _FOLDER = _machine_code_folder()

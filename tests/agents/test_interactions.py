@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.baselines import Content, Random
-from agents.interactions import play, tracking_angle
+from agents.interactions import play
 from agents.oracles import Foresight, Oracle
 
 USERS = np.array([9, 19, 29, 5, 5])
@@ -34,12 +34,14 @@ def test_play_records_the_sessions_of_single_environments(env, new_env):
             action = agent.act(batch, np.array([t == 0]))[0]
             observation, reward, terminated, truncated, info = single.step(action)
             assert episodes.alive[i, t] and episodes.reward[i, t] == reward
-            assert episodes.consumed[i, t] == (info["item"] >= 0)
+            assert episodes.item[i, t] == info["item"]
+            np.testing.assert_array_equal(episodes.slate[i, t], info["slate"])
             assert episodes.satisfied[i, t] == (info["satisfied"] == 1)
             if terminated or truncated:
                 break
         assert not episodes.alive[i, t + 1 :].any() and not episodes.reward[i, t + 1 :].any()
-        assert not (episodes.consumed | episodes.satisfied)[i, t + 1 :].any()
+        assert not episodes.satisfied[i, t + 1 :].any()
+        assert (episodes.item[i, t + 1 :] == -1).all() and (episodes.slate[i, t + 1 :] == -1).all()
         assert episodes.survived[i] == (truncated and not terminated)
     np.testing.assert_array_equal(episodes.user, USERS)
     assert episodes.alive.shape == (5, 30) and not episodes.alive.all()
@@ -80,21 +82,14 @@ def test_agents_meet_the_same_users_and_candidates(env):
     np.testing.assert_array_equal(*first)
 
 
-def test_angles_are_those_between_truth_and_what_is_seen(env):
-    env.reset(seed=0)
-    angles = tracking_angle(env)
-    true, seen = env.simulator.interests(), env.simulator.histories["recent"]
-    for i in range(5):
-        cosine = true[i] @ seen[i] / np.linalg.norm(true[i]) / np.linalg.norm(seen[i])
-        assert angles[i] == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-2)
-    assert ((angles > 0) & (angles < 180)).all()
-
-
-def test_oracles_are_attached_and_steps_are_reported(env):
-    steps = []
+def test_oracles_are_attached_and_every_moment_is_watched(env):
+    moments = []
     agent = Oracle("oracle-myopic", Foresight())
-    play(agent, env, USERS, 0, on_step=steps.append)
-    assert steps == list(range(1, len(steps) + 1)) and 1 < len(steps) <= 30
+    episodes = play(agent, env, USERS, 0, lambda t, running: moments.append((t, running.copy())))
+    assert [t for t, _ in moments] == list(range(len(moments)))
+    assert len(moments) == episodes.alive.any(axis=0).sum() + 1  # before each step, after the last
+    for t, running in moments[:-1]:
+        np.testing.assert_array_equal(running, episodes.alive[:, t])
 
 
 def test_survivors_are_those_whom_the_horizon_stopped(new_vec):

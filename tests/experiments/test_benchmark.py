@@ -6,13 +6,14 @@ import pytest
 
 from experiments import benchmark, results
 from experiments.__main__ import main
+from experiments.harness.running import Running
 from experiments.ladder import run as run_ladder
 from experiments.ladder import verdicts
-from experiments.report import write_report
+from experiments.page.report import write_report
 from llmrec_env.config import EnvConfig
 
 AGENTS = ("random", "content", "ppo", "oracle-planning")
-TABLES = ("leaderboard.csv", "episodes.csv", "curves.csv")
+TABLES = (*results.FILES.values(), results.SESSIONS)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def settings(tiny_env):
 @pytest.fixture(scope="module")
 def run(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "whole"
-    return folder, benchmark.run(**settings, output=folder)
+    return folder, benchmark.run(**settings, how=Running(folder))
 
 
 def test_the_order_of_agents_and_the_sizes_are_those_asked_for(run):
@@ -44,39 +45,46 @@ def test_tables_figures_manifest_and_report_are_there(run):
     folder, rows = run
     assert results.read_table(folder, results.Row) == rows
     manifest = results.read_manifest(folder)
-    assert manifest["encoder"]["name"] == "hashing"
+    assert [x["name"] for x in manifest["encoders"]] == ["hashing"]
     assert manifest["wall_seconds"] > 0
-    assert len(list((folder / "figures").glob("*.svg"))) == 4
+    assert manifest["command"][:1] != [__file__] and manifest["seconds"]["ppo"]["training"] > 0
     assert "oracle-planning" in write_report(folder).read_text(encoding="utf-8")
+    kinds = ("leaderboard", "dynamics", "distribution", "improvement", "learning", "diversity")
+    drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert {f"llmrec-Drift-v0-{kind}" for kind in kinds} <= drawn
 
 
 def test_no_text_of_a_user_is_in_the_results(run, world):
     folder, _ = run
-    written = b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
+    files = (x for x in folder.iterdir() if x.is_file() and x.name != results.REPORT)
+    written = b"".join(path.read_bytes() for path in files)  # the page looks synthetic ones up
     assert not any(text.encode() in written for text in world.phrases.texts)
 
 
 def test_a_run_in_two_parts_and_two_processes_writes_the_same_bytes(run, settings, tmp_path):
     folder, _ = run
-    rows = benchmark.run(**settings, output=tmp_path, jobs=2)
+    rows = benchmark.run(**settings, how=Running(tmp_path, jobs=2))
     cells = (tmp_path / "cells.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "cells.jsonl").write_bytes(b"".join(cells[:3]) + cells[3][:20])  # torn
-    assert benchmark.run(**settings, output=tmp_path, resume=True) == rows
+    assert benchmark.run(**settings, how=Running(tmp_path, resume=True)) == rows
     for name in TABLES:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_other_settings_are_not_mixed_in(run, settings):
     folder, _ = run
-    with pytest.raises(results.ResultsError, match="settings"):
-        benchmark.run(**{**settings, "worlds": 1}, output=folder, resume=True)
+    with pytest.raises(results.ResultsError, match=r"worlds was 2, now 1"):
+        benchmark.run(**{**settings, "worlds": 1}, how=Running(folder, resume=True))
     with pytest.raises(results.ResultsError, match="already holds"):
-        benchmark.run(**settings, output=folder)
+        benchmark.run(**settings, how=Running(folder))
 
 
 def test_a_dry_run_lists_the_cells_and_writes_nothing(settings, tmp_path, capsys):
-    benchmark.run(**settings, output=tmp_path / "none", dry_run=True)
-    assert len(capsys.readouterr().out.splitlines()) == 2 * len(AGENTS)
+    benchmark.run(**settings, how=Running(tmp_path / "none"), dry_run=True)
+    *cells, whole = capsys.readouterr().out.splitlines()
+    assert len(cells) == 2 * len(AGENTS)
+    assert "4,096 user-steps" in cells[2] and cells[2].endswith(" s")
+    assert whole.startswith("8 cells, 8,192 user-steps")
     assert not (tmp_path / "none").exists()
 
 
@@ -96,7 +104,7 @@ def test_the_command_line_says_what_is_wrong(words, said, capsys, tmp_path):
 
 
 def test_the_ladder_says_which_steps_hold(tiny_env, tmp_path):
-    ladders = run_ladder(("video",), (20,), worlds=1, env=tiny_env, output=tmp_path)
+    ladders = run_ladder(("video",), (20,), worlds=1, env=tiny_env, how=Running(tmp_path))
     lines = verdicts(ladders["video", 20])
     assert len(lines) == 7
     assert all(line.startswith(("holds", "FAILS")) for line in lines)

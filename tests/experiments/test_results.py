@@ -10,14 +10,18 @@ import pytest
 from rich.console import Console
 
 from experiments import results
-from experiments.leaderboard import LADDER, in_order, latex_table, leaderboard, print_table
+from experiments.analysis.leaderboard import LADDER, in_order, latex_table, leaderboard, print_table
+from experiments.analysis.statistics import Resampling
 from experiments.results import (
     FILES,
+    AdaptationPoint,
     CurvePoint,
     Episode,
     LearningPoint,
+    Metric,
     ResultsError,
     Row,
+    WorldRow,
     open_folder,
     read_manifest,
     read_table,
@@ -25,7 +29,6 @@ from experiments.results import (
     write_manifest,
     write_table,
 )
-from experiments.statistics import Resampling
 
 FAST = Resampling(resamples=200)
 MEANS = {"random": 2.0, "content": 8.0, "drift-aware": 10.0, "ppo": 10.0, "oracle-planning": 18.0}
@@ -41,7 +44,8 @@ def play(means: dict[str, float] = MEANS, users: int = 30) -> list[Episode]:
                 own = mean * part / part.mean()
                 found += [
                     Episode(
-                        "task-a", agent, world, seed, i, float(own[i]), 10 + i % 3, 5, 2, 40.0, True
+                        *("task-a", agent, world, seed, i, float(own[i]), 10 + i % 3, 5, 2),
+                        *(40.0, True, 0.75, 3.5, 11.0, 0.5, 20.0, 2, 1, 0.25),
                     )
                     for i in range(users)
                 ]
@@ -57,7 +61,10 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path, rows: list[Row]) 
     tables = {
         Episode: play(),
         CurvePoint: [CurvePoint("t/v0", "a", 0, 0.1 + 0.2, 1.0, 1e-17)],
-        LearningPoint: [LearningPoint("t", "a", 3, 1_000_000, -0.0)],
+        AdaptationPoint: [AdaptationPoint("t", "a", 30, 0.125, 20)],
+        LearningPoint: [LearningPoint("t", "a", 1, 3, 1_000_000, -0.0)],
+        WorldRow: [WorldRow("t", "a", 1, 2.0, 1.0, 3.0, None, None, None, None, 1, 20)],
+        Metric: [Metric("t", "a", "ndcg@10", None, None, None), Metric("t", "a", "x", 1.0, 0.5, 2)],
         Row: rows,
     }
     for kind, records in tables.items():
@@ -76,8 +83,8 @@ def test_numpy_numbers_are_written_as_plain_ones(tmp_path: Path) -> None:
         *(np.int64(2), np.int64(1), np.float64("nan"), np.bool_(True)),
     )
     text = write_table(tmp_path, Episode, [record]).read_text().splitlines()
-    assert text[0] == "task,agent,world,seed,user,return,steps,consumed,satisfied,angle,survived"
-    assert text[1] == "t,a,1,0,2,1.5,3,2,1,nan,1"
+    assert text[0].startswith("task,agent,world,seed,user,return,steps,consumed,satisfied,angle,")
+    assert text[1] == "t,a,1,0,2,1.5,3,2,1,nan,1,nan,nan,nan,nan,nan,0,0,nan"
     (back,) = read_table(tmp_path, Episode)
     assert math.isnan(back.angle)
     assert back.survived is True
@@ -112,9 +119,9 @@ def damage(path: Path, line: int, old: str, new: str) -> None:
     [
         (1, "return", "ret", "line 1: the columns must be task, agent"),
         (1, "task", "\ufefftask", "line 1: the columns"),
-        (3, ",random,", ",", "line 3: 10 cells, not 11"),
+        (3, ",random,", ",", "line 3: 18 cells, not 19"),
         (4, "40.0", "forty", "line 4: angle is not a valid float"),
-        (5, ",1\n", ",2\n", "line 5: survived is not a valid bool"),
+        (5, ",1,0.75,", ",2,0.75,", "line 5: survived is not a valid bool"),
         (6, "random", '"random', "line 6: agent is not a valid str"),
         (7, ",5,2,", ",5.5,2,", "line 7: consumed is not a valid int"),
         (7, ",5,2,", ", 5,2,", "line 7: consumed is not a valid int"),
@@ -154,7 +161,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> 
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ResultsError, match=r"a.csv: disk full; name a folder that is writable"):
         write_file(path, b"new\n")
     assert path.read_bytes() == b"old\n"
     assert list(tmp_path.iterdir()) == [path]
@@ -193,7 +200,7 @@ def test_results_of_another_run_are_not_overwritten_unasked(tmp_path: Path) -> N
     with pytest.raises(ResultsError, match=r"already holds episodes.csv, manifest.json"):
         open_folder(folder, {"users": [3]})
     open_folder(folder, {"users": (3,)}, resume=True)  # a tuple is a list in JSON
-    with pytest.raises(ResultsError, match="other settings"):
+    with pytest.raises(ResultsError, match=r"other settings: users was \[3\], now \[4\]; name"):
         open_folder(folder, {"users": [4]}, resume=True)
     assert read_table(folder, Episode) == play()
     open_folder(folder, {"users": [4]}, overwrite=True)

@@ -1,11 +1,10 @@
-import itertools
 import time
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.statistics import (
+from experiments.analysis.statistics import (
     RatioError,
     Resampling,
     Scores,
@@ -15,7 +14,9 @@ from experiments.statistics import (
     normalised_score,
     paired_difference,
     paired_gain,
+    performance_profile,
     probability_of_improvement,
+    ratio,
 )
 
 FAST = Resampling(resamples=500)
@@ -59,56 +60,28 @@ def test_bootstrap_agrees_with_scipy(name, statistic, generator) -> None:
     assert ours[1:] == pytest.approx((theirs.low, theirs.high), abs=0.06)  # width is about 1.3
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 401])
+def test_iqm_agrees_with_scipy(size, generator) -> None:
+    values = generator.standard_cauchy(size)
+    assert iqm(values) == pytest.approx(scipy.stats.trim_mean(values, 0.25), rel=1e-12)
+
+
+def test_improvement_over_one_seed_agrees_with_scipy(generator) -> None:
+    """Where b has one seed, a user's pairs are all pairs: U of Mann and Whitney, by number."""
+    a, b = generator.integers(5, size=(30, 4)), generator.integers(5, size=(30, 1))
+    u = [
+        scipy.stats.mannwhitneyu(*x, method="asymptotic").statistic
+        for x in zip(a, b, strict=True)
+        if np.ptp(np.concatenate(x))  # scipy divides by the spread
+    ]
+    alike = 30 - len(u)
+    ours = probability_of_improvement(crossed(a), crossed(b), FAST)
+    assert ours.value == pytest.approx((sum(u) / 4 + 0.5 * alike) / 30)
+
+
 def test_iqm_of_several_seeds_is_that_of_all_sessions(generator) -> None:
     values = generator.normal(size=(30, 3))
     assert bootstrap_interval(crossed(values), "iqm", FAST).value == pytest.approx(iqm(values))
-
-
-@pytest.mark.parametrize(("name", "truth"), [("mean", 10.0), ("iqm", None)])
-def test_intervals_of_many_users_cover_the_truth(name, truth) -> None:
-    population = np.random.default_rng(9).gamma(2.0, 5.0, 1_000_000)
-    truth = truth or iqm(population)
-    hits = 0
-    for trial in range(400):
-        generator = np.random.default_rng(trial)
-        scores = Scores.of(generator.gamma(2.0, 5.0, 120))
-        interval = bootstrap_interval(scores, name, Resampling(resamples=300, rng=trial))
-        hits += interval.low <= truth <= interval.high
-    assert 0.91 <= hits / 400 <= 0.98
-
-
-def test_intervals_with_several_seeds_cover_and_are_not_much_too_wide() -> None:
-    hits, widths, values = 0, [], []
-    for trial in range(300):
-        generator = np.random.default_rng(trial)
-        user, seed = generator.normal(size=(100, 1)), 0.1 * generator.normal(size=(1, 5))
-        table = 10 + user + seed + generator.normal(size=(100, 5))
-        interval = bootstrap_interval(crossed(table), "mean", Resampling(resamples=300, rng=trial))
-        hits += interval.low <= 10 <= interval.high
-        widths.append(interval.high - interval.low)
-        values.append(interval.value)
-    assert 0.92 <= hits / 300 <= 0.99
-    assert np.mean(widths) / (2 * 1.96 * np.std(values)) < 1.25
-
-
-def test_seeds_that_differ_widen_the_interval_by_the_unbiased_amount(generator) -> None:
-    """Users alike, seeds not: the variance of the mean is s^2 / S with the unbiased s^2."""
-    seeds = generator.normal(size=6)
-    table = np.broadcast_to(seeds, (50, 6))
-    interval = bootstrap_interval(crossed(table), "mean", Resampling(resamples=20_000))
-    low, high = interval[1:]
-    expected = 2 * 1.96 * seeds.std(ddof=1) / np.sqrt(6)
-    assert high - low == pytest.approx(expected, rel=0.1)
-
-
-def test_worlds_are_strata() -> None:
-    """Worlds that differ, users alike within each: sizes kept, nothing varies."""
-    worlds = np.repeat([0, 1, 2], [10, 40, 5])
-    scores = Scores.of(100.0 * worlds, worlds, np.arange(55))
-    interval = bootstrap_interval(scores, "mean", FAST)
-    assert interval.low == pytest.approx(interval.value) == pytest.approx(interval.high)
-    pooled = bootstrap_interval(Scores.of(100.0 * worlds), "mean", FAST)
-    assert pooled.high - pooled.low > 10
 
 
 def test_order_of_sessions_is_without_effect(generator) -> None:
@@ -118,13 +91,6 @@ def test_order_of_sessions_is_without_effect(generator) -> None:
     shuffled = Scores.of(table.ravel()[order], users[order] % 2, users[order], seeds[order])
     same = crossed(table, worlds=2)
     assert bootstrap_interval(shuffled, "iqm", FAST) == bootstrap_interval(same, "iqm", FAST)
-
-
-def test_a_seed_gives_the_same_interval_and_another_seed_another(generator) -> None:
-    scores = Scores.of(generator.normal(size=50))
-    one, two = Resampling(rng=1), Resampling(rng=2)
-    assert bootstrap_interval(scores, "mean", one) == bootstrap_interval(scores, "mean", one)
-    assert bootstrap_interval(scores, "mean", one) != bootstrap_interval(scores, "mean", two)
 
 
 def test_pairing_narrows_the_interval(generator) -> None:
@@ -180,6 +146,54 @@ def test_known_probability_of_improvement(generator) -> None:
     assert mirrored == pytest.approx((1 - found.value, 1 - found.high, 1 - found.low))
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_profile_agrees_with_the_survival_function(seeds, generator) -> None:
+    values = generator.gamma(2.0, 5.0, (200, seeds)).round()  # with ties, and scores at thresholds
+    at = np.array([12.0, -1.0, 0.0, 3.0, 3.5, 1e9])
+    profile = performance_profile(crossed(values, worlds=2), at, FAST)
+    expected = scipy.stats.ecdf(values.ravel()).sf.evaluate(at)
+    np.testing.assert_allclose(profile.share, expected, atol=1e-12)
+    assert profile.share[1] == 1.0 and profile.share[-1] == 0.0
+    assert profile.low.shape == profile.high.shape == at.shape
+
+
+def test_bands_of_a_profile_are_those_of_the_share_at_each_threshold(generator) -> None:
+    values, at = generator.normal(size=(60, 3)), [-0.5, 0.0, 1.0]
+    profile = performance_profile(crossed(values, worlds=2), at, FAST)
+    for i, threshold in enumerate(at):
+        share = bootstrap_interval(crossed(1.0 * (values > threshold), worlds=2), "mean", FAST)
+        assert [column[i] for column in profile] == pytest.approx(list(share))
+
+
+def test_bands_of_a_profile_cover_the_truth() -> None:
+    at, hits = np.array([-1.0, 0.0, 0.7]), np.zeros(3)
+    truth = scipy.stats.norm.sf(at)
+    for trial in range(300):
+        scores = Scores.of(np.random.default_rng(trial).normal(size=150))
+        profile = performance_profile(scores, at, Resampling(resamples=300, rng=trial))
+        hits += (profile.low <= truth) & (truth <= profile.high)
+    assert (hits / 300 > 0.90).all() and (hits / 300 < 0.985).all()
+
+
+@pytest.mark.parametrize("bad", [[0.0, np.nan], 1.0, [[1.0]]])
+def test_thresholds_of_no_use_are_refused(bad) -> None:
+    with pytest.raises(ValueError, match="at must be"):
+        performance_profile(Scores.of([1.0, 2.0]), bad)
+
+
+def test_a_ratio_is_that_of_sums(generator) -> None:
+    a, b = Scores.of([1.0, 5.0, 0.0]), Scores.of([10.0, 20.0, 2.0])
+    assert ratio(a, b, FAST).value == pytest.approx(6 / 32)
+    steps = generator.integers(1, 50, 400).astype(float)
+    reward = 0.3 * steps + generator.normal(0, 1, 400)
+    found = ratio(Scores.of(reward), Scores.of(steps), FAST)
+    assert found.low < 0.3 < found.high
+    gain = paired_gain(Scores.of(reward), Scores.of(steps), FAST)
+    assert gain == pytest.approx(tuple(x - 1.0 for x in found))
+    with pytest.raises(RatioError):
+        ratio(a, Scores.of([0.0, 0.0, 0.0]), FAST)
+
+
 def test_normalised_score(generator) -> None:
     low, high = generator.gamma(2, 1, 100), 20 + generator.gamma(2, 1, 100)
     ends = Scores.of(low), Scores.of(high)
@@ -230,22 +244,6 @@ def test_incomplete_or_repeated_sessions_are_refused() -> None:
         Scores.of([1.0, 2.0, 3.0], [0, 0, 4], [0, 1, 2])
     with pytest.raises(ValueError, match="one length"):
         Scores.of([1.0, 2.0], users=[0])
-
-
-@pytest.mark.parametrize("bad", [{"level": 0.0}, {"level": 1.0}, {"resamples": 10}])
-def test_numbers_out_of_range_are_refused(bad) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        Resampling(**bad)
-    with pytest.raises(ValueError, match="median"):
-        bootstrap_interval(Scores.of([1.0, 2.0]), "median")  # type: ignore[arg-type]
-
-
-def test_every_seed_and_level_nests(generator) -> None:
-    scores = crossed(generator.normal(size=(60, 4)), worlds=3)
-    for name, rng in itertools.product(("mean", "iqm"), range(3)):
-        narrow = bootstrap_interval(scores, name, Resampling(level=0.5, rng=rng))
-        wide = bootstrap_interval(scores, name, Resampling(level=0.99, rng=rng))
-        assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
 @pytest.mark.slow

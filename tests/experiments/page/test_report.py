@@ -3,23 +3,23 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from experiments.leaderboard import leaderboard
-from experiments.report import write_report
+from experiments.analysis.leaderboard import world_rows
+from experiments.analysis.statistics import Resampling
+from experiments.page.report import write_report
 from experiments.results import (
-    CurvePoint,
+    AdaptationPoint,
     Episode,
     LearningPoint,
+    Metric,
     ResultsError,
-    Row,
-    write_manifest,
+    WorldRow,
+    read_table,
     write_table,
 )
-from experiments.statistics import Resampling
 
-AGENTS = {"random": 2.0, "drift-aware": 9.0, "ppo": 9.1, "oracle-planning": 20.0}
+AGENTS = ("random", "drift-aware", "ppo", "oracle-planning")
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -44,35 +44,11 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & {*self.open}:
             self.text += data
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    episodes = [
-        Episode("Task-v0", agent, world, 0, user, float(mean * part), 20, 8, 4, 45.0, True)
-        for agent, mean in AGENTS.items()
-        for world in range(2)
-        for user, part in enumerate(generator.gamma(9.0, 1 / 9.0, 30))
-    ]
-    points = [
-        CurvePoint("Task-v0", agent, t, 0.1, 1.0, 45.0) for agent in AGENTS for t in range(20)
-    ]
-    write_table(tmp_path, Episode, episodes)
-    write_table(tmp_path, CurvePoint, points)
-    write_table(tmp_path, Row, leaderboard(episodes, how=Resampling(resamples=200)))
-    write_manifest(
-        tmp_path,
-        config={"users": 30, "note": "</pre><script>alert('x')</script>"},
-        command=["/somewhere/experiments/__main__.py", "benchmark", "--output", "a b; rm"],
-        wall_seconds=90,
-    )
-    return tmp_path
 
 
 def test_the_page_is_well_formed_and_says_what_was_run(folder: Path) -> None:
@@ -100,15 +76,59 @@ def test_the_page_asks_nothing_of_any_server(folder: Path) -> None:
     assert policy.startswith("default-src 'none'")
 
 
+def add_tables(folder: Path) -> None:
+    """Writes the tables that older runs do not have."""
+    episodes = read_table(folder, Episode)
+    write_table(folder, WorldRow, world_rows(episodes, how=Resampling(resamples=200)))
+    write_table(folder, LearningPoint, [LearningPoint("Task-v0", "ppo", 0, 0, 10, 9.0)])
+    lags = [AdaptationPoint("Task-v0", agent, lag, 0.1, 40) for agent in AGENTS for lag in range(9)]
+    write_table(folder, AdaptationPoint, lags)
+    values = (("diversity", 0.9, 0.8, 0.95), ("gini", 0.25, None, None))
+    metrics = [Metric("Task-v0", agent, *value) for agent in AGENTS for value in values]
+    nothing = [Metric("Task-v0", agent, "novelty", None, None, None) for agent in AGENTS]
+    own = [Metric("Task-v0", "ppo", "my metric", 1.23456, None, None)]
+    write_table(folder, Metric, [*metrics, *nothing, *own])
+
+
 def test_embedded_figures_load_nothing_either(folder: Path) -> None:
-    write_table(folder, LearningPoint, [LearningPoint("Task-v0", "ppo", 0, 10, 9.0)])
+    add_tables(folder)
     page = Page(write_report(folder).read_text())
-    assert len(page.named("img")) == 5
+    assert len(page.named("img")) == 8
     for image in page.named("img"):
         svg = base64.b64decode((image["src"] or "").split(",")[1]).decode()
         assert not re.search(r"(href|src)=\"(?!#|data:)", svg)
         assert "<script" not in svg
         assert image["alt"]
+
+
+def test_embedded_figures_are_those_of_the_folder_in_fewer_bytes(folder: Path) -> None:
+    page = Page(write_report(folder).read_text())
+    whole = sum(path.stat().st_size for path in (folder / "figures").glob("*.svg"))
+    svgs = [base64.b64decode((image["src"] or "").split(",")[1]) for image in page.named("img")]
+    assert sum(map(len, svgs)) < 0.75 * whole
+    assert all(Page(svg.decode().split("?>")[1]).tags for svg in svgs)
+    assert all(b"scale(0.065 -0.065)" in svg for svg in svgs)  # letters keep their size
+
+
+def test_other_metrics_are_shown_with_what_they_say(folder: Path) -> None:
+    add_tables(folder)
+    page = Page(write_report(folder).read_text())
+    for words in ("0.900 [0.800, 0.950]", "0.25", "my metric", "1.23", "1 - mean cosine"):
+        assert words in page.text
+    assert "novelty" not in page.text  # defined for nobody
+    assert "world 0" in page.text
+    assert "world 1" in page.text
+    labels = {div.get("aria-label") for div in page.named("div")}
+    assert {"Metrics of Task-v0", "Worlds of Task-v0"} <= labels
+
+
+def test_one_world_makes_no_table_of_worlds(folder: Path) -> None:
+    add_tables(folder)
+    rows = [row for row in read_table(folder, WorldRow) if row.world == 0]
+    write_table(folder, WorldRow, rows)
+    page = Page(write_report(folder).read_text())
+    assert len(page.named("img")) == 7
+    assert "Worlds of Task-v0" not in {div.get("aria-label") for div in page.named("div")}
 
 
 def test_strings_are_escaped(folder: Path) -> None:
@@ -159,7 +179,13 @@ def test_files_cut_between_lines_are_named(folder: Path, name: str) -> None:
         write_report(folder)
 
 
-def test_a_torn_optional_file_is_named(folder: Path) -> None:
-    (folder / "learning.csv").write_text("task,agent\n")
-    with pytest.raises(ResultsError, match=r"learning.csv, line 1"):
+@pytest.mark.parametrize("name", ["learning", "adaptation", "worlds", "metrics"])
+def test_a_torn_optional_file_is_named(folder: Path, name: str) -> None:
+    (folder / f"{name}.csv").write_text("task,agent\n")
+    with pytest.raises(ResultsError, match=rf"{name}.csv, line 1"):
         write_report(folder)
+
+
+def test_an_unknown_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"nowhere/leaderboard.csv: there is no such file; run"):
+        write_report(tmp_path / "nowhere")

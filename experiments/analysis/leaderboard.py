@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import statistics
-from experiments.results import Episode, Row
-from experiments.statistics import DEFAULT, Resampling, Scores
+from experiments.analysis import statistics
+from experiments.analysis.statistics import DEFAULT, Resampling, Scores
+from experiments.results import Episode, Row, WorldRow
 
 LADDER = ("random", "popular", "collaborative", "content", "content-recency", "drift-aware", "ppo")
 LADDER += ("oracle-myopic", "oracle-planning")
@@ -44,9 +44,33 @@ def leaderboard(
         names = in_order(agents, order)
         scores = {name: scores_of(agents[name]) for name in names}
         for above, name in zip([None, *names[:-1]], names, strict=True):
-            numbers = _compared(scores, name, above, how) | _described(agents[name], scores[name])
+            numbers = _mean_and_gain(scores, name, above, how)
+            numbers |= _robust(scores, name, above, how) | _described(agents[name], scores[name])
             steps = (train_steps or {}).get(name, 0)
             rows.append(Row(task=task, agent=name, train_steps=steps, **numbers))
+    return rows
+
+
+def world_rows(
+    episodes: Iterable[Episode], order: Sequence[str] = LADDER, how: Resampling = DEFAULT
+) -> list[WorldRow]:
+    """Returns a row for every task, world and agent: does what holds on the whole hold in each?
+
+    Arguments and errors are those of `leaderboard`.
+    """
+    rows = []
+    for task, agents in group(episodes).items():
+        names = in_order(agents, order)
+        for world in sorted({x.world for own in agents.values() for x in own}):
+            met = {name: [x for x in agents[name] if x.world == world] for name in names}
+            if missing := [name for name in names if not met[name]]:
+                what = f"{missing[0]} has no session in world {world}"
+                raise ValueError(f"{what} of {task}; evaluate it there too.")
+            scores = {name: scores_of(met[name]) for name in names}
+            for above, name in zip([None, *names[:-1]], names, strict=True):
+                numbers = _mean_and_gain(scores, name, above, how)
+                numbers |= {"seeds": len(scores[name].seeds), "users": len(scores[name].users)}
+                rows.append(WorldRow(task=task, agent=name, world=world, **numbers))
     return rows
 
 
@@ -65,32 +89,42 @@ def group(episodes: Iterable[Episode]) -> dict[str, dict[str, list[Episode]]]:
     return found
 
 
-def scores_of(episodes: Sequence[Episode]) -> Scores:
-    """Returns the returns of one agent on one task as (users, seeds)."""
+def scores_of(
+    episodes: Sequence[Episode], value: Callable[[Episode], float] = lambda x: x.ret
+) -> Scores:
+    """Returns a value of the sessions of one agent on one task, the return, as (users, seeds)."""
     keys = np.array([(x.world, x.user, x.seed) for x in episodes], np.int64)
-    return Scores.of([x.ret for x in episodes], keys[:, 0], keys[:, 1], keys[:, 2])
+    return Scores.of([value(x) for x in episodes], *keys.T)
 
 
-def _compared(
+def _mean_and_gain(
     scores: Mapping[str, Scores], name: str, above: str | None, how: Resampling
 ) -> dict[str, Any]:
-    """The numbers of a row that need an interval or another agent."""
+    """The numbers that pooled rows and rows of a world share."""
+    mean = statistics.bootstrap_interval(scores[name], "mean", how)
+    gain = None
+    if above is not None:
+        with contextlib.suppress(statistics.RatioError):
+            gain = statistics.paired_gain(scores[name], scores[above], how)
+    found = {"mean": mean.value, "ci_low": mean.low, "ci_high": mean.high, "gain_over": above}
+    return found | dict(zip(("gain", "gain_low", "gain_high"), gain or (None,) * 3, strict=True))
+
+
+def _robust(
+    scores: Mapping[str, Scores], name: str, above: str | None, how: Resampling
+) -> dict[str, Any]:
+    """The numbers that do not hang on the scale, or on the few best sessions."""
     own = scores[name]
-    mean = statistics.bootstrap_interval(own, "mean", how)
     iqm = statistics.bootstrap_interval(own, "iqm", how)
-    gain = better = normalised = None
+    better = normalised = None
     if above is not None:
         better = statistics.probability_of_improvement(own, scores[above], how).value
-        with contextlib.suppress(statistics.RatioError):
-            gain = statistics.paired_gain(own, scores[above], how)
     if {"random", "oracle-planning"} <= scores.keys():
         with contextlib.suppress(statistics.RatioError):
             ends = scores["random"], scores["oracle-planning"]
             normalised = statistics.normalised_score(own, *ends, how).value
-    found = {"mean": mean.value, "ci_low": mean.low, "ci_high": mean.high}
-    found |= {"iqm": iqm.value, "iqm_low": iqm.low, "iqm_high": iqm.high}
-    found |= dict(zip(("gain", "gain_low", "gain_high"), gain or (None,) * 3, strict=True))
-    return found | {"gain_over": above, "p_improve": better, "normalised": normalised}
+    found = {"iqm": iqm.value, "iqm_low": iqm.low, "iqm_high": iqm.high}
+    return found | {"p_improve": better, "normalised": normalised}
 
 
 def _described(episodes: Sequence[Episode], scores: Scores) -> dict[str, Any]:
@@ -146,6 +180,19 @@ def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
                 cells[3] = f"[bold]{cells[3]}[/bold]"
             table.add_row(*cells)
         (console or Console()).print(table)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Returns the leaderboard as Markdown, a table a task; bold gains as in `print_table`."""
+    lines = []
+    for task in dict.fromkeys(row.task for row in rows):
+        lines += [f"**{task}**", "", f"| {' | '.join(HEADER)} |", "|---|--:|--:|--:|"]
+        for row in (row for row in rows if row.task == task):
+            *first, gain = cells_of(row)
+            gain = f"**{gain}**" if is_clear(row) else gain
+            lines.append(f"| {' | '.join([*first, gain])} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def latex_table(rows: Sequence[Row]) -> str:

@@ -1,18 +1,7 @@
 """Intervals and comparisons over held-out users, by a bootstrap that knows what was drawn.
 
-What is resampled, and so what an interval speaks about:
-
-* **Users**, with replacement, within their world. Worlds are strata: each keeps its number of
-  users in every resample, and an interval says nothing about worlds that were not run.
-* **Training seeds**, where an agent has several: independently of the users and jointly in all
-  worlds, so that every drawn user meets every drawn seed (Owen 2007, "The pigeonhole bootstrap").
-  Of S seeds S - 1 are drawn, so that their variance is unbiased (Rao and Wu 1988, "Resampling
-  inference with complex survey data"); drawing S would lose a fifth of it at five seeds.
-* With **one seed** the interval is about that trained agent, not about training it again.
-
-Values pool the sessions of all users and seeds; intervals are percentile intervals. Simulated, 95 %
-intervals cover 93-96 % where users and sessions vary most, but only 83, 89 and 94 % with 3, 5 and
-10 seeds that vary as much as single users do: report many seeds of an agent that trains unevenly.
+Users are drawn within their world, and training seeds where there are several: `resampling.py` says
+what an interval speaks about.
 """
 
 from __future__ import annotations
@@ -25,40 +14,45 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import trim_mean
 
-_BLOCK_CELLS = 1_000_000  # counts held at a time
+from experiments.analysis.resampling import (
+    DEFAULT,
+    Floats,
+    Interval,
+    Resampling,
+    draws,
+    percentiles,
+)
+
+__all__ = (
+    "DEFAULT",
+    "Interval",
+    "Profile",
+    "RatioError",
+    "Resampling",
+    "Scores",
+    "bootstrap_interval",
+    "iqm",
+    "mean",
+    "normalised_score",
+    "paired_difference",
+    "paired_gain",
+    "performance_profile",
+    "probability_of_improvement",
+    "ratio",
+)
+
 _LISTED = 5  # missing sessions an error names
 _PLACE = ("first", "second", "third")
 
 Statistic = Literal["mean", "iqm"]
-_Floats = npt.NDArray[np.float64]
 
 
-class Interval(NamedTuple):
-    """A value and the interval around it."""
+class Profile(NamedTuple):
+    """A value for each threshold, and the pointwise interval around it; each (thresholds,)."""
 
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are drawn; numbers out of range raise ValueError."""
-
-    level: float = 0.95
-    """Share of repetitions of the experiment whose interval should hold the truth."""
-    resamples: int = 2000
-    rng: int | np.random.Generator = 0
-    """A seed, which gives the same interval every time, or the generator to draw from."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.level < 1.0:
-            raise ValueError(f"level must be between 0 and 1, not {self.level}; 0.95 is usual.")
-        if self.resamples < 100:
-            raise ValueError(f"resamples must be at least 100, not {self.resamples}.")
-
-
-DEFAULT = Resampling()
+    share: Floats
+    low: Floats
+    high: Floats
 
 
 class RatioError(ValueError):
@@ -69,7 +63,7 @@ class RatioError(ValueError):
 class Scores:
     """What one agent earned: a row for every held-out user, a column for every training seed."""
 
-    values: _Floats  # (users, seeds)
+    values: Floats  # (users, seeds)
     worlds: npt.NDArray[np.int64]  # (users,), ascending
     users: npt.NDArray[np.int64]  # (users,), ascending within a world
     seeds: npt.NDArray[np.int64]  # (seeds,), ascending
@@ -126,8 +120,38 @@ def bootstrap_interval(
         raise ValueError(f"statistic must be 'mean' or 'iqm', not {statistic!r}.")
     if statistic == "mean":
         return _interval(scores, [scores.values], lambda means: means[0], how)
-    drawn = [_iqms(scores.values, *draw) for draw in _draws(scores, len(scores.seeds), how)]
-    return _percentiles(iqm(scores.values), np.concatenate(drawn), how)
+    ordered, below = np.sort(scores.values, axis=None), _below(scores, how)
+    drawn = np.concatenate([_iqms(ordered, counts) for counts in below])
+    return Interval(iqm(scores.values), *percentiles(drawn, how).tolist())
+
+
+def performance_profile(scores: Scores, at: npt.ArrayLike, how: Resampling = DEFAULT) -> Profile:
+    """Returns the share of sessions whose score exceeds each threshold.
+
+    The run-score distribution of Agarwal et al. 2021, with intervals that hold for one threshold
+    at a time.
+
+    Args:
+        scores: of one agent.
+        at: thresholds, in any order, (m,).
+        how: of the intervals.
+
+    Raises:
+        ValueError: a threshold is NaN, or thresholds are not a list.
+    """
+    thresholds = np.asarray(at, np.float64)
+    if thresholds.ndim != 1 or np.isnan(thresholds).any():
+        raise ValueError(f"at must be a list of thresholds, none NaN, not {at!r:.60}.")
+    # Where each threshold stands among the sessions in order: so many do not exceed it.
+    place = np.searchsorted(np.sort(scores.values, axis=None), thresholds, side="right")
+    share = 1.0 - place / scores.values.size
+    drawn = [1.0 - below[:, place] / below[:, -1:] for below in _below(scores, how)]
+    return Profile(share, *percentiles(np.concatenate(drawn), how))
+
+
+def ratio(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
+    """Returns mean(a) / mean(b), both resampled together; pairs and errors as in `paired_gain`."""
+    return _interval(a, _paired(a, b), _ratio, how)
 
 
 def paired_gain(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
@@ -140,7 +164,8 @@ def paired_gain(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
         ValueError: a session of one has no partner; the message lists the missing ones.
         RatioError: the mean of b is not above zero, or not in every resample.
     """
-    return _interval(a, _paired(a, b), _gain, how)
+    gain = ratio(a, b, how)
+    return Interval(*(x - 1.0 for x in gain))
 
 
 def paired_difference(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
@@ -174,7 +199,7 @@ def normalised_score(
 # --- pairs
 
 
-def _paired(*scores: Scores) -> list[_Floats]:
+def _paired(*scores: Scores) -> list[Floats]:
     """The values of the same users and seeds, each (users, seeds)."""
     most = max(range(len(scores)), key=lambda i: len(scores[i].seeds))
     users = [set(zip(x.worlds.tolist(), x.users.tolist(), strict=True)) for x in scores]
@@ -197,13 +222,13 @@ def _check_same(kind: str, found: dict[int, set]) -> None:
             )
 
 
-def _gain(means: list[_Floats]) -> _Floats:
+def _ratio(means: list[Floats]) -> Floats:
     if (means[1] <= 0.0).any():
         raise RatioError("The mean to compare with must be above zero; use paired_difference.")
-    return means[0] / means[1] - 1.0
+    return means[0] / means[1]
 
 
-def _normalised(means: list[_Floats]) -> _Floats:
+def _normalised(means: list[Floats]) -> Floats:
     if (means[2] <= means[1]).any():
         raise RatioError("The mean of `high` must be above that of `low`; evaluate more users.")
     return (means[0] - means[1]) / (means[2] - means[1])
@@ -214,62 +239,40 @@ def _normalised(means: list[_Floats]) -> _Floats:
 
 def _interval(
     frame: Scores,
-    values: list[_Floats],
-    combine: Callable[[list[_Floats]], _Floats],
+    values: list[Floats],
+    combine: Callable[[list[Floats]], Floats],
     how: Resampling,
 ) -> Interval:
     """What `combine` makes of the means of `values`, each (users, seeds), all resampled alike."""
     table = np.stack(values, axis=1)  # (users, values, seeds)
     value = float(combine([np.array([x.mean()]) for x in values])[0])
     drawn = []
-    for users, seeds in _draws(frame, table.shape[2], how):
+    for users, seeds in draws(frame.worlds, table.shape[2], how):
         sums = (users @ table.reshape(len(table), -1)).reshape(-1, *table.shape[1:])
         means = np.einsum("bvs,bs->vb", sums, seeds) / (len(table) * seeds[0].sum())
         drawn.append(combine(list(means)))
-    return _percentiles(value, np.concatenate(drawn), how)
+    return Interval(value, *percentiles(np.concatenate(drawn), how).tolist())
 
 
-def _draws(frame: Scores, num_seeds: int, how: Resampling) -> Iterator[tuple[_Floats, _Floats]]:
-    """How often each user (block, users) and each seed (block, seeds) is drawn, block by block."""
-    generator = np.random.default_rng(how.rng)
-    num_users = len(frame.users)
-    _, starts, sizes = np.unique(frame.worlds, return_index=True, return_counts=True)
-    size = max(1, _BLOCK_CELLS // (num_users * num_seeds))
-    for first in range(0, how.resamples, size):
-        block = min(size, how.resamples - first)
-        users = [
-            start + generator.integers(count, size=(block, count), dtype=np.int32)
-            for start, count in zip(starts, sizes, strict=True)
-        ]
-        seeds = generator.integers(num_seeds, size=(block, max(1, num_seeds - 1)))
-        yield _counts(np.concatenate(users, axis=1), num_users), _counts(seeds, num_seeds)
+def _below(scores: Scores, how: Resampling) -> Iterator[Floats]:
+    """How many drawn sessions are among the lowest 0, 1, ... of all, (block, sessions + 1)."""
+    row, column = np.unravel_index(np.argsort(scores.values, axis=None), scores.values.shape)
+    for users, seeds in draws(scores.worlds, len(scores.seeds), how):
+        below = np.zeros((len(users), len(row) + 1))
+        weights = users[:, row] * seeds[:, column] if len(scores.seeds) > 1 else users[:, row]
+        np.cumsum(weights, axis=1, out=below[:, 1:])
+        yield below
 
 
-def _counts(drawn: npt.NDArray[np.integer], size: int) -> _Floats:
-    """How often each of `size` indices stands in each row, (rows, size)."""
-    rows = len(drawn)
-    flat = (drawn + size * np.arange(rows)[:, None]).ravel()
-    return np.bincount(flat, minlength=rows * size).reshape(rows, size).astype(np.float64)
-
-
-def _iqms(values: _Floats, users: _Floats, seeds: _Floats) -> _Floats:
-    """Interquartile mean of `values`, (users, seeds), under each row of counts, (block,)."""
-    order = np.argsort(values, axis=None)
-    row, column = np.unravel_index(order, values.shape)
-    weights = users[:, row] * seeds[:, column] if len(seeds[0]) > 1 else users[:, row]
-    below = np.cumsum(weights, axis=1)
+def _iqms(ordered: Floats, below: Floats) -> Floats:
+    """Interquartile mean of each row of counts of ascending values, (block,)."""
     total = below[:, -1:]
     cut = np.floor(0.25 * total)  # as scipy's trim_mean: whole sessions only
-    kept = np.diff(np.clip(below, cut, total - cut), axis=1, prepend=cut)
-    return (kept @ values.ravel()[order]) / (total - 2.0 * cut)[:, 0]
+    kept = np.diff(np.clip(below, cut, total - cut), axis=1)
+    return (kept @ ordered) / (total - 2.0 * cut)[:, 0]
 
 
-def _percentiles(value: float, drawn: _Floats, how: Resampling) -> Interval:
-    low, high = np.quantile(drawn, [(1.0 - how.level) / 2.0, (1.0 + how.level) / 2.0])
-    return Interval(float(value), float(low), float(high))
-
-
-def _finite(values: npt.ArrayLike) -> _Floats:
+def _finite(values: npt.ArrayLike) -> Floats:
     array = np.atleast_1d(np.asarray(values, np.float64))
     bad = np.flatnonzero(~np.isfinite(array))
     if not array.size:
@@ -282,7 +285,7 @@ def _finite(values: npt.ArrayLike) -> _Floats:
     return array
 
 
-def _table(values: _Floats, keys: npt.NDArray[np.int64]) -> Scores:
+def _table(values: Floats, keys: npt.NDArray[np.int64]) -> Scores:
     """Sessions of keys (world, user, seed), (m, 3), as (users, seeds); none twice, none missing."""
     pairs, row = np.unique(keys[:, :2], axis=0, return_inverse=True)
     columns, column = np.unique(keys[:, 2], return_inverse=True)

@@ -1,0 +1,1 @@
+"""From sessions to numbers: statistics, leaderboard, metrics."""

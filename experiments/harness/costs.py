@@ -1,0 +1,40 @@
+"""What a run costs before it runs: seconds by what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.harness.cells import Cell
+from experiments.harness.evaluation import task_config
+from llmrec_env.logs import split_of
+
+TRAINING = {"ppo": 14_000.0}
+"""User-steps a second of training on one core, by agent."""
+_TRAINING_OTHERS = 3_000.0
+_PLAYING = 12_000.0  # user-steps a second, measures included
+_WORLD = 3.0  # seconds to build one whose texts are encoded
+
+
+def seconds_of(cell: Cell) -> float:
+    """Returns about how long a cell takes on one core, with its texts encoded."""
+    config = task_config(cell.task, cell.env)
+    users = int(split_of(np.arange(config.num_users), cell.split).sum())
+    played = min(users, cell.users or users) * config.horizon
+    trained = cell.train_steps / TRAINING.get(cell.agent, _TRAINING_OTHERS)
+    return trained + played / _PLAYING + _WORLD
+
+
+def print_plan(cells: Sequence[Cell], jobs: int) -> None:
+    """Prints the cells, and about what they cost."""
+    for cell in cells:
+        print(f"{cell.name} world {cell.world} {cell.agent} seed {cell.seed}", end="")
+        print(f", {cell.train_steps:,} user-steps" if cell.train_steps else "", end="")
+        print(f", about {seconds_of(cell):.0f} s")
+    whole = sum(map(seconds_of, cells))
+    steps = sum(cell.train_steps for cell in cells)
+    print(
+        f"{len(cells)} cells, {steps:,} user-steps of training: about {whole / 60:.0f} "
+        f"core-minutes, {whole / 60 / max(jobs, 1):.0f} minutes with --jobs {jobs}"
+    )

@@ -1,0 +1,142 @@
+"""The records of a run, one table for each kind: numbers and names of agents, never texts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One session of one held-out user with one trained agent; `episodes.csv`."""
+
+    task: str
+    agent: str
+    world: int
+    seed: int  # of the agent's training
+    user: int
+    ret: float  # undiscounted return; the column is called `return`
+    steps: int
+    consumed: int  # steps in which an item was consumed
+    satisfied: int  # steps in which it satisfied
+    angle: float  # degrees, mean over steps, between estimated and true interests; NaN: unknown
+    survived: bool  # still there at the horizon
+    diversity: float = math.nan  # of the slates, 1 - mean cosine; NaN: slates of one item
+    topics: float = math.nan  # effective number of topics consumed; NaN: nothing consumed
+    novelty: float = math.nan  # of the items consumed, bits; NaN: nothing consumed
+    ceiling: float = math.nan  # share of the catalogue's best slate that the candidates allowed
+    shift: float = (
+        math.nan
+    )  # degrees between the interests at the end, and those without recommendations
+    discovered: int = 0  # interests active at the end and not at the start
+    lost: int = 0  # interests active at the start and not at the end
+    goodwill: float = math.nan  # at the end
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Means over the users of an agent at one step; `curves.csv`."""
+
+    task: str
+    agent: str
+    step: int
+    reward: float  # NaN where nobody is left to measure
+    alive: float  # share of users who have not left
+    angle: float  # degrees; NaN where nobody is left to measure
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptationPoint:
+    """Mean reward some steps after the latest switch of a user's interests; `adaptation.csv`."""
+
+    task: str
+    agent: str
+    lag: int  # 0: the last step before the switch shows
+    reward: float  # of users who are still there; NaN: too few of them
+    count: int  # rewards averaged
+
+
+@dataclass(frozen=True, slots=True)
+class LearningPoint:
+    """Return on validation users, some way into training; `learning.csv`."""
+
+    task: str
+    agent: str
+    world: int
+    seed: int
+    train_steps: int
+    ret: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One agent on one task; None where there is nothing to measure; `leaderboard.csv`."""
+
+    task: str
+    agent: str
+    mean: float
+    ci_low: float  # 95 % interval of the mean
+    ci_high: float
+    iqm: float
+    iqm_low: float
+    iqm_high: float
+    gain: float | None  # paired, relative: mean / mean - 1
+    gain_low: float | None
+    gain_high: float | None
+    gain_over: str | None  # the agent of the row above
+    p_improve: float | None  # that a session beats the same session of `gain_over`
+    normalised: float | None  # 0 is random, 1 is oracle-planning
+    survive: float
+    steps: float
+    ctr: float  # of the steps, those in which something was consumed
+    satisfaction_rate: float | None  # of what was consumed
+    angle: float | None  # degrees
+    worlds: int
+    seeds: int
+    users: int  # in all worlds together
+    train_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorldRow:
+    """One agent in one world: whether the pooled numbers hold everywhere; `worlds.csv`."""
+
+    task: str
+    agent: str
+    world: int
+    mean: float
+    ci_low: float
+    ci_high: float
+    gain: float | None
+    gain_low: float | None
+    gain_high: float | None
+    gain_over: str | None
+    seeds: int
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What else was measured of an agent on a task; `metrics.csv`."""
+
+    task: str
+    agent: str
+    metric: str
+    value: float | None  # None: not defined for this agent or task
+    low: float | None  # 95 % interval, None where there is none
+    high: float | None
+
+
+FILES: dict[type, str] = {
+    Episode: "episodes.csv",
+    CurvePoint: "curves.csv",
+    AdaptationPoint: "adaptation.csv",
+    LearningPoint: "learning.csv",
+    Row: "leaderboard.csv",
+    WorldRow: "worlds.csv",
+    Metric: "metrics.csv",
+}
+Record = TypeVar(
+    "Record", Episode, CurvePoint, AdaptationPoint, LearningPoint, Row, WorldRow, Metric
+)

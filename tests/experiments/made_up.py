@@ -1,0 +1,144 @@
+"""Made-up cells and results, and sweeps of them in processes that tests may kill."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import results
+from experiments.analysis import summary
+from experiments.analysis.leaderboard import leaderboard, world_rows
+from experiments.analysis.statistics import Resampling
+from experiments.harness.cells import Cell, CellResult
+from experiments.results import CELLS, Episode
+
+ROOT = Path(__file__).parents[2]
+STEPS, USERS = 6, 25
+
+
+def plan(worlds: int = 4, **settings: Any) -> list[Cell]:
+    agents = ("random", "content", "ppo")
+    return [
+        Cell("task", agent, world, env={"off": ["goodwill"]}, settings=settings)
+        for world in range(worlds)
+        for agent in agents
+    ]
+
+
+def fake(cell: Cell) -> CellResult:
+    """A result that depends on the cell alone; tells a log who ran what."""
+    if log := cell.settings.get("log"):
+        with open(log, "a") as file:
+            file.write(f"{cell.agent}-{cell.world} {os.getpid()}\n")
+    time.sleep(cell.settings.get("sleep", 0.0))
+    rng = np.random.default_rng([cell.world, len(cell.agent)])
+    steps = rng.integers(1, STEPS + 1, USERS)
+    alive = np.arange(STEPS) < steps[:, None]
+    reward = np.where(alive, rng.random((USERS, STEPS)), 0.0)
+    angle = np.where(alive, rng.random((USERS, STEPS)) * 90, 0.0)
+    sums = {
+        "reward": reward,
+        "alive": alive.astype(float),
+        "angle": angle,
+        "angle_count": alive.astype(float),
+    }
+    sums |= {"adaptation_reward": reward[:, :4], "adaptation_count": alive[:, :4] * 1.0}
+    return CellResult(
+        cell,
+        [
+            _episode(cell, user, float(x.sum()), int(n))
+            for user, x, n in zip(range(USERS), reward, steps, strict=True)
+        ],
+        {name: array.sum(axis=0).tolist() for name, array in sums.items()},
+        {"coverage": float(rng.random()), "gini": float(rng.random())},
+        [[100.0, float(rng.random())], [200.0, float(rng.random())]],
+        [{"steps": [{"item": 3}], "user": 0}],
+        {"training": 1.5},
+    )
+
+
+def _episode(cell: Cell, user: int, ret: float, steps: int) -> Episode:
+    plain: dict[str, Any] = {
+        field.name: 0 if field.type == "int" else 0.5 for field in dataclasses.fields(Episode)
+    }
+    plain.update(task=cell.name, agent=cell.agent, world=cell.world, seed=cell.seed)
+    plain.update(user=user, ret=ret, steps=steps, survived=steps == STEPS)
+    return Episode(**plain)
+
+
+def tables(folder: Path, found: list[CellResult], resamples: int = 100) -> bytes:
+    """The bytes of the tables that a benchmark makes of its results."""
+    folder.mkdir(exist_ok=True)
+    rows = [row for result in found for row in result.episodes]
+    agents = tuple(dict.fromkeys(result.cell.agent for result in found))
+    how = Resampling(resamples=resamples)
+    made: tuple[tuple[Any, Any], ...] = (
+        (Episode, rows),
+        (results.CurvePoint, summary.curve_points(found)),
+        (results.AdaptationPoint, summary.adaptation_points(found)),
+        (results.LearningPoint, summary.learning_points(found)),
+        (results.Row, leaderboard(rows, agents, {}, how)),
+        (results.WorldRow, world_rows(rows, agents, how)),
+        (results.Metric, summary.metrics_of(found, how)),
+    )
+    write: Any = results.write_table
+    results.write_sessions(folder, [x for result in found for x in result.sessions])
+    sessions = (folder / results.SESSIONS).read_bytes()
+    return sessions + b"".join(write(folder, *table).read_bytes() for table in made)
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / CELLS).read_text().splitlines()]
+
+
+def child(
+    folder: Path, cells: list[Cell], before: str = "", run: str = "made_up.fake", **how: Any
+) -> subprocess.Popen:
+    """Sweeps in another process: says "go", then the digest of what comes out."""
+    code = f"""
+import hashlib, os, resource, signal, sys
+from pathlib import Path
+sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+import made_up
+from experiments.harness.cells import Cell
+from experiments.harness.sweep import run_sweep
+cells = [Cell(**cell) for cell in {[dataclasses.asdict(cell) for cell in cells]!r}]
+folder = Path({str(folder)!r})
+{before}
+print("go", flush=True)
+found = run_sweep(cells, folder, run={run}, **{how!r})
+print(hashlib.sha256(made_up.tables(folder / str(os.getpid()), found)).hexdigest(), flush=True)
+"""
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def go(process: subprocess.Popen) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "go\n"
+
+
+def end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def wait_for(what: Any, seconds: float = 15.0) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
