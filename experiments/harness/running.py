@@ -58,7 +58,8 @@ def run_cells(cells: list[Cell], how: Running, config: dict[str, Any]) -> list[r
         results.check_name(cell.name)  # now, not when everything has run
     config = json.loads(json.dumps(config))
     folder = results.open_folder(how.output, config, resume=how.resume, overwrite=how.overwrite)
-    results.write_manifest(folder, config=config)  # so that a killed run can be resumed
+    spent = _spent_before(folder) if how.resume else 0.0
+    results.write_manifest(folder, config=config, wall_seconds=spent)  # what a killed run leaves
     started = time.perf_counter()
     found = sweep_cells(cells, how)
     if failed := [result for result in found if result.error]:
@@ -68,7 +69,7 @@ def run_cells(cells: list[Cell], how: Running, config: dict[str, Any]) -> list[r
             f"--resume. First: {cell.name} world {cell.world} {cell.agent}: {error}"
         )
     rows = write_results(folder, found)
-    wall = time.perf_counter() - started
+    wall = spent + time.perf_counter() - started
     busy = sum(result.seconds[what] for result in found for what in ("training", "playing"))
     results.write_manifest(
         folder,
@@ -76,11 +77,19 @@ def run_cells(cells: list[Cell], how: Running, config: dict[str, Any]) -> list[r
         encoders=encoder_identities(cells),
         jobs=how.jobs,
         wall_seconds=round(wall, 1),
-        # Share of the processes' time that was not spent in agents and environments.
-        overhead=None if how.resume else round(1.0 - busy / (wall * how.jobs), 3),
+        # Share of the processes' time that was not spent in agents and environments; what a killed
+        # run spent on cells that it did not finish is not in it.
+        overhead=round(1.0 - busy / (wall * how.jobs), 3),
         seconds=seconds_by_agent(found),
     )
     return rows
+
+
+def _spent_before(folder: Path) -> float:
+    """Wall time of the finished runs that a folder holds."""
+    if not (folder / results.MANIFEST).exists():
+        return 0.0
+    return float(results.read_manifest(folder).get("wall_seconds", 0.0))
 
 
 def overrides(env: EnvConfig) -> dict[str, Any]:

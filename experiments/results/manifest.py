@@ -15,6 +15,7 @@ import llmrec_env
 from experiments.results.files import MANIFEST, Folder, ResultsError, read_text, write_file
 from llmrec_env.kernel import source_digest
 
+_CODE = (":/llmrec_env", ":/agents", ":/experiments")
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "gymnasium", "stable-baselines3", "transformers")
 
 
@@ -24,7 +25,7 @@ def write_manifest(folder: Folder, **fields: Any) -> Path:
     Raises:
         ResultsError: a field is not JSON data.
     """
-    status = _git("status", "--porcelain")
+    status = _git("status", "--porcelain", "--", *_CODE)
     found = {
         "command": _command(),
         "version": llmrec_env.__version__,
