@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from agents.base import Agent, Privileged
@@ -14,13 +15,32 @@ from llmrec_env.config import EnvConfig, unknown
 
 __all__ = ["AGENTS", "Agent", "Privileged", "make_agent"]
 
+
+def _later(module: str, name: str, **fixed: Any) -> Callable[..., Agent]:
+    """A factory that imports its module when it is called: torch takes a second."""
+
+    def make(**settings: Any) -> Agent:
+        return getattr(import_module(module), name)(**{**fixed, **settings})
+
+    return make
+
+
 AGENTS: dict[str, Callable[..., Agent]] = {
     "random": Random,
     "popular": Popular,
+    "item-knn": _later("agents.neighbours", "ItemNeighbours"),
+    "ease": _later("agents.neighbours", "Ease"),
     "collaborative": Collaborative,
+    "two-tower": _later("agents.towers", "TwoTower"),
+    "sasrec": _later("agents.sequential", "SelfAttentive"),
     "content": Content,
     "content-recency": ContentRecency,
+    "lin-ucb": _later("agents.bandits", "LinUcb"),
+    "thompson": _later("agents.bandits", "ThompsonSampling"),
     "drift-aware": DriftAware,
+    "joint": _later("agents.joint", "Joint"),
+    "joint-lora": _later("agents.joint_language", "JointWithLanguage", mode="lora"),
+    "joint-full": _later("agents.joint_language", "JointWithLanguage", mode="full"),
     "ppo": lambda **settings: StableBaselines("ppo", **settings),
     "oracle-myopic": lambda **settings: Oracle("oracle-myopic", Foresight(), **settings),
     "oracle-planning": lambda **settings: Oracle("oracle-planning", PLANNING, **settings),

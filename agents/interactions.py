@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from agents.base import Agent, Privileged
+from llmrec_env.spaces import observation_of
 from llmrec_env.vector_env import RecVectorEnv
 
 Watch = Callable[[int, npt.NDArray[np.bool_]], None]
@@ -33,6 +34,7 @@ def play(
     users: npt.NDArray[np.int64],
     seed: int,
     watch: Watch | None = None,
+    histories: npt.NDArray[np.void] | None = None,
 ) -> Episodes:
     """Plays one session with each user and returns what happened.
 
@@ -45,12 +47,15 @@ def play(
         users: ids, (n,).
         seed: of the sessions.
         watch: sees the environment before each step, to measure what it holds.
+        histories: what is known of the users at the start, (n,); None: all that was logged.
     """
     if isinstance(agent, Privileged):
         agent.attach(env)
     n, horizon = len(users), env.config.horizon
     seeds = [seed * 10_000_019 + int(user) for user in users]
     observation, _ = env.reset(seed=seeds, options={"user_id": users})
+    if histories is not None:
+        observation = _known(env, histories)
     log = _empty(users, n, horizon, env.config.slate_size)
     running, starts = np.ones(n, np.bool_), np.ones(n, np.bool_)
     for t in range(horizon):
@@ -70,6 +75,13 @@ def play(
     if watch:
         watch(int(log.alive.any(axis=0).sum()), running)
     return log
+
+
+def _known(env: RecVectorEnv, histories: npt.NDArray[np.void]) -> Any:
+    """What is observed at the start of sessions if these histories are known."""
+    env.simulator.histories[:] = histories
+    env.simulator.show(np.arange(env.num_envs))
+    return observation_of(env.simulator, slice(None))
 
 
 def _empty(users: npt.NDArray[np.int64], n: int, horizon: int, slate_size: int) -> Episodes:

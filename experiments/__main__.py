@@ -14,8 +14,11 @@ from experiments import (
     curves,
     drift,
     geometry,
+    joint,
     ladder,
+    logged,
     report_command,
+    satisfaction,
     throughput,
     validity,
 )
@@ -29,6 +32,9 @@ EXPERIMENTS: dict[str, Callable[..., Any]] = {
     "ablation": ablation.run,
     "curves": curves.run,
     "validity": validity.run,
+    "joint": joint.run,
+    "logged": logged.run,
+    "satisfaction": satisfaction.run,
     "throughput": throughput.run,
     "geometry": geometry.run,
 }

@@ -103,8 +103,8 @@ def run(
         ConfigError: an unknown mechanism or encoder.
         ValueError: an unknown agent, task or block.
     """
-    plan = Preset((task,), worlds, seeds, train_steps)
-    plan_cells(plan, agents, users, {})  # a wrong name is told before a wrong value
+    plan = Preset((task,), agents, worlds, seeds, train_steps)
+    plan_cells(plan, users, {})  # a wrong name is told before a wrong value
     parts = {"mechanisms": mechanisms, "encoder": encoders, "observation": blocks}
     parts = {name: parts[name] for name in groups}
     variants = variants_of(task, agents, overrides(env), parts)
@@ -184,5 +184,7 @@ def print_gains(gains: Gains) -> None:
 
 
 def _cells(variant: Variant, plan: Preset, users: int | None) -> list[Cell]:
-    cells = variant_cells(plan, variant.agents, users, variant.env, variant.label)
+    cells = variant_cells(
+        dataclasses.replace(plan, agents=variant.agents), users, variant.env, variant.label
+    )
     return [dataclasses.replace(cell, settings=variant.settings) for cell in cells]

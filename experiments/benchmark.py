@@ -13,6 +13,7 @@ from agents import AGENTS
 from agents.sb3 import ALGORITHMS
 from experiments import results
 from experiments.analysis import leaderboard
+from experiments.analysis.leaderboard import LADDER
 from experiments.harness.cells import Cell
 from experiments.harness.costs import print_plan
 from experiments.harness.running import Running, overrides, run_cells
@@ -24,25 +25,35 @@ class Preset:
     """How much a benchmark runs; worlds 100 and up are kept for tuning."""
 
     tasks: tuple[str, ...]
+    agents: tuple[str, ...]
     worlds: int
     seeds: int
-    """Training seeds of agents that learn by acting."""
+    """Training seeds of the agents in SEEDED."""
     train_steps: int
     """User-steps such an agent may take."""
 
 
+WITHOUT_LANGUAGE = tuple(name for name in AGENTS if name not in ("joint-lora", "joint-full"))
+"""All agents but those that train a language model: an hour each."""
 PRESETS = {
-    "quick": Preset(("llmrec/Drift-v0",), worlds=2, seeds=1, train_steps=150_000),
+    "quick": Preset(("llmrec/Drift-v0",), LADDER, worlds=2, seeds=1, train_steps=150_000),
     "standard": Preset(
         ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/Static-v0"),
+        LADDER,
         **dict(worlds=3, seeds=5, train_steps=500_000),
     ),
-    "full": Preset(tuple(llmrec_env.TASKS), worlds=5, seeds=10, train_steps=2_000_000),
+    "full": Preset(
+        tuple(llmrec_env.TASKS), WITHOUT_LANGUAGE, worlds=5, seeds=10, train_steps=2_000_000
+    ),
 }
 WATCHED = 3
 """Users, of the first world and seed, whose sessions the report steps through."""
 LEARNING = tuple(ALGORITHMS)
-"""Agents that learn by acting; the others learn from logs, and do not depend on a seed."""
+"""Agents that learn by acting, in segments."""
+BUDGETED = (*LEARNING, "lin-ucb", "thompson")
+"""Agents that act while they learn, be it in segments that can be repeated or not."""
+SEEDED = (*LEARNING, "joint", "joint-lora", "joint-full")
+"""Agents that are trained with several seeds; of the others one stands for all."""
 
 
 def run(
@@ -63,9 +74,9 @@ def run(
 
     Args:
         preset: how much to run; the options below override it.
-        agents: names; all by default.
+        agents: names.
         tasks: registered ids.
-        seeds: training seeds of agents that learn by acting.
+        seeds: training seeds of the agents that are trained with several.
         worlds: worlds 0 to worlds - 1.
         users: held-out test users of each world; all of them by default.
         train_steps: user-steps that such an agent may take.
@@ -76,42 +87,44 @@ def run(
     Raises:
         ValueError: an unknown agent or task, or the output folder holds results.
     """
-    changes = dict(tasks=tasks, seeds=seeds, worlds=worlds, train_steps=train_steps)
+    changes = dict(tasks=tasks, agents=agents, seeds=seeds, worlds=worlds, train_steps=train_steps)
     plan = dataclasses.replace(PRESETS[preset], **_given(changes))
-    cells = plan_cells(plan, agents or tuple(AGENTS), users, overrides(env))
+    cells = plan_cells(plan, users, overrides(env))
     if dry_run:
         print_plan(cells, how.jobs)
         return []
     config = {"preset": preset, **dataclasses.asdict(plan), "users": users, "env": overrides(env)}
+    del config["agents"]  # a run goes on with more agents
     rows = run_cells(cells, how, config)
     leaderboard.print_table(rows)
     print(f"results in {how.output}; python -m experiments report {how.output}")
     return rows
 
 
-def plan_cells(
-    plan: Preset, agents: tuple[str, ...], users: int | None, env: dict[str, Any]
-) -> list[Cell]:
+def plan_cells(plan: Preset, users: int | None, env: dict[str, Any]) -> list[Cell]:
     """Returns the cells of a benchmark, world by world so that each world is built once.
 
     Raises:
         ValueError: an unknown agent or task.
     """
-    for kind, names, known in (("agent", agents, AGENTS), ("task", plan.tasks, llmrec_env.TASKS)):
+    for kind, names, known in (
+        ("agent", plan.agents, AGENTS),
+        ("task", plan.tasks, llmrec_env.TASKS),
+    ):
         for name in names:
             if name not in known:
                 raise ValueError(unknown(kind, name, list(known)))
     return [
         Cell(
-            *(task, agent, world, seed, plan.train_steps * (agent in LEARNING)),
+            *(task, agent, world, seed, plan.train_steps * (agent in BUDGETED)),
             users=users,
             env=env,
             watched=WATCHED * (world == 0 and seed == 0),
         )
         for task in plan.tasks
         for world in range(plan.worlds)
-        for agent in agents
-        for seed in range(plan.seeds if agent in LEARNING else 1)
+        for agent in plan.agents
+        for seed in range(plan.seeds if agent in SEEDED else 1)
     ]
 
 

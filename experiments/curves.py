@@ -66,8 +66,8 @@ def run(
         if agent not in LEARNING:
             raise ValueError(unknown("agent that learns by acting", agent, list(LEARNING)))
     changes = overrides(env)
-    cells = plan_cells(Preset((task,), worlds, seeds, steps), agents, users, changes)
-    known = plan_cells(Preset((task,), worlds, 1, 0), references, users, changes)
+    cells = plan_cells(Preset((task,), agents, worlds, seeds, steps), users, changes)
+    known = plan_cells(Preset((task,), references, worlds, 1, 0), users, changes)
     config = {"task": task, "worlds": worlds, "users": users, "env": changes, "agents": agents}
     run_cells(cells, how, config | {"steps": steps, "seeds": seeds})
     points = results.read_table(how.output, LearningPoint)

@@ -65,13 +65,13 @@ def run(
         ValueError: an unknown agent, task or metric.
     """
     check_metric(metric)
-    plan = Preset((task,), worlds, seeds, train_steps)
-    plan_cells(plan, agents, users, {})  # a wrong name is told before a wrong value
+    plan = Preset((task,), agents, worlds, seeds, train_steps)
+    plan_cells(plan, users, {})  # a wrong name is told before a wrong value
     labels = labelled(parameter, values, task, env)
     cells = [
         cell
         for label, changes in labels.items()
-        for cell in variant_cells(plan, agents, users, changes, label)
+        for cell in variant_cells(plan, users, changes, label)
     ]
     config = {"task": task, "worlds": worlds, "users": users, "env": overrides(env)}
     config |= {"parameter": parameter, "values": values, "agents": agents, "metric": metric}
@@ -106,11 +106,9 @@ def labelled(
     return changes
 
 
-def variant_cells(
-    plan: Preset, agents: tuple[str, ...], users: int | None, env: dict[str, Any], label: str
-) -> list[Cell]:
+def variant_cells(plan: Preset, users: int | None, env: dict[str, Any], label: str) -> list[Cell]:
     """Returns the cells of a benchmark under another name, without sessions step by step."""
-    cells = plan_cells(plan, agents, users, env)
+    cells = plan_cells(plan, users, env)
     return [dataclasses.replace(cell, label=label, watched=0) for cell in cells]
 
 

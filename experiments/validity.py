@@ -66,7 +66,7 @@ def run(
         ValueError: an unknown task.
     """
     changes = overrides(env)
-    cells = plan_cells(Preset((task,), worlds, 1, 0), AGENTS, users, changes)
+    cells = plan_cells(Preset((task,), AGENTS, worlds, 1, 0), users, changes)
     config = {"task": task, "worlds": worlds, "users": users, "env": changes}
     rows = run_cells(cells, how, config)
     episodes = results.read_table(how.output, Episode)

@@ -18,8 +18,8 @@ from experiments.analysis import statistics
 from experiments.analysis.statistics import DEFAULT, Resampling, Scores
 from experiments.results import Episode, Row, WorldRow
 
-LADDER = ("random", "popular", "collaborative", "content", "content-recency", "drift-aware", "ppo")
-LADDER += ("oracle-myopic", "oracle-planning")
+LADDER = ("random", "popular", "collaborative", "content", "content-recency", "drift-aware")
+LADDER += ("joint", "ppo", "oracle-myopic", "oracle-planning")
 
 
 def leaderboard(

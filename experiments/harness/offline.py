@@ -54,6 +54,22 @@ def offline_values(agent: Agent, cell: Cell, users: npt.NDArray[np.int64]) -> di
     return {name: float(values.mean()) for name, values in zip(names, found, strict=True)}
 
 
+def known_histories(
+    world: World, users: npt.NDArray[np.int64], slates: int
+) -> npt.NDArray[np.void]:
+    """Returns the public history of users after the first of their logged slates, (n,)."""
+    logs = (np.ascontiguousarray(x[users, :slates]) for x in world.logs)
+    shown, items, satisfied, _, queries = logs
+    histories = empty_histories(len(users), world.config)
+    scratch = np.zeros(1, response_dtype(world.config.slate_size))
+    replay(
+        *(histories, shown, items, satisfied, queries),
+        *(world.items.vectors, world.items.factors, world.interests.vectors, scratch),
+    )
+    start_session(histories)
+    return histories
+
+
 def _environment(agent: Agent, cell: Cell, n: int) -> RecVectorEnv:
     modes = {"action": agent.action, "observation": agent.observation, "split": cell.split}
     kwargs = {**cell.env, **modes, "world_seed": cell.world, "candidates": 0}
@@ -70,17 +86,7 @@ def _hidden(world: World) -> int:
 
 def _past(world: World, users: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
     """The public history of users before the hidden slates, (n,)."""
-    before = world.config.warmup_slates - _hidden(world)
-    logs = (np.ascontiguousarray(x[users, :before]) for x in world.logs)
-    slates, items, satisfied, _, queries = logs
-    histories = empty_histories(len(users), world.config)
-    scratch = np.zeros(1, response_dtype(world.config.slate_size))
-    replay(
-        *(histories, slates, items, satisfied, queries),
-        *(world.items.vectors, world.items.factors, world.interests.vectors, scratch),
-    )
-    start_session(histories)
-    return histories
+    return known_histories(world, users, world.config.warmup_slates - _hidden(world))
 
 
 def _relevant(

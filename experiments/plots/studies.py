@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from experiments.analysis.statistics import Interval
-from experiments.plots.style import COLUMN, FAINT, INK, colour_of, label_ends, styled
+from experiments.plots.style import COLUMN, FAINT, INK, PAGE, colour_of, label_ends, styled
 
 Points = Mapping[float, Interval]
 """Intervals by the value of a parameter."""
@@ -65,16 +65,39 @@ def forest(gains: Mapping[str, Mapping[str, Interval]]) -> Figure:
     shape = {"height_ratios": [1 + count for count in rows]}
     panels = figure.subplots(len(rows), squeeze=False, gridspec_kw=shape)[:, 0]
     for axes, (name, variants) in zip(panels, gains.items(), strict=True):
-        for y, gain in enumerate(variants.values()):
-            colour = FAINT if gain.low <= 0.0 <= gain.high else INK
-            axes.plot([gain.low, gain.high], [y, y], color=colour, linewidth=1.6)
-            axes.plot(gain.value, y, "o", color=colour, markersize=3.5)
-        axes.axvline(0.0, **_ZERO)
-        axes.set_yticks(range(len(variants)), list(variants))
-        axes.set_ylim(len(variants) - 0.5, -0.5)
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.tick_params(axis="y", length=0)
+        _intervals(axes, variants)
         axes.set_title(f"gain of {name}", loc="left")
+    return figure
+
+
+@styled
+def variants_and_known(
+    gains: Mapping[str, Interval], over: str, known: Mapping[str, Mapping[int, Interval]]
+) -> Figure:
+    """Returns gains of variants with intervals; beside them returns by what is known of users.
+
+    Args:
+        gains: relative, by variant; intervals that hold 0 are grey.
+        over: what they are gains over.
+        known: return by the number of logged slates, by agent; if empty, there is one panel.
+    """
+    panels = 2 if known else 1
+    figure = Figure((PAGE if known else 1.35 * COLUMN, max(2.0, 0.5 + 0.17 * len(gains))))
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    _intervals(axes[0], gains)
+    axes[0].set_title(f"paired gain over {over}", loc="left")
+    if known:
+        slates = sorted({number for points in known.values() for number in points})
+        ends: dict[str, tuple[float, float]] = {}
+        for agent, points in known.items():
+            placed = {float(slates.index(number)): x for number, x in points.items()}
+            _band(axes[1], placed, agent, colour_of(agent))
+            ends[agent] = (max(placed), placed[max(placed)].value)
+        axes[1].set_xticks(range(len(slates)), [str(number) for number in slates])
+        axes[1].set(xlim=(0, len(slates) - 1), xlabel="logged slates known")
+        axes[1].set_ylim(bottom=0)
+        axes[1].set_title("return, mean and 95 % interval", loc="left")
+        label_ends(axes[1], ends)
     return figure
 
 
@@ -130,3 +153,15 @@ def _band(axes: Axes, points: Points, name: str, colour: str) -> None:
     middle, low, high = zip(*(points[value] for value in values), strict=True)
     axes.fill_between(values, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(values, middle, "o-", color=colour, markersize=2.5, label=name)
+
+
+def _intervals(axes: Axes, gains: Mapping[str, Interval]) -> None:
+    for y, gain in enumerate(gains.values()):
+        colour = FAINT if gain.low <= 0.0 <= gain.high else INK
+        axes.plot([gain.low, gain.high], [y, y], color=colour, linewidth=1.6)
+        axes.plot(gain.value, y, "o", color=colour, markersize=3.5)
+    axes.axvline(0.0, **_ZERO)
+    axes.set_yticks(range(len(gains)), list(gains))
+    axes.set_ylim(len(gains) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.tick_params(axis="y", length=0)

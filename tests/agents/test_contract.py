@@ -15,7 +15,12 @@ N, BUDGET = 4, 256
 SETTINGS = {"ppo": {"n_steps": 64, "batch_size": 128, "n_epochs": 1}}
 
 
-@pytest.fixture(params=list(AGENTS))
+SETTINGS |= {"joint": {"epochs": 2}}
+OTHER_TEXTS = ("joint-lora", "joint-full")
+"""These need a language model: see test_joint_language.py."""
+
+
+@pytest.fixture(params=[name for name in AGENTS if name not in OTHER_TEXTS])
 def name(request):
     return request.param
 

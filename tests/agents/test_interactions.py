@@ -8,6 +8,7 @@ import pytest
 from agents.baselines import Content, Random
 from agents.interactions import play
 from agents.oracles import Foresight, Oracle
+from llmrec_env.observation import empty_histories
 
 USERS = np.array([9, 19, 29, 5, 5])
 
@@ -53,6 +54,26 @@ def test_play_is_the_same_again_and_differs_by_seed(env):
     for left, right in zip(one, same, strict=True):
         np.testing.assert_array_equal(left, right)
     assert (one.reward != other.reward).any()
+
+
+def test_what_is_known_at_the_start_can_be_less_than_what_was_logged(env):
+    whole = env.simulator.world.histories[USERS]
+    nothing = empty_histories(len(USERS), env.config)
+    agent = _fitted(Content(), env)
+    plain, known, unknown = (
+        play(agent, env, USERS, 1, histories=histories) for histories in (None, whole, nothing)
+    )
+    for left, right in zip(plain, known, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert not np.array_equal(plain.slate[:, 0], unknown.slate[:, 0])
+    entries: list[int] = []
+
+    def watch(t, running):
+        entries.append(int(env.simulator.histories["num_entries"].sum()))
+
+    play(agent, env, USERS, 1, watch, nothing)
+    assert entries[0] == 0 < entries[-1]  # what happens is still written down
+    assert (env.simulator.world.histories["num_taken"][USERS] > 0).all()
 
 
 def test_the_luck_of_a_user_does_not_depend_on_the_company(env, new_vec):
