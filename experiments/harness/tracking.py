@@ -54,8 +54,9 @@ def tracker(folder: Path | None, cell: Cell, track: tuple[str, ...]) -> Iterator
 def _wandb(folder: Path, name: str, logs: Path) -> Iterator[None]:
     """A run in `wandb/` that copies what TensorBoard is told; `wandb sync` can send it later."""
     try:
-        import wandb
-        from wandb.integration import tensorboard
+        # In no extra, so it may be missing where types are checked.
+        import wandb  # pyright: ignore[reportMissingImports]
+        from wandb.integration import tensorboard  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError("wandb is not installed; pip install wandb.") from None
     tensorboard.patch(root_logdir=str(logs))
