@@ -13,6 +13,14 @@ from llmrec_env.logs import split_of
 TRAINING = {"ppo": 14_000.0}
 """User-steps a second of training on one core, by agent."""
 _TRAINING_OTHERS = 3_000.0
+FITTING = {
+    "joint": 15.0,
+    "joint-lora": 230.0,
+    "joint-full": 500.0,
+    "sasrec": 15.0,
+    "two-tower": 7.0,
+}
+"""Seconds in which an agent learns from logs, by agent; of others it takes none to speak of."""
 _PLAYING = 12_000.0  # user-steps a second, measures included
 _WORLD = 3.0  # seconds to build one whose texts are encoded
 
@@ -23,7 +31,7 @@ def seconds_of(cell: Cell) -> float:
     users = int(split_of(np.arange(config.num_users), cell.split).sum())
     played = min(users, cell.users or users) * config.horizon
     trained = cell.train_steps / TRAINING.get(cell.agent, _TRAINING_OTHERS)
-    return trained + played / _PLAYING + _WORLD
+    return FITTING.get(cell.agent, 0.0) + trained + played / _PLAYING + _WORLD
 
 
 def print_plan(cells: Sequence[Cell], jobs: int) -> None:
