@@ -40,7 +40,9 @@ AGENTS: dict[str, Callable[..., Agent]] = {
     "drift-aware": DriftAware,
     "joint": _later("agents.joint", "Joint"),
     "joint-lora": _later("agents.joint_language", "JointWithLanguage", mode="lora"),
-    "joint-full": _later("agents.joint_language", "JointWithLanguage", mode="full"),
+    "joint-full": _later(
+        "agents.joint_language", "JointWithLanguage", mode="full", encoder_rate=0.02
+    ),
     "ppo": lambda **settings: StableBaselines("ppo", **settings),
     "oracle-myopic": lambda **settings: Oracle("oracle-myopic", Foresight(), **settings),
     "oracle-planning": lambda **settings: Oracle("oracle-planning", PLANNING, **settings),
