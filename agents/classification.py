@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
+from scipy.special import expit
 
 from llmrec_env import metrics
 
@@ -78,12 +79,6 @@ def judge(probability: npt.ArrayLike, happened: npt.ArrayLike, bins: int = 10) -
     )
 
 
-def sigmoid(logits: npt.ArrayLike) -> _Floats:
-    """Returns 1 / (1 + exp(-logit)), without overflow."""
-    x = np.asarray(logits, np.float64)
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
-
-
 def fit_temperature(logits: npt.ArrayLike, happened: npt.ArrayLike) -> float:
     """Returns T, 0.05 to 20, for which sigmoid(logit / T) has the least log loss.
 
@@ -91,7 +86,7 @@ def fit_temperature(logits: npt.ArrayLike, happened: npt.ArrayLike) -> float:
     on users that were not learnt from.
     """
     margins, z = np.asarray(logits, np.float64), np.asarray(happened, np.float64)
-    _checked(sigmoid(margins), z)
+    _checked(expit(margins), z)
 
     def loss(log_temperature: float) -> float:
         scaled = margins * math.exp(-log_temperature)

@@ -48,16 +48,16 @@ def alternating_least_squares(
     rng = np.random.default_rng(seed)
     item_factors = rng.normal(0.0, 0.1, (shape[1], rank))
     for _ in range(iterations):
-        user_factors = _solve(
+        user_factors = solve_factors(
             item_factors, users, items, weights, shape[0], regularisation, confidence
         )
-        item_factors = _solve(
+        item_factors = solve_factors(
             user_factors, items, users, weights, shape[1], regularisation, confidence
         )
     return item_factors
 
 
-def _solve(
+def solve_factors(
     factors: npt.NDArray[np.float64],
     rows: npt.NDArray[np.int64],
     columns: npt.NDArray[np.int64],
@@ -66,6 +66,7 @@ def _solve(
     regularisation: float,
     confidence: float,
 ) -> npt.NDArray[np.float64]:
+    """Returns the factors of rows, (num_rows, rank), given those of columns; see the above."""
     rank = factors.shape[1]
     left = np.tile(factors.T @ factors + regularisation * np.eye(rank), (num_rows, 1, 1))
     right = np.zeros((num_rows, rank))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.candidates import Items, co_consumption_factors
 from llmrec_env.config import EnvConfig
 from llmrec_env.logs import Logs
 from llmrec_env.records import CLICK, RATING, Records
-from llmrec_env.world import PublicData, TextSpace
+from llmrec_env.world import PublicData, TextSpace, items_of
 
 Ids = npt.NDArray[np.int64]
 
@@ -54,8 +53,9 @@ def own_data(
     users, num_items = len(records.user_ids), len(texts.catalog)
     logs = _empty(users, steps, slate_size)
     generator = np.random.default_rng([seed, 3])
+    bounds = np.searchsorted(user, np.arange(users + 1))  # the records are in order of user
     for row in range(users):
-        own = np.flatnonzero(user == row)
+        own = np.arange(bounds[row], bounds[row + 1])
         met = np.unique(item[own])
         kept = own[-steps:]
         place = slice(steps - len(kept), steps)
@@ -100,15 +100,7 @@ def _empty(users: int, steps: int, slate_size: int) -> Logs:
 
 
 def _public(texts: TextSpace, logs: Logs, user: Ids, item: Ids, satisfied: Ids) -> PublicData:
-    vectors = texts.catalog.vectors
-    assert vectors is not None  # a text space has encoded its catalogue
     liked = satisfied == 1
-    count = np.log1p(np.bincount(item[liked], minlength=len(vectors)))
-    items = Items(
-        vectors=vectors,
-        factors=co_consumption_factors(user[liked], item[liked], len(vectors)),
-        popularity=(count / max(count.max(), 1e-9)).astype(np.float32),
-        substance=np.clip(texts.probe / 2.0, -1.0, 1.0).astype(np.float32),
-    )
+    items = items_of(texts, user[liked], item[liked])
     users = np.arange(len(logs.items))
     return PublicData(texts.catalog, texts.phrases, texts.phrase_vectors, items, logs, users)

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 from torch import Tensor, nn
 
 from agents.adapters import check_range
 from agents.augmentation import NONE, Augmentation
 from agents.base import read_agent, write_agent
 from agents.behaviour import Pair, check_pairs
-from agents.classification import Judgement, fit_temperature, judge, sigmoid
+from agents.classification import Judgement, fit_temperature, judge
 from agents.fitting import Progress, Recipe, fit
 from agents.language import Mode, TextTower, batches
 from llmrec_env.config import unknown
@@ -123,7 +124,7 @@ class SatisfactionClassifier(nn.Module):
 
     def probability(self, pairs: Sequence[Pair]) -> npt.NDArray[np.float64]:
         """Returns the calibrated P(z = 1) of each pair, (n,)."""
-        return sigmoid(self.margins(pairs) / self.temperature)
+        return expit(self.margins(pairs) / self.temperature)
 
     def judge(self, pairs: Sequence[Pair], bins: int = 10) -> Judgement:
         """Returns how good the calibrated probabilities of held-out pairs are.

@@ -25,7 +25,7 @@ from experiments.analysis.statistics import Interval
 from experiments.benchmark import Preset, plan_cells
 from experiments.drift import gain_of, variant_cells
 from experiments.harness.cells import Cell
-from experiments.harness.evaluation import task_config
+from experiments.harness.environments import task_config
 from experiments.harness.running import Running, overrides, run_cells
 from experiments.plots import studies
 from experiments.plots.style import save

@@ -13,17 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import make_agent
-from agents.interactions import play
 from experiments import results
 from experiments.benchmark import LEARNING, Preset, plan_cells
 from experiments.harness.cells import Cell
-from experiments.harness.evaluation import (
-    TRAIN_ENVS,
-    VALIDATION_SEED,
-    VALIDATION_USERS,
-    environment,
-    task_config,
-)
+from experiments.harness.environments import TRAIN_ENVS, environment, task_config
+from experiments.harness.evaluation import validator
 from experiments.harness.running import Running, overrides, run_cells
 from experiments.plots import studies
 from experiments.plots.style import save
@@ -86,10 +80,7 @@ def validation_return(cell: Cell) -> float:
     """Returns the mean return on the users and the luck that learning curves are measured with."""
     agent = make_agent(cell.agent, task_config(cell.task, cell.env), cell.seed, **cell.settings)
     agent.fit(environment(cell, agent, TRAIN_ENVS, "train"), cell.train_steps)
-    probe = environment(cell, agent, 1, "validation").simulator
-    users = probe.population[:VALIDATION_USERS]
-    env = environment(cell, agent, len(users), "validation")
-    return float(play(agent, env, users, VALIDATION_SEED).reward.sum(axis=1).mean())
+    return validator(agent, cell)()
 
 
 def at_budgets(points: Sequence[LearningPoint], agent: str) -> dict[int, list[float]]:

@@ -16,7 +16,7 @@ from experiments.analysis.statistics import Interval, RatioError, paired_gain
 from experiments.analysis.summary import check_metric
 from experiments.benchmark import Preset, plan_cells
 from experiments.harness.cells import Cell
-from experiments.harness.evaluation import task_config
+from experiments.harness.environments import task_config
 from experiments.harness.running import Running, overrides, run_cells
 from experiments.plots import studies
 from experiments.plots.style import save

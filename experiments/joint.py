@@ -20,7 +20,7 @@ from experiments.analysis.statistics import Interval, bootstrap_interval
 from experiments.drift import gain_of
 from experiments.harness.cells import Cell, CellResult
 from experiments.harness.cold import cold_items, cold_users
-from experiments.harness.evaluation import task_config
+from experiments.harness.environments import task_config
 from experiments.harness.running import Running, overrides, run_cells
 from experiments.harness.sweep import run_sweep
 from experiments.plots import studies

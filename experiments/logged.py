@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from agents.factorization import UNSATISFIED_WEIGHT, alternating_least_squares
+from agents.factorization import UNSATISFIED_WEIGHT, alternating_least_squares, solve_factors
 from agents.histories import HistoryRanker, Interactions, interactions_of
 from agents.joint import Joint
 from agents.neighbours import Ease, ItemNeighbours
@@ -59,26 +59,11 @@ def _popular(trained: Trained) -> Floats:
 def _factorised(trained: Trained) -> Floats:
     found = trained.interactions
     shape = (found.num_users, found.num_items)
-    settings = {"rank": 24, "regularisation": 3.0, "confidence": 8.0}
-    items = alternating_least_squares(
-        *(found.users, found.items, found.weights.astype(np.float64), shape),
-        **settings,
-        seed=trained.seed,
-    )
-    users = _folded_in(found, items, 3.0, 8.0)
+    entries = (found.users, found.items, found.weights.astype(np.float64))
+    how: dict[str, Any] = {"regularisation": 3.0, "confidence": 8.0}
+    items = alternating_least_squares(*entries, shape, rank=24, **how, seed=trained.seed)
+    users = solve_factors(items, *entries, found.num_users, **how)
     return users @ items.T
-
-
-def _folded_in(found: Interactions, items: Floats, regularisation: float, alpha: float) -> Floats:
-    """The factors of users given those of items."""
-    gram = items.T @ items + regularisation * np.eye(items.shape[1])
-    users = np.zeros((found.num_users, items.shape[1]))
-    for row in range(found.num_users):
-        own = found.users == row
-        taken, weight = items[found.items[own]], found.weights[own].astype(np.float64)
-        left = gram + (alpha * weight[:, None] * taken).T @ taken
-        users[row] = np.linalg.solve(left, (1.0 + alpha * weight) @ taken)
-    return users
 
 
 def _implicit(trained: Trained) -> Floats:

@@ -16,9 +16,10 @@ from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from scipy.special import expit
 
 from agents.behaviour import Pair, check_pairs, pairs_of
-from agents.classification import Judgement, judge, sigmoid
+from agents.classification import Judgement, judge
 from experiments.results import storing, write_file
 from llmrec_env.config import EnvConfig
 from llmrec_env.logs import Logs
@@ -134,8 +135,8 @@ def _judged(
     return {
         "base rate": judge(np.full(len(test), base_rate), label),
         "cosine": judge(cosine_probability(world, train, test), label),
-        f"{mode}, T = 1": judge(sigmoid(margins), label),
-        mode: judge(sigmoid(margins / temperature), label),
+        f"{mode}, T = 1": judge(expit(margins), label),
+        mode: judge(expit(margins / temperature), label),
     }
 
 
@@ -162,14 +163,14 @@ def cosine_probability(world: World, train: Sequence[Pair], test: Sequence[Pair]
         return rows
 
     label = np.array([pair.satisfied for pair in train], np.float64)
-    return sigmoid(features(test) @ logistic_regression(features(train), label))
+    return expit(features(test) @ logistic_regression(features(train), label))
 
 
 def logistic_regression(features: _Floats, label: _Floats) -> _Floats:
     """Returns the weights (f,) of features (n, f) with the least log loss, by Newton's method."""
     weights = np.zeros(features.shape[1])
     for _ in range(_NEWTON_STEPS):
-        p = sigmoid(features @ weights)
+        p = expit(features @ weights)
         slope = features.T @ (p - label) + _RIDGE * weights
         curvature = (features.T * (p * (1.0 - p))) @ features + _RIDGE * np.eye(len(weights))
         weights = weights - np.linalg.solve(curvature, slope)

@@ -24,7 +24,8 @@ from experiments.benchmark import Preset, plan_cells
 from experiments.drift import gain_of
 from experiments.geometry import cosines
 from experiments.harness.cells import Cell
-from experiments.harness.evaluation import EVALUATION_SEED, TRAIN_ENVS, environment, task_config
+from experiments.harness.environments import TRAIN_ENVS, environment, task_config
+from experiments.harness.evaluation import EVALUATION_SEED
 from experiments.harness.running import Running, overrides, run_cells
 from experiments.plots import studies
 from experiments.plots.style import save

@@ -167,8 +167,10 @@ def _build_world(config: EnvConfig) -> World:
     params = parameters(config, text.space.scale)
     users = new_users(config, interests, community_taste)
     logs = write_logs(config, users, params, interests, vectors, traits)
-    items = _items(text, vectors, logs)
-    histories = _histories(config, logs, items, interests)
+    everyone = np.arange(config.num_users)
+    user, item, satisfied = logs.clicks(everyone[split_of(everyone, "train")])
+    items = items_of(text, user[satisfied == 1], item[satisfied == 1])
+    histories = histories_of(config, logs, items, interests)
     for array in (users, traits, params, histories, *items, *interests, *logs):
         array.setflags(write=False)
     return World(text, items, traits, interests, users, params, histories, logs, config)
@@ -199,23 +201,35 @@ def _traits(text: TextSpace, rng: np.random.Generator) -> npt.NDArray[np.void]:
     return traits
 
 
-def _items(text: TextSpace, vectors: npt.NDArray[np.float32], logs: Logs) -> Items:
-    """What a recommender may derive from the texts, and from the logs of training users."""
-    ids = np.arange(len(logs.items))
-    user, item, satisfied = logs.clicks(ids[split_of(ids, "train")])
-    user, item = user[satisfied == 1], item[satisfied == 1]
-    count = np.log1p(np.bincount(item, minlength=len(vectors)))
-    return Items(
-        vectors=vectors,
-        factors=co_consumption_factors(user, item, len(vectors)),
-        popularity=(count / max(count.max(), 1e-9)).astype(np.float32),
-        substance=np.clip(text.probe / 2.0, -1.0, 1.0).astype(np.float32),
-    )
+def items_of(text: TextSpace, user: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> Items:
+    """Returns what a recommender may derive from the texts, and from who was satisfied with what.
+
+    Args:
+        text: of the catalogue, with vectors.
+        user: of each click that satisfied, (m,).
+        item: of each click that satisfied, (m,).
+    """
+    vectors = text.catalog.vectors
+    assert vectors is not None  # a text space has encoded its catalogue
+    substance = np.clip(text.probe / 2.0, -1.0, 1.0).astype(np.float32)
+    return Items(vectors, substance=substance, **consumption_of(user, item, len(vectors)))
 
 
-def _histories(
+def consumption_of(
+    user: npt.NDArray[np.int64], item: npt.NDArray[np.int64], num_items: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Returns the fields of Items that say who consumed what: `factors` and `popularity`."""
+    count = np.log1p(np.bincount(item, minlength=num_items))
+    return {
+        "factors": co_consumption_factors(user, item, num_items),
+        "popularity": (count / max(count.max(), 1e-9)).astype(np.float32),
+    }
+
+
+def histories_of(
     config: EnvConfig, logs: Logs, items: Items, interests: Interests
 ) -> npt.NDArray[np.void]:
+    """Returns the public history of the users of logs at the start of a session, (U,)."""
     histories = empty_histories(len(logs.items), config)
     scratch = np.zeros(1, response_dtype(config.slate_size))
     replay(

@@ -19,12 +19,12 @@ from experiments.analysis.statistics import (
     paired_gain,
 )
 from experiments.harness.cells import Cell
-from experiments.harness.evaluation import EVALUATION_SEED, TRAIN_ENVS, environment, task_config
+from experiments.harness.environments import TRAIN_ENVS, environment, task_config
+from experiments.harness.evaluation import EVALUATION_SEED
 from experiments.harness.offline import known_histories
-from llmrec_env.candidates import co_consumption_factors
 from llmrec_env.logs import Logs, split_of
 from llmrec_env.vector_env import RecVectorEnv
-from llmrec_env.world import PublicData, load_world
+from llmrec_env.world import PublicData, consumption_of, load_world
 
 KNOWN = (0, 1, 5)
 """Logged slates known of a user, beside all of them."""
@@ -118,11 +118,7 @@ def withheld(data: PublicData, cold: npt.NDArray[np.bool_], seed: int = 0) -> Pu
         bad &= _twice(logs.slates)
     user, item, satisfied = logs.clicks(np.arange(len(logs.items)))
     user, item = user[satisfied == 1], item[satisfied == 1]
-    count = np.log1p(np.bincount(item, minlength=len(cold)))
-    items = data.items._replace(
-        factors=co_consumption_factors(data.users[user], item, len(cold)),
-        popularity=(count / max(count.max(), 1e-9)).astype(np.float32),
-    )
+    items = data.items._replace(**consumption_of(data.users[user], item, len(cold)))
     return dataclasses.replace(data, logs=logs, items=items)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.harness.cells import Cell
-from experiments.harness.evaluation import task_config
+from experiments.harness.environments import task_config
 from llmrec_env.logs import split_of
 
 TRAINING = {"ppo": 14_000.0}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import gymnasium
+import numpy as np
 
-import llmrec_env
 from agents import Agent, make_agent
 from agents.base import Learner
 from agents.interactions import play
 from experiments.harness.cells import Cell, CellResult
+from experiments.harness.environments import TRAIN_ENVS, environment, task_config
 from experiments.harness.measures import (
     Truth,
     episode_rows,
@@ -23,30 +22,12 @@ from experiments.harness.measures import (
 )
 from experiments.harness.offline import offline_values
 from experiments.harness.training import train
-from llmrec_env.config import EnvConfig
-from llmrec_env.vector_env import RecVectorEnv
+from llmrec_env.logs import split_of
 
-TRAIN_ENVS = 64
 EVALUATION_SEED = 1
 VALIDATION_SEED = 3
 VALIDATION_USERS = 100
 """Users, the first of the split, on which learning curves are measured."""
-
-
-def environment(cell: Cell, agent: Agent, num_envs: int, split: str) -> RecVectorEnv:
-    """Returns the batched environment of a cell in the modes that its agent wants."""
-    own = {"action": agent.action, "observation": agent.observation, "split": split}
-    kwargs = {**cell.env, "world_seed": cell.world, **own}
-    reset = "same_step" if split == "train" else "next_step"
-    made = gymnasium.make_vec(cell.task, num_envs=num_envs, autoreset_mode=reset, **kwargs)
-    env = made.unwrapped
-    assert isinstance(env, RecVectorEnv)  # the registered vector entry point
-    return env
-
-
-def task_config(task: str, env: Mapping[str, Any]) -> EnvConfig:
-    """Returns the configuration of a task with overrides."""
-    return EnvConfig.from_kwargs({**llmrec_env.TASKS[task], **env})
 
 
 def run_cell(
@@ -72,7 +53,7 @@ def run_cell(
         if on_progress:
             share = 0.9 / max(cell.train_steps, 1)
             agent.on_steps = lambda done: on_progress(min(done * share, 0.9))
-        learning = train(agent, train_env, cell, lambda: _validated(agent, cell), folder, track)
+        learning = train(agent, train_env, cell, validator(agent, cell), folder, track)
     else:
         agent.fit(train_env, cell.train_steps)
     trained = time.perf_counter()
@@ -99,9 +80,12 @@ def run_cell(
     return result
 
 
-def _validated(agent: Agent, cell: Cell) -> float:
-    """Mean return on validation users of the same world, for the learning curve."""
-    probe = environment(cell, agent, 1, "validation").simulator
-    users = probe.population[:VALIDATION_USERS]
+def validator(agent: Agent, cell: Cell) -> Callable[[], float]:
+    """Returns what measures the mean return on validation users of the world, for learning curves.
+
+    Users and luck are the same at every call.
+    """
+    ids = np.arange(task_config(cell.task, cell.env).num_users)
+    users = ids[split_of(ids, "validation")][:VALIDATION_USERS]
     env = environment(cell, agent, len(users), "validation")
-    return float(play(agent, env, users, VALIDATION_SEED).reward.sum(axis=1).mean())
+    return lambda: float(play(agent, env, users, VALIDATION_SEED).reward.sum(axis=1).mean())

@@ -8,19 +8,20 @@ score here need not mean a high return: that is what the two numbers side by sid
 
 from __future__ import annotations
 
-import gymnasium
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
 from agents import Agent
 from agents.base import Privileged
 from experiments.harness.cells import Cell
+from experiments.harness.environments import environment
 from llmrec_env import metrics
-from llmrec_env.observation import empty_histories, replay, start_session
-from llmrec_env.response import response_dtype
+from llmrec_env.logs import Logs
 from llmrec_env.spaces import observation_of
 from llmrec_env.vector_env import RecVectorEnv
-from llmrec_env.world import World
+from llmrec_env.world import World, histories_of
 
 LIST_LENGTH = 10
 HIDDEN_SHARE = 0.25
@@ -58,23 +59,13 @@ def known_histories(
     world: World, users: npt.NDArray[np.int64], slates: int
 ) -> npt.NDArray[np.void]:
     """Returns the public history of users after the first of their logged slates, (n,)."""
-    logs = (np.ascontiguousarray(x[users, :slates]) for x in world.logs)
-    shown, items, satisfied, _, queries = logs
-    histories = empty_histories(len(users), world.config)
-    scratch = np.zeros(1, response_dtype(world.config.slate_size))
-    replay(
-        *(histories, shown, items, satisfied, queries),
-        *(world.items.vectors, world.items.factors, world.interests.vectors, scratch),
-    )
-    start_session(histories)
-    return histories
+    logs = Logs(*(np.ascontiguousarray(x[users, :slates]) for x in world.logs))
+    return histories_of(world.config, logs, world.items, world.interests)
 
 
 def _environment(agent: Agent, cell: Cell, n: int) -> RecVectorEnv:
-    modes = {"action": agent.action, "observation": agent.observation, "split": cell.split}
-    kwargs = {**cell.env, **modes, "world_seed": cell.world, "candidates": 0}
-    env = gymnasium.make_vec(cell.task, num_envs=n, **kwargs).unwrapped
-    assert isinstance(env, RecVectorEnv)  # the registered vector entry point
+    whole = dataclasses.replace(cell, env={**cell.env, "candidates": 0})
+    env = environment(whole, agent, n, cell.split)
     if isinstance(agent, Privileged):
         agent.attach(env)
     return env

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments import results
 from experiments.analysis import leaderboard, summary
 from experiments.harness.cells import Cell, CellResult
-from experiments.harness.evaluation import run_cell, task_config
+from experiments.harness.environments import task_config
+from experiments.harness.evaluation import run_cell
 from experiments.harness.sweep import run_sweep
 from experiments.harness.tracking import Track
 from experiments.harness.training import discard

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.harness.evaluation import task_config
+from experiments.harness.environments import task_config
 from experiments.results import SESSIONS, ResultsError
 from llmrec_env.catalog import BUNDLED
 from llmrec_env.world import load_text_space

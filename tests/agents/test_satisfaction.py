@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from tiny_bert import WORDS, save_tiny_bert
 
 from agents.augmentation import Augmentation
 from agents.behaviour import Pair, check_pairs, pairs_of, split_pairs
-from agents.classification import fit_temperature, judge, sigmoid
+from agents.classification import fit_temperature, judge
 from agents.fitting import Recipe
 from agents.satisfaction import SatisfactionClassifier
 from llmrec_env.encoders import WeightsError
@@ -310,11 +311,11 @@ def test_no_predicted_yes_has_no_precision():
 def test_temperature_is_found_and_calibrates(temperature):
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, 20_000)
-    z = rng.random(20_000) < sigmoid(logits)
+    z = rng.random(20_000) < expit(logits)
     found = fit_temperature(logits * temperature, z)
     assert found == pytest.approx(temperature, rel=0.05)
-    before = judge(sigmoid(logits * temperature), z).calibration_error
-    after = judge(sigmoid(logits * temperature / found), z).calibration_error
+    before = judge(expit(logits * temperature), z).calibration_error
+    after = judge(expit(logits * temperature / found), z).calibration_error
     assert after < 0.015 < 0.05 < before
 
 

@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from tiny_bert import save_tiny_bert
 
 from agents.behaviour import Pair
-from agents.classification import sigmoid
 from experiments import satisfaction
 from llmrec_env.config import EnvConfig
 
@@ -65,7 +65,7 @@ def test_logistic_regression_finds_the_weights_that_made_the_labels():
     rng = np.random.default_rng(0)
     features = np.column_stack([np.ones(50_000), rng.normal(size=(50_000, 2))])
     weights = np.array([-0.5, 1.5, -1.0])
-    label = (rng.random(50_000) < sigmoid(features @ weights)).astype(float)
+    label = (rng.random(50_000) < expit(features @ weights)).astype(float)
     found = satisfaction.logistic_regression(features, label)
     np.testing.assert_allclose(found, weights, atol=0.05)
 

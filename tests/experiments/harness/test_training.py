@@ -11,7 +11,7 @@ import pytest
 from agents import make_agent
 from experiments.harness import training
 from experiments.harness.cells import Cell
-from experiments.harness.evaluation import environment, task_config
+from experiments.harness.environments import environment, task_config
 from experiments.harness.training import discard, train
 from experiments.results import CHECKPOINTS, ResultsError
 
