@@ -40,7 +40,9 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     six unit vectors (interest, recent interest, satiation estimate, skipped slates, last query,
     last item), ten session numbers, and with actions that pick candidates their features,
     (C, 8) flattened. `"dict"`: the same blocks by name with vectors of full length, and `user_id`,
-    `candidates`, `candidate_features`, `history`, `history_feedback`. Nothing hidden is in either.
+    `candidates`, `candidate_features`, `history`, `history_feedback`, and of each of the last 32
+    steps, newest first, `recent_slates`, `recent_items`, `recent_satisfied`, `recent_queries`
+    (-1: none). Nothing hidden is in either.
 
     ## Rewards
     R = z f(v, y): satisfaction z in {0, 1} times the relevance of the consumed item y to the user's

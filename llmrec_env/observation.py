@@ -15,6 +15,8 @@ from llmrec_env.config import EnvConfig
 from llmrec_env.kernel import dot, inlined, kernel
 
 HISTORY_LENGTH = 128
+RECENT_STEPS = 32
+"""Steps, the newest, of which the history keeps all that happened."""
 FACTOR_DIM = 16
 
 EMPTY, UNSATISFIED, SATISFIED, QUERY = -1, 0, 1, 2
@@ -25,6 +27,9 @@ SESSION_NUMBERS = (
     *("last_rank", "last_satisfied", "last_consumed", "query_age", "slate_diversity"),
 )
 """Names of the `session` block, all in [0, 1]."""
+
+RECENT = ("slates", "items", "feedbacks", "queries")
+"""What is kept of each of the last steps: shown, consumed, whether it satisfied, typed."""
 
 VECTOR_BLOCKS = ("interest", "recent", "satiation", "skipped", "query", "last_item")
 """Names of the blocks that are vectors of the text space."""
@@ -50,6 +55,11 @@ def history_dtype(config: EnvConfig) -> np.dtype[np.void]:
             ("item", np.int32, (HISTORY_LENGTH,)),  # ring of item or phrase ids
             ("feedback", np.int32, (HISTORY_LENGTH,)),  # kinds of these entries
             ("num_entries", np.int32),
+            ("slates", np.int32, (RECENT_STEPS, config.slate_size)),  # rings of the last steps
+            ("items", np.int32, (RECENT_STEPS,)),
+            ("feedbacks", np.int32, (RECENT_STEPS,)),
+            ("queries", np.int32, (RECENT_STEPS,)),
+            ("num_steps", np.int32),
             ("taken", np.int32, (consumable,)),  # every item consumed, in the past or now
             ("num_taken", np.int32),
             ("shown", np.int32, (shown,)),  # ring of the last slates
@@ -74,6 +84,8 @@ def empty_histories(n: int, config: EnvConfig) -> npt.NDArray[np.void]:
     histories = np.zeros(n, history_dtype(config))
     for name in ("item", "feedback", "shown", "query", "last_item", "last_rank"):
         histories[name] = -1
+    for name in RECENT:
+        histories[name] = -1
     start_session(histories)
     return histories
 
@@ -94,6 +106,7 @@ def record(history, vectors, factors, phrase_vectors, response, slate_mean):
     for k in range(slots):
         history.shown[place + k] = response.slate[k]
     history.num_shown += slots
+    record_step(history, response)
     mean_vector(vectors, response.slate, slate_mean)
     history.diversity = diversity(slate_mean, slots)
     history.last_rank = response.choice
@@ -110,6 +123,17 @@ def record(history, vectors, factors, phrase_vectors, response, slate_mean):
         history.query = response.query
         history.last_query = history.step
     history.step += 1
+
+
+@inlined
+def record_step(history, response):
+    """Keeps all that happened in the step, in place of the oldest one kept."""
+    place = history.num_steps % RECENT_STEPS
+    for k in range(response.slate.shape[0]):
+        history.slates[place, k] = response.slate[k]
+    history.items[place], history.queries[place] = response.item, response.query
+    history.feedbacks[place] = response.satisfied if response.item >= 0 else EMPTY
+    history.num_steps += 1
 
 
 @inlined
@@ -239,6 +263,23 @@ def newest_first(history, items, feedback, i):
         place = (history.num_entries - 1 - j) % HISTORY_LENGTH
         items[i, j] = history.item[place] if j < kept else -1
         feedback[i, j] = history.feedback[place] if j < kept else -1
+
+
+@kernel
+def newest_steps(history, recent, i):
+    """Writes the last steps into row i, newest first: the slate, item, feedback and query of each.
+
+    Args:
+        recent: -1 where there is none, (n, RECENT_STEPS, K + 3).
+    """
+    slots = history.slates.shape[1]
+    for j in range(RECENT_STEPS):
+        place = (history.num_steps - 1 - j) % RECENT_STEPS
+        for k in range(slots):
+            recent[i, j, k] = history.slates[place, k]
+        recent[i, j, slots] = history.items[place]
+        recent[i, j, slots + 1] = history.feedbacks[place]
+        recent[i, j, slots + 2] = history.queries[place]
 
 
 @kernel

@@ -24,10 +24,12 @@ from llmrec_env.documents import DocumentReader
 from llmrec_env.kernel import inlined, kernel, row_dot
 from llmrec_env.observation import (
     HISTORY_LENGTH,
+    RECENT_STEPS,
     SESSION_NUMBERS,
     VECTOR_BLOCKS,
     inverse_norm,
     newest_first,
+    newest_steps,
     observe,
     record,
 )
@@ -72,6 +74,7 @@ class Buffers(NamedTuple):
     vector: npt.NDArray[np.float32]  # (n, length of the observation)
     history: npt.NDArray[np.int32]  # (n, 128), newest first
     feedback: npt.NDArray[np.int32]  # (n, 128)
+    recent: npt.NDArray[np.int32]  # (n, 32, K + 3), steps newest first
 
 
 @kernel
@@ -171,6 +174,7 @@ def show(i, at, items, phrases, user, history, buffers):
                 buffers.vector[i, end + c * len(FEATURES) + f] = buffers.features[i, c, f]
     if at.lists == 1:
         newest_first(history, buffers.history, buffers.feedback, i)
+        newest_steps(history, buffers.recent, i)
 
 
 @kernel
@@ -179,7 +183,8 @@ def advance_arrays(traits, params, settings, users, histories, responses, arrays
     items = Items(arrays[0], arrays[1], arrays[2], arrays[3])
     interests = Interests(arrays[4], arrays[5], arrays[6], arrays[7])
     buffers = Buffers(
-        arrays[8], arrays[9], arrays[10], arrays[11], arrays[12], arrays[13], arrays[14]
+        *(arrays[8], arrays[9], arrays[10], arrays[11], arrays[12], arrays[13], arrays[14]),
+        arrays[15],
     )
     choice = Decision(decision[0], decision[1], decision[2])
     advance(
@@ -345,4 +350,5 @@ def _buffers(config: EnvConfig, n: int, num_items: int) -> Buffers:
         vector=np.zeros((n, length), np.float32),
         history=np.full((n, HISTORY_LENGTH if lists else 0), -1, np.int32),
         feedback=np.full((n, HISTORY_LENGTH if lists else 0), -1, np.int32),
+        recent=np.full((n, RECENT_STEPS * lists, config.slate_size + 3), -1, np.int32),
     )

@@ -9,7 +9,14 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from llmrec_env.candidates import FEATURES
-from llmrec_env.observation import HISTORY_LENGTH, QUERY, SESSION_NUMBERS, VECTOR_BLOCKS
+from llmrec_env.observation import (
+    HISTORY_LENGTH,
+    QUERY,
+    RECENT_STEPS,
+    SATISFIED,
+    SESSION_NUMBERS,
+    VECTOR_BLOCKS,
+)
 from llmrec_env.simulator import WHAT_HAPPENED, WHO, Simulator
 
 Observation = npt.NDArray[np.float32] | dict[str, Any]
@@ -33,6 +40,12 @@ def observation_space(simulator: Simulator) -> spaces.Space[Any]:
         blocks["candidate_features"] = spaces.Box(-_BOUND, _BOUND, shape, np.float32)
     blocks["history"] = spaces.Box(-1, last_id, (HISTORY_LENGTH,), np.int32)
     blocks["history_feedback"] = spaces.Box(-1, QUERY, (HISTORY_LENGTH,), np.int32)
+    steps, last_phrase = (RECENT_STEPS,), len(simulator.world.phrases.texts) - 1
+    slates = (RECENT_STEPS, config.slate_size)
+    blocks["recent_slates"] = spaces.Box(-1, num_items - 1, slates, np.int32)
+    blocks["recent_items"] = spaces.Box(-1, num_items - 1, steps, np.int32)
+    blocks["recent_satisfied"] = spaces.Box(-1, SATISFIED, steps, np.int32)
+    blocks["recent_queries"] = spaces.Box(-1, last_phrase, steps, np.int32)
     return spaces.Dict(blocks)
 
 
@@ -56,6 +69,10 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
         blocks["candidate_features"] = buffers.features[sessions].copy()
     blocks["history"] = buffers.history[sessions].copy()
     blocks["history_feedback"] = buffers.feedback[sessions].copy()
+    slots, recent = config.slate_size, buffers.recent[sessions]
+    blocks["recent_slates"] = recent[..., :slots].copy()
+    for place, name in enumerate(("recent_items", "recent_satisfied", "recent_queries")):
+        blocks[name] = recent[..., slots + place].copy()
     return blocks
 
 

@@ -9,6 +9,7 @@ from llmrec_env.observation import (
     EMPTY,
     HISTORY_LENGTH,
     QUERY,
+    RECENT_STEPS,
     SATISFIED,
     SESSION_NUMBERS,
     UNSATISFIED,
@@ -105,6 +106,28 @@ def test_the_ring_of_events_is_read_newest_first(world, count):
     np.testing.assert_array_equal(items[1], [*expected, *padding])
     np.testing.assert_array_equal(feedback[1], [*(expected % 3), *padding])
     assert (items[0] == 0).all()
+
+
+def test_the_last_steps_are_told_whole_and_newest_first(new_simulator, draw_actions):
+    simulator = new_simulator(20, observation="dict", query_rate=0.4)
+    logs, told, rng = simulator.world.logs, [], np.random.default_rng(2)
+    for _ in range(RECENT_STEPS - logs.slates.shape[1] + 3):  # some of the logged steps fall out
+        simulator.step(draw_actions(simulator, rng))
+        told.insert(0, simulator.responses.copy())
+    seen = observation_of(simulator, ALL)
+    steps = np.stack(told, axis=1)
+    happened = {"slates": steps["slate"], "items": steps["item"], "queries": steps["query"]}
+    happened["satisfied"] = np.where(steps["item"] >= 0, steps["satisfied"], -1)
+    users = simulator.users["user_id"]
+    for name, values in happened.items():
+        logged = getattr(logs, name)[users][:, ::-1]
+        expected = np.concatenate([values, logged], axis=1)[:, :RECENT_STEPS]
+        if name != "satisfied":
+            np.testing.assert_array_equal(seen[f"recent_{name}"], expected)
+        else:
+            np.testing.assert_array_equal(seen[f"recent_{name}"] == 1, expected == 1)
+    assert (seen["recent_satisfied"] >= 0)[seen["recent_items"] >= 0].all()
+    assert (seen["recent_satisfied"][seen["recent_items"] < 0] == EMPTY).all()
 
 
 def test_history_tells_what_happened_in_order(new_simulator, draw_actions):
