@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +11,7 @@ from agents.base import Agent, Privileged
 from agents.baselines import Content, ContentRecency, Popular, Random
 from agents.factorization import Collaborative, DriftAware
 from agents.oracles import PLANNING, Foresight, Oracle
-from agents.sb3 import StableBaselines
+from agents.sb3 import ALGORITHMS, StableBaselines
 from llmrec_env.config import EnvConfig, unknown
 
 __all__ = ["AGENTS", "Agent", "Privileged", "make_agent"]
@@ -43,7 +44,9 @@ AGENTS: dict[str, Callable[..., Agent]] = {
     "joint-full": _later(
         "agents.joint_language", "JointWithLanguage", mode="full", encoder_rate=0.02
     ),
-    "ppo": lambda **settings: StableBaselines("ppo", **settings),
+    **{name: partial(StableBaselines, name) for name in ALGORITHMS},
+    "reinforce-topk": _later("agents.reinforce", "TopKReinforce"),
+    "slateq": _later("agents.slateq", "SlateQ"),
     "oracle-myopic": lambda **settings: Oracle("oracle-myopic", Foresight(), **settings),
     "oracle-planning": lambda **settings: Oracle("oracle-planning", PLANNING, **settings),
 }

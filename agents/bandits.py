@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,8 +158,15 @@ class LinearBandit(Ranker):
     def save(self, path: Path) -> None:
         """Writes settings and the regression."""
         config = {"seed": self.seed, "ridge": self.ridge, "exploration": self.exploration}
-        config |= {"memory": self.memory, "num_slates": self.num_slates}
-        write_agent(path, self.name, config, self.learnt._asdict())
+        config |= {"memory": self.memory}
+        weights = {**self.learnt._asdict(), "num_slates": np.array(self.num_slates)}
+        write_agent(path, self.name, config, weights)
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the public data and the regression; what sessions taught it begins anew."""
+        super().load(weights, env)
+        self.learnt = Evidence(weights["precision"].copy(), weights["moment"].copy())
+        self.num_slates = int(weights["num_slates"])
 
 
 class LinUcb(LinearBandit):

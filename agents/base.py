@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -41,7 +43,16 @@ class Agent(Protocol):
         ...
 
     def save(self, path: Path) -> None:
-        """Writes `config.json` and `weights.safetensors` into the folder `path`."""
+        """Writes its settings and weights into the folder `path`: see `write_agent`."""
+        ...
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the weights that `save` wrote, in place of `fit`; the settings are its own already.
+
+        Args:
+            weights: arrays by name.
+            env: whose public data it will act on; no step is played.
+        """
         ...
 
 
@@ -89,35 +100,118 @@ class Privileged(Protocol):
         ...
 
 
+RECORD, WEIGHTS = "config.json", "weights.safetensors"
+"""The two files of a saved agent."""
+FORMAT = 1
+_MAX_RECORD = 10_000_000  # bytes
+_FIELDS = {"agent", "config", "weights_sha256", "record_sha256"}
+
+
 def write_agent(
-    path: Path, name: str, config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]
+    path: Path,
+    name: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, npt.NDArray[Any]],
+    **more: Any,
 ) -> None:
-    """Writes an agent as plain JSON and safetensors; nothing in either can run code."""
+    """Writes an agent as plain JSON and safetensors; nothing in either can run code.
+
+    Whenever it is killed, the folder holds the old agent, the new one, or none; never half of one.
+
+    Args:
+        path: folder, made if it is missing.
+        name: of the agent.
+        config: its settings, what its constructor takes, as plain data.
+        weights: arrays by name.
+        **more: fields of the record beside these.
+    """
     from safetensors.numpy import save
 
     path.mkdir(parents=True, exist_ok=True)
-    data = save({key: np.ascontiguousarray(value) for key, value in weights.items()})
-    (path / "weights.safetensors").write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    record = {"agent": name, "config": dict(config), "weights_sha256": digest}
-    (path / "config.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    data = save({key: np.asarray(value, order="C") for key, value in weights.items()})
+    record = {"format": FORMAT, "agent": name, "config": dict(config), **more}
+    record["weights_sha256"] = hashlib.sha256(data).hexdigest()
+    record["record_sha256"] = _digest(record)
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    with tempfile.TemporaryDirectory(dir=path, prefix=".saving-") as staging:
+        for file, content in ((WEIGHTS, data), (RECORD, text.encode())):
+            _write(Path(staging) / file, content)
+        (path / RECORD).unlink(missing_ok=True)  # without it there is no agent
+        for file in (WEIGHTS, RECORD):
+            os.replace(Path(staging) / file, path / file)
 
 
 def read_agent(path: Path) -> tuple[str, dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """Returns (name, config, weights) of a saved agent.
 
     Raises:
-        ValueError: the files are damaged or do not belong together.
+        ValueError: the files are missing, damaged, or do not belong together.
+    """
+    record = read_record(path)
+    return record["agent"], record["config"], read_weights(path, record)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Returns what `config.json` of a saved agent says.
+
+    Raises:
+        ValueError: it is missing, damaged, edited, or of a newer version of this package.
+    """
+    file = path / RECORD
+    data = _read(file, "train an agent into this folder, or name another")
+    try:
+        record: Any = json.loads(data) if len(data) <= _MAX_RECORD else None
+    except ValueError:
+        record = None
+    if isinstance(record, dict) and isinstance(record.get("format"), int):
+        if record["format"] > FORMAT:
+            raise ValueError(
+                f"{file} has format {record['format']}, written by a newer llmrec_env; this one "
+                f"reads formats up to {FORMAT}: install the newer one, or train the agent again."
+            )
+        if _FIELDS <= record.keys() and isinstance(record["config"], dict):
+            if record["record_sha256"] == _digest(record):
+                return record
+            raise ValueError(
+                f"{file} is not the file that was written: it has been edited; restore it, or "
+                "train the agent again with other settings."
+            )
+    raise ValueError(f"{file} is not the record of an agent; restore it, or train the agent again.")
+
+
+def read_weights(path: Path, record: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Returns the weights of a saved agent by name.
+
+    Raises:
+        ValueError: they are missing, damaged, or not those that the record was written with.
     """
     from safetensors.numpy import load
 
-    record = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    if not isinstance(record, dict) or not {"agent", "config", "weights_sha256"} <= record.keys():
-        raise ValueError(f"{path / 'config.json'} is not the record of an agent.")
-    data = (path / "weights.safetensors").read_bytes()
+    file = path / WEIGHTS
+    data = _read(file, "restore it, or train the agent again")
     if hashlib.sha256(data).hexdigest() != record["weights_sha256"]:
         raise ValueError(
-            f"{path / 'weights.safetensors'} is not the file that config.json was written with; "
-            "train the agent again, or restore both files."
+            f"{file} is not the file that {RECORD} was written with; train the agent again, or "
+            "restore both files."
         )
-    return record["agent"], record["config"], load(data)
+    return load(data)
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """Of all fields but itself."""
+    fields = {name: value for name, value in record.items() if name != "record_sha256"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _read(file: Path, fix: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror or error}; {fix}.") from None
+
+
+def _write(file: Path, content: bytes) -> None:
+    with open(file, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

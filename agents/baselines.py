@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ class Ranker:
     def save(self, path: Path) -> None:
         """Writes the agent; what it knows beside its settings is the world's public data."""
         write_agent(path, self.name, {"seed": self.seed}, {})
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the public data, and what `save` wrote; learns nothing."""
+        self.data, self.slate_size = env.public_data(), env.config.slate_size
 
 
 class Random(Ranker):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ class Collaborative(Ranker):
         logs = self.data.logs
         user, item, satisfied = logs.clicks(np.arange(len(logs.items)))
         weights = np.where(satisfied == 1, 1.0, UNSATISFIED_WEIGHT)
-        self.item_factors = alternating_least_squares(
+        factors = alternating_least_squares(
             *(user, item, weights, (len(logs.items), len(self.data.catalog))),
             rank=self.rank,
             regularisation=self.regularisation,
@@ -142,6 +143,10 @@ class Collaborative(Ranker):
             iterations=self.iterations,
             seed=self.seed,
         )
+        self._take(factors)
+
+    def _take(self, item_factors: npt.NDArray[np.float64]) -> None:
+        self.item_factors = item_factors
         identity = self.regularisation * np.eye(self.rank)
         self._gram = self.item_factors.T @ self.item_factors + identity
         self._factors = self.item_factors.astype(np.float32)
@@ -157,6 +162,11 @@ class Collaborative(Ranker):
     def save(self, path: Path) -> None:
         """Writes settings and item factors."""
         write_agent(path, self.name, self._config(), {"item_factors": self.item_factors})
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the public data and the item factors."""
+        super().load(weights, env)
+        self._take(weights["item_factors"])
 
     def _config(self) -> dict[str, Any]:
         config = {"seed": self.seed, "rank": self.rank, "regularisation": self.regularisation}

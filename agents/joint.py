@@ -11,6 +11,7 @@ is consumed together. What is shown maximises f(v, y) = αᵀv, the log-odds of 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -320,8 +321,12 @@ class Joint(Ranker):
         return float(np.average(losses, weights=[len(rows) for rows in parts]))
 
     def _calibrate(self) -> None:
-        """Fits P(z = 1) to held-out users, and computes α once with what lies beyond the step."""
+        """Fits P(z = 1) to held-out users, and computes α once."""
         self.calibration = calibrated(*_odds_of_chosen(self.model, self.split[1]))
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Computes α with what lies beyond the step."""
         alpha = self.model.alpha(self.settings.ranking)
         alpha[:, -1] += self.settings.substance * self.model.substance
         self.alpha = alpha.numpy()
@@ -352,8 +357,20 @@ class Joint(Ranker):
     def save(self, path: Path) -> None:
         """Writes settings and weights."""
         state = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
-        config = {"seed": self.seed, **vars(self.settings)}
-        write_agent(path, self.name, config, {**state, "calibration": self.calibration})
+        write_agent(path, self.name, self._config(), {**state, "calibration": self.calibration})
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the public data, the model and its calibration."""
+        super().load(weights, env)
+        state = {name: torch.from_numpy(value.copy()) for name, value in weights.items()}
+        self.calibration = state.pop("calibration").numpy()
+        self.model = self._new_model().eval()
+        self.model.load_state_dict(state)
+        self._weigh()
+
+    def _config(self) -> dict[str, Any]:
+        """What the constructor takes."""
+        return {"seed": self.seed, **vars(self.settings)}
 
 
 @torch.no_grad()

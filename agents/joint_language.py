@@ -68,6 +68,9 @@ class LanguageModel(JointModel):
 class JointWithLanguage(Joint):
     """The joint recommender, trained on with the language model.
 
+    A saved one holds what it read in the items, which is all that acting needs; the language model
+    itself is written by `tower.export`.
+
     Attributes:
         tower: the encoder, trained.
         language_progress: of that part of the training.
@@ -135,6 +138,13 @@ class JointWithLanguage(Joint):
         self.language_progress = self._tune(model, *samples, checkpoint)
         self.model, self.tower = model.finished(), tower
         self._calibrate()
+
+    def _config(self) -> dict[str, Any]:
+        config = {"rank": self.rank, "encoder_rate": self.encoder_rate}
+        config |= {"language_samples": self.language_samples, **super()._config()}
+        recipe = self.language
+        config |= {"language_epochs": recipe.epochs, "language_batch": recipe.batch_size}
+        return config | {"language_rate": recipe.learning_rate}
 
     def _tune(
         self, model: LanguageModel, learnt: Samples, checked: Samples, checkpoint: Path | None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from agents.base import write_agent
 from agents.histories import HistoryRanker, Ids, Interactions
 from agents.ranking import Floats
+from llmrec_env.vector_env import RecVectorEnv
 
 
 def consumption(items: Ids, weights: Floats, num_items: int, decay: float = 1.0) -> Any:
@@ -102,6 +105,16 @@ class ItemNeighbours(HistoryRanker):
         parts = {name: getattr(self.similarity, name) for name in ("data", "indices", "indptr")}
         write_agent(path, self.name, config, parts | {"popularity": self.popularity})
 
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the public data and the neighbours of each item."""
+        from scipy import sparse
+
+        super().load(weights, env)
+        self.popularity = weights["popularity"]
+        parts = (weights[name] for name in ("data", "indices", "indptr"))
+        shape = (len(self.popularity), len(self.popularity))
+        self.similarity = sparse.csr_matrix(tuple(parts), shape)
+
 
 class Ease(HistoryRanker):
     """Shows what a linear model without self-similarity reconstructs from the user's items.
@@ -165,3 +178,9 @@ class Ease(HistoryRanker):
         config |= {"decay": self.decay, "popular": self.popular, "most_items": self.most_items}
         weights = {"items": self.items, "item_weights": self.item_weights}
         write_agent(path, self.name, config, weights | {"popularity": self.popularity})
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the public data and the item-to-item weights."""
+        super().load(weights, env)
+        self.items, self.item_weights = weights["items"], weights["item_weights"]
+        self.popularity = weights["popularity"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,7 +125,11 @@ class Oracle:
 
     def save(self, path: Path) -> None:
         """Writes the foresight."""
-        write_agent(path, self.name, {"foresight": self.foresight._asdict()}, {})
+        write_agent(path, self.name, {"seed": self.seed}, {"foresight": np.array(self.foresight)})
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the foresight; `attach` gives it users to read."""
+        self.foresight = Foresight(*weights["foresight"].tolist())
 
 
 PLANNING = Foresight(substance=0.32, satiation=0.07, discovery=0.32, satisfaction=0.18)

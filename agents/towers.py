@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from agents.base import write_agent
 from agents.histories import HistoryRanker, Ids, Interactions, past
@@ -71,9 +73,12 @@ class NextItemRanker(HistoryRanker):
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns from the logs of the training users, and to read what users type."""
+        super().fit(env, num_steps)
+        self._read_phrases()
+
+    def _read_phrases(self) -> None:
         import torch
 
-        super().fit(env, num_steps)
         self.texts = torch.cat([self.texts, torch.from_numpy(self.data.phrase_vectors.copy())])
 
     def read(self, observation: Any) -> tuple[Ids, Floats]:
@@ -100,9 +105,15 @@ class NextItemRanker(HistoryRanker):
         self.parameters = self.initial(len(vectors), vectors.shape[1], self.generator)
         self.dropping = True
         self._descend(interactions)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Encodes all items, once, as they are read from now on."""
+        import torch
+
         self.dropping = False
         with torch.no_grad():
-            everything = self.encode_items(self.parameters, torch.arange(len(vectors)))
+            everything = self.encode_items(self.parameters, torch.arange(len(self.texts)))
         self.table: Floats = everything.numpy()
 
     def _descend(self, interactions: Interactions) -> None:
@@ -194,6 +205,18 @@ class NextItemRanker(HistoryRanker):
         weights = {name: value.numpy() for name, value in self.parameters.items()}
         weights["popularity"] = self.popularity.numpy()
         write_agent(path, self.name, self.settings(), weights)
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the public data and the parameters, and encodes the items."""
+        import torch
+
+        super().load(weights, env)
+        self.texts = torch.from_numpy(self.data.items.vectors.copy())
+        state = {name: torch.from_numpy(value.copy()) for name, value in weights.items()}
+        self.popularity = state.pop("popularity")
+        self.parameters = state
+        self._finish()
+        self._read_phrases()
 
 
 def attention(scores: Tensor, events: Tensor, slope: Tensor) -> Tensor:

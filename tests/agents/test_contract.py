@@ -9,13 +9,21 @@ import pytest
 
 from agents import AGENTS, Agent, Privileged, make_agent
 from agents.base import read_agent, write_agent
+from agents.sb3.algorithms import ALGORITHMS
 from llmrec_env.config import EnvConfig
 
 N, BUDGET = 4, 256
-SETTINGS = {"ppo": {"n_steps": 64, "batch_size": 128, "n_epochs": 1}}
-
-
-SETTINGS |= {"joint": {"epochs": 2}}
+_SHORT = {"n_steps": 32, "batch_size": 64}
+_REPLAYED = {"learning_starts": 64, "batch_size": 32, "buffer_size": 512}
+SETTINGS = {
+    "ppo": {"n_steps": 64, "batch_size": 128, "n_epochs": 1},
+    **{name: {**_SHORT, "n_epochs": 1} for name in ("recurrent-ppo", "maskable-ppo")},
+    **{name: _REPLAYED for name in ("sac", "td3", "tqc", "dqn", "qrdqn")},
+    "ppo-pointer": {**_SHORT, "n_epochs": 1, "teacher": "content"},
+    "slateq": {"steps": 16, "log_epochs": 1},
+    "reinforce-topk": {"steps": 16},
+    "joint": {"epochs": 2},
+}
 OTHER_TEXTS = ("joint-lora", "joint-full")
 """These need a language model: see test_joint_language.py."""
 
@@ -84,7 +92,7 @@ def test_it_leaves_the_observation_as_it_was(new_agent, assert_same):
 
 
 def test_what_it_does_for_a_session_does_not_depend_on_the_others(new_agent, name):
-    if name in ("random", "ppo") or name.startswith("oracle"):
+    if name == "random" or name in ALGORITHMS or name.startswith("oracle"):
         pytest.skip("draws in order, computes in batches, or reads its own environment")
     agent, env = new_agent()
     observation, _ = env.reset(seed=3)

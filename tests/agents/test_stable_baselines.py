@@ -7,7 +7,8 @@ import pytest
 
 from agents import make_agent
 from agents.base import Learner
-from agents.sb3 import BLOCKS, masked
+from agents.sb3 import BLOCKS
+from agents.sb3.views import Hiding
 from llmrec_env.config import EnvConfig
 from llmrec_env.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.sb3 import Sb3VecEnv
@@ -47,7 +48,7 @@ def test_a_segment_depends_on_the_state_before_it_and_on_nothing_else(new_agent,
 
 
 def test_fit_is_its_segments(new_agent, env, monkeypatch):
-    monkeypatch.setattr("agents.sb3.SEGMENT", 64)
+    monkeypatch.setattr("agents.sb3.agent.SEGMENT", 64)
     whole, parts = new_agent(), new_agent()
     whole.fit(env, 128)
     parts.learn(env, 64, 0, 0)
@@ -76,7 +77,7 @@ def test_blocks_left_out_are_neither_learnt_from_nor_acted_on(new_agent, env, ti
     np.testing.assert_array_equal(agent.act(observation, starts), agent.act(changed, starts))
     seen = np.where(hidden, observation, 0.5).astype(np.float32)
     assert (agent.act(observation, starts) != agent.act(seen, starts)).any()
-    vec_env = masked(Sb3VecEnv(env), (~hidden).astype(np.float32))
+    vec_env = Hiding(Sb3VecEnv(env), (~hidden).astype(np.float32))
     vec_env.seed(0)
     assert not vec_env.reset()[:, hidden].any()
     for _ in range(40):
