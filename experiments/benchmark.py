@@ -35,12 +35,21 @@ class Preset:
 
 WITHOUT_LANGUAGE = tuple(name for name in AGENTS if name not in ("joint-lora", "joint-full"))
 """All agents but those that train a language model: an hour each."""
+LEARNING = (*ALGORITHMS, "slateq", "reinforce-topk")
+"""Agents that learn by acting, in segments."""
+_FOUR = ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/Static-v0")
 PRESETS = {
     "quick": Preset(("llmrec/Drift-v0",), LADDER, worlds=2, seeds=1, train_steps=150_000),
-    "standard": Preset(
-        ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/Static-v0"),
-        LADDER,
-        **dict(worlds=3, seeds=5, train_steps=500_000),
+    "standard": Preset(_FOUR, LADDER, worlds=3, seeds=5, train_steps=500_000),
+    "rl": Preset(
+        _FOUR,
+        ("content", "drift-aware", "joint", "ppo", "slateq", "oracle-myopic", "oracle-planning"),
+        **dict(worlds=2, seeds=5, train_steps=500_000),
+    ),
+    "algorithms": Preset(
+        _FOUR,
+        ("random", "popular", "drift-aware", "joint", *LEARNING),
+        **dict(worlds=1, seeds=5, train_steps=50_000),
     ),
     "full": Preset(
         tuple(llmrec_env.TASKS), WITHOUT_LANGUAGE, worlds=5, seeds=10, train_steps=2_000_000
@@ -48,8 +57,6 @@ PRESETS = {
 }
 WATCHED = 3
 """Users, of the first world and seed, whose sessions the report steps through."""
-LEARNING = tuple(ALGORITHMS)
-"""Agents that learn by acting, in segments."""
 BUDGETED = (*LEARNING, "lin-ucb", "thompson")
 """Agents that act while they learn, be it in segments that can be repeated or not."""
 SEEDED = (*LEARNING, "joint", "joint-lora", "joint-full")
@@ -57,7 +64,7 @@ SEEDED = (*LEARNING, "joint", "joint-lora", "joint-full")
 
 
 def run(
-    preset: Literal["quick", "standard", "full"] = "quick",
+    preset: Literal["quick", "standard", "rl", "algorithms", "full"] = "quick",
     agents: tuple[str, ...] | None = None,
     tasks: tuple[str, ...] | None = None,
     seeds: int | None = None,

@@ -10,7 +10,11 @@ from experiments.harness.cells import Cell
 from experiments.harness.environments import task_config
 from llmrec_env.logs import split_of
 
-TRAINING = {"ppo": 14_000.0}
+TRAINING = {
+    **{"ppo": 14_000.0, "a2c": 20_000.0, "sac": 4_000.0, "td3": 6_000.0, "tqc": 3_500.0},
+    **{"dqn": 10_000.0, "qrdqn": 5_000.0, "recurrent-ppo": 3_000.0, "maskable-ppo": 15_000.0},
+    **{"ppo-pointer": 11_000.0, "slateq": 7_500.0},
+}
 """User-steps a second of training on one core, by agent."""
 _TRAINING_OTHERS = 3_000.0
 FITTING = {
