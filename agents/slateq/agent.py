@@ -30,6 +30,10 @@ from llmrec_env.users import relative_weights
 from llmrec_env.vector_env import RecVectorEnv
 
 _KEPT = 6  # rollouts
+_AS_BEFORE = (
+    "if it was learning, the agent is as it was before this segment; lower learning_rate, or look "
+    "for rewards that are not numbers."
+)
 _HUGE = 1e6  # a weight as large is no longer a number that anything can be made of
 
 
@@ -120,6 +124,8 @@ class SlateQ:
         value = q["reward"] * (seen[..., 0] * seen[..., 1]).astype(np.float64)
         if self.settings.gamma > 0:
             add_future(*self.future.exported(), states, seen, self._foresight(), value)
+        if not (np.isfinite(odds).all() and np.isfinite(value).all()):
+            raise FloatingPointError(f"the value of a candidate is not finite; {_AS_BEFORE}")
         examined = np.arange(1, self.slate_size + 1) ** -q["position"]
         make = SLATES[self.settings.slates]
         vectors, mmr = tracker.model.vectors, self.settings.mmr
@@ -151,9 +157,19 @@ class SlateQ:
         self._prepare(env)
         if self._state:
             self._take(self._state)
-        elif segment == 0:
-            learn_logs(self.model, env.public_data(), self.settings, self.seed)
         before = self.state()
+        try:
+            if not self._state and segment == 0:
+                learn_logs(self.model, env.public_data(), self.settings, self.seed)
+            taken = self._learn_by_acting(env, num_steps, segment, done)
+        except FloatingPointError:
+            self._take(before)
+            raise
+        self._state = self.state()
+        return taken
+
+    def _learn_by_acting(self, env: Any, num_steps: int, segment: int, done: int) -> int:
+        """Plays and updates in turn; returns the user-steps it took."""
         self._rng = np.random.default_rng([self.seed, segment, 3])
         self.tracker = Tracker(self.model.exported())
         size = self.settings.steps * env.num_envs
@@ -164,17 +180,14 @@ class SlateQ:
             rollouts = [*rollouts, rollout][-_KEPT:]
             total = self._update(rollouts, done + (update + 1) * size)
             if not np.isfinite(total) or not self._finite():
-                self._take(before)
                 raise FloatingPointError(
                     f"the loss is {total}, or a weight is not finite, after "
-                    f"{done + (update + 1) * size} user-steps; the agent is as it was before this "
-                    "segment; lower learning_rate, or look for rewards that are not numbers."
+                    f"{done + (update + 1) * size} user-steps; {_AS_BEFORE}"
                 )
             self.updates += 1
             self.tracker.model = self.model.exported()
             if self.on_steps:
                 self.on_steps(done + (update + 1) * size)
-        self._state = self.state()
         return max(round(num_steps / size), 1) * size
 
     def _finite(self) -> bool:
@@ -186,13 +199,13 @@ class SlateQ:
         self._logged_steps = env.public_data().logs.items.size
         if self._made:
             return
-        self._made = True
         self.model = UserModel(env.public_data(), self.seed)
         with torch.random.fork_rng(devices=[]):  # the caller's luck is not ours to use up
             torch.manual_seed(self.seed)
             self.future = Future()
         self.optimisers = _optimisers(self.model, self.future, self.settings)
         self.tracker = Tracker(self.model.exported())
+        self._made = True
 
     def _begin(self, env: RecVectorEnv, segment: int) -> tuple[Any, npt.NDArray[np.bool_]]:
         seed = (self.seed * 1_000_003 + segment * 7_919 + 1) % 2**31

@@ -113,7 +113,7 @@ class UserModel(nn.Module):
 
     def start(self, n: int) -> State:
         """Returns the state of n users of whom nothing is known."""
-        belief = self.prior.exp().clamp(self.least, MOST).expand(n, -1)
+        belief = self._prior_now().expand(n, -1)
         zeros = torch.zeros(n, self.vectors.shape[1])
         return State(belief, torch.zeros(n, TASTES), zeros, torch.zeros(n))
 
@@ -158,7 +158,7 @@ class UserModel(nn.Module):
         moved = torch.einsum("nk,nkd->nd", pull, vectors) @ self.phrases.T
         moved = moved.clamp(-_STEP, _STEP)
         belief = (1.0 - q["forgetting"]) * state.belief * moved.exp()
-        belief = belief + q["forgetting"] * self.prior.exp() + q["asked"] * self._asked(happened)
+        belief = belief + q["forgetting"] * self._prior_now() + q["asked"] * self._asked(happened)
         pull = q["taste_chosen"] * chosen - q["taste_passed"] * expected
         pull = pull + q["taste_pleased"] * surprise
         taste = q["taste"] * state.taste + torch.einsum("nk,nkr->nr", pull, self.tastes[ids])
@@ -174,6 +174,9 @@ class UserModel(nn.Module):
             for new, old in zip(after, state, strict=True)
         ]
         return judged, State(*kept)
+
+    def _prior_now(self) -> Tensor:
+        return self.prior.exp().clamp(self.least, MOST)
 
     def _asked(self, happened: Happened) -> Tensor:
         asked = torch.zeros(len(happened.query), len(self.prior))
@@ -193,7 +196,7 @@ class UserModel(nn.Module):
         with torch.no_grad():
             for name, value in self.parameters_now().items():
                 q[name] = float(value)
-            prior = self.prior.exp().clamp(self.least, MOST)
+            prior = self._prior_now()
         learnt = (self.biases, self.tastes, self.shared_taste, prior)
         biases, tastes, shared_taste, prior = (x.detach().numpy().copy() for x in learnt)
         return Exported(

@@ -19,7 +19,7 @@ from experiments.analysis.statistics import DEFAULT, Resampling, Scores
 from experiments.results import Episode, Row, WorldRow
 
 LADDER = ("random", "popular", "collaborative", "content", "content-recency", "drift-aware")
-LADDER += ("joint", "ppo", "oracle-myopic", "oracle-planning")
+LADDER += ("joint", "ppo", "slateq", "oracle-myopic", "oracle-planning")
 
 
 def leaderboard(

@@ -33,6 +33,7 @@ def model(data):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        model.prior[:2] += torch.tensor([-4.0, 6.0])  # beyond what a belief can be
     return model
 
 
