@@ -112,6 +112,8 @@ class Rollout(NamedTuple):
 class TopKReinforce:
     """Draws slates from a softmax and credits the consumed item with all that followed."""
 
+    fixed_candidates = True
+    """It can pick from as many candidates as it was trained with, and from no other number."""
     name = "reinforce-topk"
     observation = "dict"
     action = "slate"

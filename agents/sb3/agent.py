@@ -34,6 +34,9 @@ class StableBaselines:
     the one before, and a seed of its own: what it does can be repeated bit for bit.
     """
 
+    fixed_candidates = True
+    """It can pick from as many candidates as it was trained with, and from no other number."""
+
     def __init__(
         self,
         name: str,

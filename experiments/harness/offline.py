@@ -35,7 +35,7 @@ def offline_values(agent: Agent, cell: Cell, users: npt.NDArray[np.int64]) -> di
     NaN for agents whose action names a place in a list of candidates they were trained on.
     """
     names = (f"ndcg@{LIST_LENGTH}", f"recall@{LIST_LENGTH}")
-    picks = agent.observation == "vector" and agent.action in ("slate", "item")
+    picks = getattr(agent, "fixed_candidates", False) and agent.action in ("slate", "item")
     env = None if picks else _environment(agent, cell, len(users))
     if env is None or env.config.horizon < LIST_LENGTH:  # histories have no place for so many
         return dict.fromkeys(names, np.nan)

@@ -82,7 +82,7 @@ def odd(cell: Cell) -> CellResult:
     if cell.agent == "content" and cell.world == 1:
         raise RuntimeError("likes knitting")
     if cell.agent == "random" and cell.world == 0:
-        time.sleep(2.0)
+        time.sleep(6.0)  # longer than all others together, on a busy machine too
     return threads(cell)
 
 

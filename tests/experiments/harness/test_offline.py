@@ -93,6 +93,7 @@ def test_content_beats_random_and_policies_of_weights_are_ranked_too(cell, tiny,
 def test_agents_that_name_places_among_candidates_have_no_offline_value(cell):
     class Pointer:
         observation, action = "vector", "slate"
+        fixed_candidates = True
 
     values = offline.offline_values(Pointer(), cell, USERS)
     assert all(np.isnan(value) for value in values.values())
