@@ -145,7 +145,7 @@ SPACES: dict[str, Space] = {
     },
     "maskable-ppo": {**_PROXIMAL, **_NETWORK},
     "ppo-pointer": {
-        **_PROXIMAL,
+        **{**_PROXIMAL, "gae_lambda": Uniform(0.3, 1.0)},
         "policy_kwargs.scale": log_uniform(5.0, 50.0),
         "policy_kwargs.hidden": Choice(4, 8, 16, 32),
         "policy_kwargs.embedding": Choice(16, 32, 64),
