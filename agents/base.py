@@ -91,6 +91,19 @@ class Learner(Agent, Protocol):
         ...
 
 
+def learn_in_segments(agent: Learner, env: RecVectorEnv, num_steps: int) -> None:
+    """Lets a learner learn for `num_steps` user-steps: what `fit` of such an agent does."""
+    done = segment = 0
+    while done < num_steps:
+        done += agent.learn(env, min(SEGMENT, num_steps - done), segment, done)
+        segment += 1
+
+
+def segment_seed(seed: int, segment: int) -> int:
+    """Returns the seed of a segment's sessions, of the agent's own."""
+    return (seed * 1_000_003 + segment * 7_919 + 1) % 2**31
+
+
 @runtime_checkable
 class Privileged(Protocol):
     """An agent that sees hidden truth: an upper bound, not a competitor."""

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 
-from agents.base import SEGMENT, write_agent
+from agents.base import learn_in_segments, segment_seed, write_agent
 from agents.hyperparameters import DEFAULTS
 from agents.logged import Logged, logged_choices
 from agents.ranking import best_slots
@@ -142,10 +142,7 @@ class TopKReinforce:
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns for `num_steps` user-steps in `env`, which resets in the same step."""
-        done = segment = 0
-        while done < num_steps or segment == 0:
-            done += self.learn(env, min(SEGMENT, max(num_steps - done, 1)), segment, done)
-            segment += 1
+        learn_in_segments(self, env, max(num_steps, 1))
 
     def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
         """Learns for one segment; the first one begins with the logs of the training users.
@@ -161,8 +158,7 @@ class TopKReinforce:
         try:
             if segment == 0:
                 self._imitate(logged_choices(env.public_data(), env.config, self.sight, self._rng))
-            seed = (self.seed * 1_000_003 + segment * 7_919 + 1) % 2**31
-            seen = self._see(env.reset(seed=seed)[0])
+            seen = self._see(env.reset(seed=segment_seed(self.seed, segment))[0])
             rollouts: list[Rollout] = []
             for update in range(1, updates + 1):
                 rollouts = [*rollouts, self._play(env, seen)][-self.settings.kept :]

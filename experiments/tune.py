@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import os
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from agents import make_agent
 from experiments import results
 from experiments.analysis.leaderboard import scores_of
 from experiments.drift import gain_of
+from experiments.harness.engines import ONE_THREAD, end_with
 from experiments.harness.environments import task_config
 from experiments.harness.running import overrides
 from experiments.harness.search import DATABASE, DEFAULTS, LOCK, Plan, Search, import_optuna
@@ -40,7 +40,6 @@ FIRST_WORLD = 100
 TRIALS, BEST, STUDY = "trials.csv", "best.json", "study.json"
 CONFIRMING_SEEDS = 2
 """Seeds of training, none of them that of the search."""
-_ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 
 
 def run(
@@ -151,7 +150,7 @@ def _work(folder: Path, plan: Plan, trials: int) -> None:
 
 
 def _work_in_processes(folder: Path, plan: Plan, trials: int, jobs: int) -> None:
-    pool = ProcessPoolExecutor(max_workers=jobs, env=_ONE_THREAD)
+    pool = ProcessPoolExecutor(max_workers=jobs, env=ONE_THREAD)
     try:
         args = (os.getpid(), folder, plan, trials)
         for future in [pool.submit(_work_under, *args) for _ in range(jobs)]:
@@ -165,14 +164,7 @@ def _work_in_processes(folder: Path, plan: Plan, trials: int, jobs: int) -> None
 
 
 def _work_under(parent: int, folder: Path, plan: Plan, trials: int) -> None:
-    """Works in a process that ends when its parent does, however that one dies."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(parent)
     _work(folder, plan, trials)
 
 

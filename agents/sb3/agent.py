@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import SEGMENT, write_agent
+from agents.base import learn_in_segments, segment_seed, write_agent
 from agents.hyperparameters import DEFAULTS
 from agents.sb3.algorithms import ALGORITHMS, Algorithm
 from llmrec_env.config import unknown
@@ -85,10 +85,7 @@ class StableBaselines:
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns for `num_steps` user-steps in `env`, which resets in the same step."""
-        done = segment = 0
-        while done < num_steps:
-            done += self.learn(env, min(SEGMENT, num_steps - done), segment, done)
-            segment += 1
+        learn_in_segments(self, env, num_steps)
 
     def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
         """Learns for one segment: a new model that takes over the state of the one before.
@@ -100,7 +97,7 @@ class StableBaselines:
         """
         from agents.sb3.training import Watch
 
-        seed = (self.seed * 1_000_003 + segment * 7_919 + 1) % 2**31
+        seed = segment_seed(self.seed, segment)
         self._begin(env, seed)
         lessons = 0
         if self._state:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agents.base import SEGMENT, write_agent
+from agents.base import learn_in_segments, segment_seed, write_agent
 from agents.hyperparameters import DEFAULTS
 from agents.slateq.future import Future, add_future, state_features, targets
 from agents.slateq.slates import SLATES
@@ -143,10 +143,7 @@ class SlateQ:
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns for `num_steps` user-steps in `env`, which resets in the same step."""
-        done = segment = 0
-        while done < num_steps or segment == 0:
-            done += self.learn(env, min(SEGMENT, max(num_steps - done, 1)), segment, done)
-            segment += 1
+        learn_in_segments(self, env, max(num_steps, 1))
 
     def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
         """Learns for one segment; the first one begins with the logs of the training users.
@@ -208,8 +205,7 @@ class SlateQ:
         self._made = True
 
     def _begin(self, env: RecVectorEnv, segment: int) -> tuple[Any, npt.NDArray[np.bool_]]:
-        seed = (self.seed * 1_000_003 + segment * 7_919 + 1) % 2**31
-        observation, _ = env.reset(seed=seed)
+        observation, _ = env.reset(seed=segment_seed(self.seed, segment))
         return observation, np.ones(env.num_envs, np.bool_)
 
     def _play(self, env: Any, place: Any) -> tuple[Any, Rollout]:

@@ -14,8 +14,8 @@ from llmrec_env.world import PublicData
 _BATCH = 128  # users
 
 
-def learn_logs(model: UserModel, data: PublicData, settings: Any, seed: int) -> int:
-    """Fits the user model to logged slates; returns the number of logged steps.
+def learn_logs(model: UserModel, data: PublicData, settings: Any, seed: int) -> None:
+    """Fits the user model to logged slates.
 
     Args:
         model: learns in place.
@@ -46,4 +46,3 @@ def learn_logs(model: UserModel, data: PublicData, settings: Any, seed: int) -> 
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
-    return n * steps

@@ -26,7 +26,7 @@ from experiments.results import ResultsError
 Report = Callable[[], None]
 """Called again and again while cells run, to look at what there is."""
 
-_ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 _POLL = 0.1  # seconds
 _CONNECT_TIMEOUT = 3.0  # seconds
 
@@ -39,7 +39,7 @@ def run_locally(work: Work, jobs: int, report: Report) -> None:
     """
     if jobs == 1:
         return _work_alone(work, report)
-    pool = ProcessPoolExecutor(max_workers=jobs, env=_ONE_THREAD)
+    pool = ProcessPoolExecutor(max_workers=jobs, env=ONE_THREAD)
     try:
         running = {pool.submit(_work_under, os.getpid(), work) for _ in range(jobs)}
         while running:
@@ -65,7 +65,12 @@ def _work_alone(work: Work, report: Report = lambda: None) -> None:
 
 
 def _work_under(parent: int, work: Work) -> None:
-    """Works in a process that ends when its parent does, however that one dies."""
+    end_with(parent)
+    _work_alone(work)
+
+
+def end_with(parent: int) -> None:
+    """Ends this process when its parent does, however that one dies."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -73,7 +78,6 @@ def _work_under(parent: int, work: Work) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    _work_alone(work)
 
 
 def run_on_ray(work: Work, jobs: int, address: str | None, report: Report) -> None:
@@ -169,12 +173,12 @@ def _cluster(jobs: int, address: str | None) -> Iterator[None]:
     if address is None:
         where = {"address": "local", "num_cpus": max(jobs, 2), "include_dashboard": False}
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-        code: dict[str, Any] = {"env_vars": {**_ONE_THREAD, "PYTHONPATH": path}}
+        code: dict[str, Any] = {"env_vars": {**ONE_THREAD, "PYTHONPATH": path}}
     else:
         _check_reachable(address)
         where = {"address": address}
         packages = [str(Path(package.__path__[0])) for package in (llmrec_env, agents, experiments)]
-        code = {"env_vars": _ONE_THREAD, "py_modules": packages}
+        code = {"env_vars": ONE_THREAD, "py_modules": packages}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(**where, **quiet, runtime_env=code)

@@ -80,12 +80,14 @@ def run_cell(
     return result
 
 
-def validator(agent: Agent, cell: Cell) -> Callable[[], float]:
+def validator(
+    agent: Agent, cell: Cell, num_users: int | None = VALIDATION_USERS
+) -> Callable[[], float]:
     """Returns what measures the mean return on validation users of the world, for learning curves.
 
-    Users and luck are the same at every call.
+    Users, the first `num_users` of the split, and luck are the same at every call.
     """
     ids = np.arange(task_config(cell.task, cell.env).num_users)
-    users = ids[split_of(ids, "validation")][:VALIDATION_USERS]
+    users = ids[split_of(ids, "validation")][:num_users]
     env = environment(cell, agent, len(users), "validation")
     return lambda: float(play(agent, env, users, VALIDATION_SEED).reward.sum(axis=1).mean())

@@ -20,14 +20,12 @@ import numpy as np
 
 from agents import make_agent
 from agents.base import SEGMENT, Learner
-from agents.interactions import play
 from experiments.harness.cells import Cell
 from experiments.harness.environments import TRAIN_ENVS, environment, task_config
-from experiments.harness.evaluation import VALIDATION_SEED
+from experiments.harness.evaluation import validator
 from experiments.harness.spaces import nested, raw_defaults, space_of
 from experiments.harness.training import train
 from experiments.results import storing
-from llmrec_env.logs import split_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
@@ -104,13 +102,11 @@ def score(
         config = task_config(cell.task, cell.env)
         agent = cast(Learner, make_agent(cell.agent, config, cell.seed, **cell.settings))
         agent.on_steps = _keeper(spent, cell.world)
-        ids = np.arange(config.num_users)
-        users = ids[split_of(ids, cell.split)][: cell.users]
-        env = environment(cell, agent, len(users), cell.split)
+        measure = validator(agent, cell, cell.users)
         numbers = iter(range(place * segments, (place + 1) * segments))
 
-        def validate(agent: Any = agent, env: Any = env, users: Any = users, at: Any = numbers):
-            value = float(play(agent, env, users, VALIDATION_SEED).reward.sum(axis=1).mean())
+        def validate(measure: Any = measure, at: Any = numbers) -> float:
+            value = measure()
             report(next(at), float(np.mean([*returns, value])))
             return value
 

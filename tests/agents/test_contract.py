@@ -51,7 +51,7 @@ def new_agent(name, tiny, new_vec):
     return make
 
 
-def _play(agent, env, steps=8):
+def play_steps(agent, env, steps=8):
     observation, _ = env.reset(seed=3)
     starts, actions = np.ones(N, bool), []
     for _ in range(steps):
@@ -69,7 +69,7 @@ def test_it_keeps_the_protocol_and_its_name(new_agent, name):
 
 def test_its_actions_lie_in_the_action_space(new_agent):
     agent, env = new_agent()
-    actions = _play(agent, env)
+    actions = play_steps(agent, env)
     space = env.single_action_space
     assert actions.shape[1:] == (N, *space.shape)
     for action in actions.reshape(-1, *space.shape):
@@ -80,7 +80,7 @@ def test_its_actions_lie_in_the_action_space(new_agent):
 
 
 def test_a_seed_decides_what_it_learns_and_does(new_agent):
-    plays = [_play(*new_agent(seed)) for seed in (1, 1)]
+    plays = [play_steps(*new_agent(seed)) for seed in (1, 1)]
     np.testing.assert_array_equal(*plays)
 
 

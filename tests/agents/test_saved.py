@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_contract import BUDGET, OTHER_TEXTS, SETTINGS, N
+from test_contract import BUDGET, OTHER_TEXTS, SETTINGS, N, play_steps
 from tiny_bert import save_tiny_bert
 
 from agents import AGENTS, Privileged, base, make_agent, saved
@@ -32,13 +32,7 @@ def _fitted(name, new_vec, settings=None, **env):
 def _play(agent, env, steps=12):
     if isinstance(agent, Privileged):
         agent.attach(env)
-    observation, _ = env.reset(seed=3)
-    starts, actions = np.ones(N, bool), []
-    for _ in range(steps):
-        actions.append(np.array(agent.act(observation, starts)))
-        observation, _, terminated, truncated, _ = env.step(actions[-1])
-        starts = terminated | truncated
-    return np.stack(actions)
+    return play_steps(agent, env, steps)
 
 
 @pytest.mark.parametrize("name", [name for name in AGENTS if name not in OTHER_TEXTS])

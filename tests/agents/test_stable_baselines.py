@@ -48,7 +48,7 @@ def test_a_segment_depends_on_the_state_before_it_and_on_nothing_else(new_agent,
 
 
 def test_fit_is_its_segments(new_agent, env, monkeypatch):
-    monkeypatch.setattr("agents.sb3.agent.SEGMENT", 64)
+    monkeypatch.setattr("agents.base.SEGMENT", 64)
     whole, parts = new_agent(), new_agent()
     whole.fit(env, 128)
     parts.learn(env, 64, 0, 0)
