@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.vector_env import RecVectorEnv
+from llmrec_env.envs.vector import RecVectorEnv
 
 Observation = Any
 Actions = npt.NDArray[np.generic]

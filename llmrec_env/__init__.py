@@ -6,9 +6,9 @@ from typing import Any
 
 import gymnasium
 
-from llmrec_env.catalog import Catalog
 from llmrec_env.config import ConfigError, EnvConfig
-from llmrec_env.encoders import load_encoder
+from llmrec_env.content.catalog import Catalog
+from llmrec_env.content.encoders import load_encoder
 
 __all__ = ["TASKS", "Catalog", "ConfigError", "EnvConfig", "load_encoder"]
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ TASKS: dict[str, dict[str, Any]] = {
 for _id, _differences in TASKS.items():
     gymnasium.register(
         id=_id,
-        entry_point="llmrec_env.env:RecEnv",
-        vector_entry_point="llmrec_env.vector_env:RecVectorEnv",
+        entry_point="llmrec_env.envs.single:RecEnv",
+        vector_entry_point="llmrec_env.envs.vector:RecVectorEnv",
         kwargs=_differences,
     )

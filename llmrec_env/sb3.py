@@ -17,7 +17,7 @@ except ImportError as error:
         "llmrec_env.sb3 needs Stable-Baselines3; pip install 'llmrec-env[agents]'."
     ) from error
 
-from llmrec_env.vector_env import RecVectorEnv
+from llmrec_env.envs.vector import RecVectorEnv
 
 _KEPT = ("item", "satisfied")
 

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.candidates import Items, co_consumption_factors
-from llmrec_env.catalog import Catalog
 from llmrec_env.config import ConfigError, EnvConfig
-from llmrec_env.encoders import Encoder, load_encoder
-from llmrec_env.encoders.space import Space
-from llmrec_env.logs import Logs, split_of, write_logs
-from llmrec_env.observation import empty_histories, replay, start_session
-from llmrec_env.phrases import Phrases, neighbours, phrases_of, substance_probe
-from llmrec_env.population import new_users
-from llmrec_env.response import TASTE_DIM, TRAITS, response_dtype
-from llmrec_env.users import (
+from llmrec_env.content.catalog import Catalog
+from llmrec_env.content.embedding_space import Space
+from llmrec_env.content.encoders import Encoder, load_encoder
+from llmrec_env.content.phrases import Phrases, neighbours, phrases_of, substance_probe
+from llmrec_env.interface.candidates import Items, co_consumption_factors
+from llmrec_env.interface.observation import empty_histories, replay, start_session
+from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
+from llmrec_env.simulation.population import new_users
+from llmrec_env.simulation.response import TASTE_DIM, TRAITS, response_dtype
+from llmrec_env.simulation.users import (
     COMMUNITY_TOPICS,
     NUM_COMMUNITIES,
     Interests,

@@ -9,12 +9,12 @@ import gymnasium
 import numpy as np
 import pytest
 
-from llmrec_env import noise
 from llmrec_env.config import EnvConfig
-from llmrec_env.response import response_dtype
-from llmrec_env.simulator import Simulator
-from llmrec_env.users import evolve, parameters
-from llmrec_env.vector_env import RecVectorEnv
+from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.response import response_dtype
+from llmrec_env.simulation.simulator import Simulator
+from llmrec_env.simulation.users import evolve, parameters
 from llmrec_env.world import World, load_world
 
 TINY: dict[str, Any] = {

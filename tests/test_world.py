@@ -8,10 +8,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from llmrec_env import world as world_module
 from llmrec_env.config import ConfigError, EnvConfig
-from llmrec_env.encoders import DeviceError, EncoderError, HashingEncoder
-from llmrec_env.users import NUM_COMMUNITIES
+from llmrec_env.content.encoders import DeviceError, EncoderError, HashingEncoder
+from llmrec_env.simulation.users import NUM_COMMUNITIES
 from llmrec_env.world import load_text_space, load_world
 
 
@@ -23,7 +22,7 @@ def test_the_world_is_built_once_a_process(tiny):
 
 
 def test_a_world_is_the_same_whenever_it_is_built(tiny, world):
-    world_module._build_world.cache_clear()
+    world._build_world.cache_clear()
     again = load_world(EnvConfig(**tiny))
     assert again is not world
     for name in ("users", "traits", "params", "histories"):
@@ -155,7 +154,7 @@ def _nan(vectors):
 )
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_an_encoder_that_returns_nonsense_is_refused(monkeypatch, tiny, breaks, said):
-    monkeypatch.setattr(world_module, "load_encoder", lambda *_, **__: Broken(breaks))
+    monkeypatch.setattr("llmrec_env.world.load_encoder", lambda *_, **__: Broken(breaks))
     load_text_space.cache_clear()
     try:
         with pytest.raises((ValueError, EncoderError), match=said):

@@ -9,7 +9,7 @@ import pytest
 
 from agents import AGENTS, Agent, Privileged, make_agent
 from agents.base import read_agent, write_agent
-from agents.sb3.algorithms import ALGORITHMS
+from agents.rl.sb3.algorithms import ALGORITHMS
 from llmrec_env.config import EnvConfig
 
 N, BUDGET = 4, 256

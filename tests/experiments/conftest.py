@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.analysis.leaderboard import leaderboard
-from experiments.analysis.statistics import Resampling
-from experiments.results import CurvePoint, Episode, Row, write_manifest, write_table
+from experiments.statistics.intervals import Resampling
+from experiments.statistics.leaderboard import leaderboard
+from experiments.store import CurvePoint, Episode, Row, write_manifest, write_table
 
 AGENTS = {"random": 2.0, "drift-aware": 9.0, "ppo": 9.1, "oracle-planning": 20.0}
 

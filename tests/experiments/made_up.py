@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments import results
-from experiments.analysis import summary
-from experiments.analysis.leaderboard import leaderboard, world_rows
-from experiments.analysis.statistics import Resampling
-from experiments.harness.cells import Cell, CellResult
-from experiments.results import CELLS, Episode
+from experiments import store
+from experiments.runs.spec import Cell, CellResult
+from experiments.statistics import summary
+from experiments.statistics.intervals import Resampling
+from experiments.statistics.leaderboard import leaderboard, world_rows
+from experiments.store import CELLS, Episode
 
 ROOT = Path(__file__).parents[2]
 STEPS, USERS = 6, 25
@@ -80,16 +80,16 @@ def tables(folder: Path, found: list[CellResult], resamples: int = 100) -> bytes
     how = Resampling(resamples=resamples)
     made: tuple[tuple[Any, Any], ...] = (
         (Episode, rows),
-        (results.CurvePoint, summary.curve_points(found)),
-        (results.AdaptationPoint, summary.adaptation_points(found)),
-        (results.LearningPoint, summary.learning_points(found)),
-        (results.Row, leaderboard(rows, agents, {}, how)),
-        (results.WorldRow, world_rows(rows, agents, how)),
-        (results.Metric, summary.metrics_of(found, how)),
+        (store.CurvePoint, summary.curve_points(found)),
+        (store.AdaptationPoint, summary.adaptation_points(found)),
+        (store.LearningPoint, summary.learning_points(found)),
+        (store.Row, leaderboard(rows, agents, {}, how)),
+        (store.WorldRow, world_rows(rows, agents, how)),
+        (store.Metric, summary.metrics_of(found, how)),
     )
-    write: Any = results.write_table
-    results.write_sessions(folder, [x for result in found for x in result.sessions])
-    sessions = (folder / results.SESSIONS).read_bytes()
+    write: Any = store.write_table
+    store.write_sessions(folder, [x for result in found for x in result.sessions])
+    sessions = (folder / store.SESSIONS).read_bytes()
     return sessions + b"".join(write(folder, *table).read_bytes() for table in made)
 
 
@@ -106,8 +106,8 @@ import hashlib, os, resource, signal, sys
 from pathlib import Path
 sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
 import made_up
-from experiments.harness.cells import Cell
-from experiments.harness.sweep import run_sweep
+from experiments.runs.spec import Cell
+from experiments.runs.sweep import run_sweep
 cells = [Cell(**cell) for cell in {[dataclasses.asdict(cell) for cell in cells]!r}]
 folder = Path({str(folder)!r})
 {before}

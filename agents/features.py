@@ -1,0 +1,275 @@
+"""What an agent that learns by acting sees: blocks of numbers that can be switched on and off.
+
+Every block is computed from a `dict` observation and public data. The blocks about the user come
+first; the last C · F numbers describe the candidates, F columns each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from agents.joint.samples import batch_seen
+from agents.rankers.ranking import Floats, score, standardise
+from agents.user_statistics import (
+    OUTCOMES,
+    SATISFIED_ITEMS,
+    TOPICS,
+    count_outcomes,
+    count_topics,
+    last_satisfied,
+    nearest,
+    pool_columns,
+    topics_of,
+    write_rows,
+)
+from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.interface.actions import CONTENT_PLAN
+from llmrec_env.interface.candidates import FEATURES
+from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
+from llmrec_env.world import PublicData
+
+if TYPE_CHECKING:
+    from agents.joint.recommender import Joint
+
+LEADING = 32
+"""Components of a vector that are kept: the first of a principal component analysis."""
+DECAYS = (0.8, 0.95, 1.0)
+"""What is left of an outcome after a step; the last counts all steps alike."""
+
+USER_BLOCKS = (
+    *(*VECTOR_BLOCKS, "session", "satisfied_items", "outcomes", "topic_counts"),
+    *("pooled", "joint"),
+)
+"""About the user; `pooled` is the mean and the largest of each column over the candidates."""
+CANDIDATE_BLOCKS = ("candidate_features", "nearest_satisfied", "joint_score", "joint_probability")
+DEFAULT_BLOCKS = (*USER_BLOCKS[:-1], "candidate_features")
+JOINT_BLOCKS = (*USER_BLOCKS, "candidate_features", "joint_score", "joint_probability")
+"""The default and what a fitted joint recommender believes of users and candidates."""
+
+
+class Sight:
+    """Turns `dict` observations into flat arrays, (n, length)."""
+
+    slices: dict[str, slice]
+    """Where each block about the user lies in the array, and `candidates` the C · F block."""
+    columns: tuple[str, ...]
+    """Names of the F columns that describe a candidate."""
+    user: int
+    """Numbers about the user; they come first."""
+    candidates: int
+    """C, candidates of a session."""
+    length: int
+    """Numbers of a session: user + C · F."""
+
+    def __init__(self, blocks: Sequence[str] = DEFAULT_BLOCKS) -> None:
+        """Takes the blocks to show; their order plays no part.
+
+        Args:
+            blocks: of USER_BLOCKS and CANDIDATE_BLOCKS, at least one of the latter. Those whose
+                names begin with `joint` need a fitted joint recommender.
+
+        Raises:
+            ValueError: there is no such block, or nothing describes the candidates.
+        """
+        known = (*USER_BLOCKS, *CANDIDATE_BLOCKS)
+        for block in blocks:
+            if block not in known:
+                raise ValueError(unknown("block", block, list(known)))
+        self.blocks = tuple(block for block in known if block in blocks)
+        if not set(blocks) & set(CANDIDATE_BLOCKS):
+            raise ValueError(
+                f"blocks={tuple(blocks)} say nothing of the candidates; "
+                f"add one of {', '.join(CANDIDATE_BLOCKS)}."
+            )
+
+    @property
+    def features(self) -> int:
+        """F, columns that describe a candidate."""
+        return len(self.columns)
+
+    def fit(self, data: PublicData, config: EnvConfig, joint: Joint | None = None) -> None:
+        """Takes what is public of a world; learns nothing but the clusters of its items.
+
+        Args:
+            data: texts, their encodings, and logs.
+            config: of the environment whose observations will be seen.
+            joint: a fitted joint recommender, for the blocks that show what it believes.
+
+        Raises:
+            ValueError: the environment offers its whole catalogue or shows `vector` observations,
+                or a block needs a joint recommender and none is given.
+        """
+        _check(config, self.blocks, joint)
+        self._items, self._joint, self._dim = data.items, joint, min(LEADING, config.dim)
+        if "joint_probability" in self.blocks and joint is not None:
+            self._alpha = joint.model.alpha("satisfaction").numpy()
+        if "topic_counts" in self.blocks:
+            self._topics = topics_of(data.items.vectors)
+        chosen = [name for name in CANDIDATE_BLOCKS if name in self.blocks]
+        names = [FEATURES if name == "candidate_features" else (name,) for name in chosen]
+        self.columns = tuple(column for group in names for column in group)
+        lengths = {name: self._dim for name in (*VECTOR_BLOCKS, "joint")}
+        lengths |= {"session": len(SESSION_NUMBERS), "satisfied_items": SATISFIED_ITEMS * self._dim}
+        lengths |= {"outcomes": len(DECAYS) * len(OUTCOMES), "topic_counts": TOPICS}
+        lengths["pooled"] = 2 * self.features
+        self.slices, self.user = {}, 0
+        for name in self.blocks:
+            if name in USER_BLOCKS:
+                self.slices[name] = slice(self.user, self.user + lengths[name])
+                self.user += lengths[name]
+        self.candidates = config.candidates
+        self.length = self.user + self.candidates * self.features
+        self.slices["candidates"] = slice(self.user, self.length)
+
+    def see(self, observation: Any) -> Floats:
+        """Returns what is seen of a batch of `dict` observations, (n, length)."""
+        n = len(observation["session"])
+        seen = np.empty((n, self.length), np.float32)
+        for name, place in self.slices.items():
+            if name in VECTOR_BLOCKS:
+                seen[:, place] = observation[name][:, : self._dim]
+            elif name in _WRITERS:
+                _WRITERS[name](self, observation, seen[:, place])
+        about = seen[:, self.user :].reshape(n, self.candidates, self.features)  # a view
+        column = 0
+        for name in self.blocks:
+            if name in _COLUMNS:
+                values = _COLUMNS[name](self, observation)
+                width = values.shape[2] if values.ndim == 3 else 1
+                about[:, :, column : column + width] = values.reshape(n, self.candidates, width)
+                column += width
+        if "pooled" in self.slices:
+            pool_columns(about, seen[:, self.slices["pooled"]])
+        return seen
+
+    def start(self) -> Floats:
+        """Returns the weights of the columns, (F,), by which a sensible ranker would rank.
+
+        The joint score alone where it is seen, else the ranking of the zero action of `weights`.
+        """
+        if "joint_score" in self.columns:
+            weights = {"joint_score": 0.2}  # of standardised scores; the others are cosines
+        else:
+            weights = dict(zip(FEATURES, CONTENT_PLAN.tolist(), strict=False))
+        return np.array([weights.get(name, 0.0) for name in self.columns], np.float32)
+
+    def policy_kwargs(self) -> dict[str, Any]:
+        """Returns what `PointerPolicy` must know of this, as plain data."""
+        start = [float(weight) for weight in self.start()]
+        return {"candidates": self.candidates, "features": self.features, "start": start}
+
+    # --- blocks about the user: each writes into its part of the array
+
+    def _session(self, observation: Any, out: Floats) -> None:
+        out[:] = observation["session"]
+
+    def _satisfied_items(self, observation: Any, out: Floats) -> None:
+        ids = last_satisfied(observation["history"], observation["history_feedback"])
+        write_rows(self._items.vectors, ids, self._dim, out)
+
+    def _outcomes(self, observation: Any, out: Floats) -> None:
+        count_outcomes(
+            *(observation["recent_slates"], observation["recent_items"]),
+            *(observation["recent_satisfied"], self._items.substance),
+            *(np.array(DECAYS, np.float32), out),
+        )
+
+    def _topic_counts(self, observation: Any, out: Floats) -> None:
+        count_topics(observation["history"], observation["history_feedback"], self._topics, out)
+
+    def _belief(self, observation: Any, out: Floats) -> None:
+        assert self._joint is not None  # checked in fit
+        out[:] = self._joint.interest(observation)[:, : self._dim]
+
+    # --- columns of the candidates
+
+    def _features(self, observation: Any) -> Floats:
+        return observation["candidate_features"]
+
+    def _nearest_satisfied(self, observation: Any) -> Floats:
+        ids = last_satisfied(observation["history"], observation["history_feedback"])
+        return nearest(self._items.vectors, ids, observation["candidates"])
+
+    def _joint_score(self, observation: Any) -> Floats:
+        assert self._joint is not None
+        return standardise(self._joint.scores(observation))
+
+    def _joint_probability(self, observation: Any) -> Floats:
+        assert self._joint is not None
+        batch = batch_seen(observation)
+        odds = score(
+            self._joint.model.v(batch, "satisfaction").numpy(),
+            *(observation["candidates"], self._alpha),
+        )
+        with torch.no_grad():
+            odds += self._joint.model.mood(batch["session"]).numpy()
+        slope, offset = self._joint.calibration.astype(np.float32)
+        return 1.0 / (1.0 + np.exp(-(slope * odds + offset)))
+
+
+_WRITERS: dict[str, Callable[[Sight, Any, Floats], None]] = {
+    "session": Sight._session,
+    "satisfied_items": Sight._satisfied_items,
+    "outcomes": Sight._outcomes,
+    "topic_counts": Sight._topic_counts,
+    "joint": Sight._belief,
+}
+_COLUMNS: dict[str, Callable[[Sight, Any], Floats]] = {
+    "candidate_features": Sight._features,
+    "nearest_satisfied": Sight._nearest_satisfied,
+    "joint_score": Sight._joint_score,
+    "joint_probability": Sight._joint_probability,
+}
+
+
+def _check(config: EnvConfig, blocks: Sequence[str], joint: Joint | None) -> None:
+    if config.candidates == 0:
+        raise ValueError(
+            "candidates=0 offers the whole catalogue, which is too much to see at once; "
+            "set candidates=100, and recall='two-stage' to choose them well."
+        )
+    if config.observation != "dict":
+        raise ValueError(
+            f"observation={config.observation!r} lacks the ids that blocks are computed from; "
+            "build the environment with observation='dict'."
+        )
+    needy = [block for block in blocks if block.startswith("joint")]
+    if needy and joint is None:
+        raise ValueError(
+            f"blocks {', '.join(needy)} show what a joint recommender believes; "
+            "give fit(..., joint=...) a fitted one, or leave them out."
+        )
+
+
+class Seen(VecEnvWrapper):
+    """An SB3 environment with `dict` observations that shows what a Sight sees of them."""
+
+    venv: Any  # its observations are dicts
+
+    def __init__(self, venv: VecEnv, sight: Sight) -> None:
+        """Takes the environment and a fitted Sight."""
+        box = spaces.Box(-np.inf, np.inf, (sight.length,), np.float32)
+        super().__init__(venv, observation_space=box)
+        self.sight = sight
+
+    def reset(self) -> Floats:
+        """Begins all sessions and returns what is seen of them, (n, length)."""
+        return self.sight.see(self.venv.reset())
+
+    def step_wait(self) -> tuple[Floats, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[Any]]:
+        """Advances every session and returns (seen, rewards, dones, infos)."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        ended = np.flatnonzero(dones)
+        if len(ended):
+            last = [infos[i]["terminal_observation"] for i in ended]
+            together = {name: np.stack([one[name] for one in last]) for name in last[0]}
+            for i, seen in zip(ended, self.sight.see(together), strict=True):
+                infos[i]["terminal_observation"] = seen.copy()  # not a view of its neighbours
+        return self.sight.see(observations), rewards, dones, infos

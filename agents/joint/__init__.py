@@ -1,0 +1,1 @@
+"""The joint recommender: collaborative filtering, content and language model under one loss."""

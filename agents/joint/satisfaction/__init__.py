@@ -1,0 +1,1 @@
+"""Classifier of satisfaction: reads a user's texts and an item's text."""

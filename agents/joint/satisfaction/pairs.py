@@ -1,0 +1,134 @@
+"""What a user did, as texts: pairs of behaviour and item, from public data or from own logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from llmrec_env.content.encoders.protocol import normalize_texts
+from llmrec_env.world import PublicData
+
+
+class Pair(NamedTuple):
+    """An item that a user met, what the user had liked before, and whether the item satisfied."""
+
+    behaviour: tuple[str, ...]
+    """Texts that satisfied or were typed, newest first."""
+    item: str
+    satisfied: int
+    """1 or 0."""
+    user: int
+
+
+def pairs_of(
+    data: PublicData, size: int = 4, browsed: float = 0.0, ratings: bool = False, seed: int = 0
+) -> list[Pair]:
+    """Returns a pair for every logged click, in order of user and time.
+
+    Args:
+        data: logs, and what their ids mean.
+        size: most behaviour texts of a pair; those before the click, newest first.
+        browsed: how many items that were shown with it and not clicked are added to a click, as
+            unsatisfied; 0.5 adds one to half of the clicks. They make `satisfied` mean "would be
+            clicked and satisfy", which is rarer than to satisfy once clicked.
+        ratings: take 4 and 5 as satisfied and 1 to 3 as not, of rated clicks alone.
+        seed: draws the browsed items.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    if size < 1 or not 0.0 <= browsed <= data.logs.slates.shape[2] - 1:
+        most = data.logs.slates.shape[2] - 1
+        raise ValueError(f"size={size}, browsed={browsed}: use 1 or more, and 0 to {most}.")
+    rng = np.random.default_rng([seed, 11])
+    return [
+        pair
+        for row in range(len(data.users))
+        for pair in _of_user(data, row, size, browsed, ratings, rng)
+    ]
+
+
+def _of_user(
+    data: PublicData,
+    row: int,
+    size: int,
+    browsed: float,
+    ratings: bool,
+    rng: np.random.Generator,
+) -> Iterable[Pair]:
+    logs, texts, user = data.logs, data.catalog.texts, int(data.users[row])
+    past: list[str] = []
+    for step, item in enumerate(logs.items[row].tolist()):
+        satisfied, rating = int(logs.satisfied[row, step]), int(logs.ratings[row, step])
+        if item >= 0:
+            behaviour = tuple(past[: -size - 1 : -1])
+            if not ratings:
+                yield Pair(behaviour, texts[item], satisfied, user)
+            elif rating:
+                yield Pair(behaviour, texts[item], int(rating >= 4), user)
+            others = [other for other in logs.slates[row, step].tolist() if other != item]
+            count = int(browsed + rng.random())
+            for other in rng.permutation(others)[:count].tolist():
+                yield Pair(behaviour, texts[other], 0, user)
+            if satisfied:
+                past.append(texts[item])
+        if logs.queries[row, step] >= 0:
+            past.append(data.phrases.texts[logs.queries[row, step]])
+
+
+def check_pairs(pairs: Sequence[Pair], what: str) -> list[Pair]:
+    """Returns the pairs with their texts normalised, if a classifier can learn from them.
+
+    Args:
+        pairs: `Pair`s or plain tuples of the same four parts.
+        what: whose they are, for errors, which give places and never texts.
+
+    Raises:
+        TypeError: a text is not a string.
+        ValueError: a label is neither 0 nor 1, or all are the same.
+    """
+    checked: list[Pair] = []
+    for place, (behaviour, item, satisfied, user) in enumerate(pairs):
+        if satisfied not in (0, 1):
+            raise ValueError(
+                f"{what} pair {place}: satisfied={satisfied!r} is no label; use 0 or 1."
+            )
+        try:
+            *texts, item = normalize_texts([*behaviour, item])
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{what} pair {place}, behaviour then item: {error}") from None
+        checked.append(Pair(tuple(texts), item, int(satisfied), int(user)))
+    positives = sum(pair.satisfied for pair in checked)
+    if positives in (0, len(checked)):
+        label = "satisfied" if positives else "not satisfied"
+        found = f"all {len(checked)} are labelled {label}" if checked else "there are none"
+        raise ValueError(
+            f"{what} pairs: {found}. From one class a classifier learns to repeat it, and neither "
+            "AUC nor calibration exists; add clicks that did not satisfy, low ratings, or items "
+            "shown and not clicked (browsed=1)."
+        )
+    return checked
+
+
+def split_pairs(
+    pairs: Sequence[Pair], shares: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> list[list[Pair]]:
+    """Returns the pairs in parts that share no user: train, validation and test by default.
+
+    Raises:
+        ValueError: the shares are not positive.
+    """
+    if not shares or min(shares) <= 0:
+        raise ValueError(f"shares={tuple(shares)!r} must be positive numbers.")
+    users = np.unique([pair[3] for pair in pairs])
+    users = np.random.default_rng([seed, 12]).permutation(users)
+    ends = np.rint(np.cumsum(shares) / np.sum(shares) * len(users)).astype(int)
+    part_of = {
+        int(user): int(np.searchsorted(ends, place, "right")) for place, user in enumerate(users)
+    }
+    parts: list[list[Pair]] = [[] for _ in shares]
+    for pair in pairs:
+        parts[part_of[int(pair[3])]].append(Pair(*pair))
+    return parts

@@ -1,0 +1,1 @@
+"""Neural next-item recommenders, and the trainer that our torch models share."""

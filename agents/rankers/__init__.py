@@ -1,0 +1,1 @@
+"""Rankers: agents that score every candidate and show the best."""

@@ -1,0 +1,135 @@
+"""Upper bounds: rankers that read the hidden state of the users they act on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.base import write_agent
+from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.simulation.compilation import kernel, row_dot
+from llmrec_env.simulation.response import appeal, satiation_of, sigmoid
+from llmrec_env.simulation.users import relative_weights
+
+_DINKELBACH_ROUNDS = 5
+
+
+class Foresight(NamedTuple):
+    """What the planning oracle adds to the expected reward of an item; all 0: myopic."""
+
+    substance: float = 0.0  # reward per unit of substance: goodwill lasts
+    satiation: float = 0.0  # reward lost per unit of satiation that is there
+    discovery: float = 0.0  # reward per unit of likeness to weak or dormant interests
+    satisfaction: float = 0.0  # reward per unit of P(z = 1) - 1/2: patience lasts
+
+
+@kernel
+def worth(user, params, phrases, items, traits, foresight, weights, candidates, i, odds, value):
+    """Writes the odds of choosing each candidate at rank 1, and what consuming it is worth."""
+    relative_weights(user, weights)
+    d = phrases.shape[1]
+    interest, weak = np.zeros(d, np.float32), np.zeros(d, np.float32)
+    for p in range(weights.shape[0]):
+        phrase = user.phrase[p]
+        for j in range(d):
+            interest[j] += weights[p] * phrases[phrase, j]
+            weak[j] += (np.float32(1.0) - weights[p]) * phrases[phrase, j]
+    for c in range(candidates.shape[1]):
+        item = candidates[i, c]
+        odds[c], value[c] = 0.0, 0.0
+        if item < 0:
+            continue
+        relevance = max(row_dot(interest, items, item), np.float32(0.0)) / params.scale
+        utility, logit = appeal(user, params, items, traits, item, relevance)
+        pleased = sigmoid(logit)
+        tired = -math.log(max(1.0 - satiation_of(user, items, item), 1e-9))
+        odds[c] = math.exp(utility - params.choice_null)
+        value[c] = (
+            pleased * relevance
+            + foresight.substance * traits[item].substance
+            - foresight.satiation * min(tired, 4.0)
+            + foresight.discovery * max(row_dot(weak, items, item) - 0.2, 0.0)
+            + foresight.satisfaction * (pleased - 0.5)
+        )
+
+
+@kernel
+def best_slate(odds, value, examined, slate):
+    """Writes the slate of highest expected value under the choice model, by Dinkelbach's method.
+
+    The ratio sum(odds * value) / (1 + sum(odds)) is largest for the items of highest
+    odds * (value - ratio); W. Dinkelbach, Management Science 13(7), 1967.
+    """
+    ratio, k = 0.0, slate.shape[0]
+    for _ in range(_DINKELBACH_ROUNDS):
+        gain = np.where(odds > 0.0, odds * (value - ratio), -np.inf)  # -inf: not available
+        bar = np.partition(gain, gain.shape[0] - k)[gain.shape[0] - k]
+        best = np.flatnonzero(gain >= bar)
+        slate[:] = best[np.argsort(-gain[best])][:k]
+        above, below = 0.0, 1.0
+        for place in range(k):
+            share = odds[slate[place]] * examined[place]
+            above += share * value[slate[place]]
+            below += share
+        ratio = above / below
+
+
+@kernel
+def oracle_slates(users, params, phrases, items, traits, foresight, candidates, slates):
+    """Writes the best slate of each session as candidate indices, (n, k)."""
+    c = candidates.shape[1]
+    odds, value = np.empty(c), np.empty(c)
+    weights = np.empty(users[0].weight.shape[0], np.float32)
+    for i in range(users.shape[0]):
+        worth(
+            *(users[i], params[0], phrases, items, traits, foresight),
+            *(weights, candidates, i, odds, value),
+        )
+        best_slate(odds, value, params[0].examined, slates[i])
+
+
+class Oracle:
+    """Maximises the expected reward of the step, plus what its foresight adds.
+
+    It reads the hidden state of the environment it is attached to.
+    """
+
+    observation = "dict"
+    action = "slate"
+
+    def __init__(self, name: str, foresight: Foresight, seed: int = 0) -> None:
+        """Takes a name for tables, and what consumption is worth beyond the step."""
+        self.name, self.foresight, self.seed = name, foresight, seed
+
+    def fit(self, env: RecVectorEnv, num_steps: int) -> None:
+        """Learns nothing: it knows."""
+
+    def attach(self, env: RecVectorEnv) -> None:
+        """Receives the environment whose users it reads."""
+        self._simulator = env.simulator
+
+    def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Returns candidate indices, (n, k)."""
+        simulator, world = self._simulator, self._simulator.world
+        slates = np.empty((simulator.n, simulator.config.slate_size), np.int64)
+        oracle_slates(
+            *(simulator.users, world.params, world.interests.vectors, world.items.vectors),
+            *(world.traits, self.foresight, observation["candidates"], slates),
+        )
+        return slates
+
+    def save(self, path: Path) -> None:
+        """Writes the foresight."""
+        write_agent(path, self.name, {"seed": self.seed}, {"foresight": np.array(self.foresight)})
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the foresight; `attach` gives it users to read."""
+        self.foresight = Foresight(*weights["foresight"].tolist())
+
+
+PLANNING = Foresight(substance=0.32, satiation=0.07, discovery=0.32, satisfaction=0.18)

@@ -1,0 +1,299 @@
+"""REINFORCE with the top-K off-policy correction: a policy over items that fills whole slates.
+
+M. Chen et al., Top-K Off-Policy Correction for a REINFORCE Recommender System, WSDM 2019. A slate
+is K draws from a softmax over the candidates. The gradient of what an item consumed brought, R, is
+
+    π(a|s) / β(a|s) · λ_K(s, a) · R · ∇ log π(a|s)    with λ_K = K (1 - π(a|s))^(K - 1)
+
+where β is the policy that drew the slate, known here because it is an earlier one of the agent's
+own, and λ_K turns the gradient of one draw into that of the chance to be on the slate: an item that
+is nearly sure to be there needs no more weight, and the next best ones get it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+
+from agents.base import learn_in_segments, segment_seed, write_agent
+from agents.features import Sight
+from agents.hyperparameters import DEFAULTS
+from agents.rankers.ranking import best_slots
+from agents.rl.logged_observations import Logged, logged_choices
+from agents.rl.sb3.pointer import PointerPolicy
+from agents.rl.slateq.future import targets
+from llmrec_env.envs.vector import RecVectorEnv
+
+Tensor = torch.Tensor
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the learner; their values are in `hyperparameters.py`."""
+
+    gamma: float
+    """Discount; 0 looks no further than the step."""
+    trace: float
+    """λ of the returns: how far rewards are counted before the baseline stands for the rest."""
+    cap: float
+    """Largest π / β: bounds the variance, at the price of a bias."""
+    entropy: float
+    """Weight of the entropy of the policy, which keeps it exploring."""
+    steps: int
+    """Of each session between two updates."""
+    kept: int
+    """Rollouts, the latest, that an update learns from."""
+    learning_rate: float
+    """At its height."""
+    half: int
+    """User-steps after which it has halved; it falls as 1 / (1 + steps / half)."""
+    scale: float
+    """By which scores are multiplied; the larger, the less is explored at first."""
+    average: float
+    """What the averaged weights, which act, keep of themselves with each update."""
+    log_epochs: int
+    """Passes over the logs before acting."""
+
+
+def log_policy(scores: Tensor, taken: Tensor) -> Tensor:
+    """Returns log π of one candidate of each session, (m,), by scores (m, c)."""
+    return scores.log_softmax(1).gather(1, taken[:, None])[:, 0]
+
+
+def entropy(scores: Tensor) -> Tensor:
+    """Returns the mean entropy of policies by their scores, (m, c)."""
+    logs = scores.log_softmax(1)
+    return -(logs.exp() * logs).sum(1).mean()
+
+
+def slate_multiplier(probability: Tensor, slots: int) -> Tensor:
+    """Returns λ_K = K (1 - π)^(K - 1): how being on a slate changes with one draw's probability."""
+    return slots * (1.0 - probability) ** (slots - 1)
+
+
+def corrected_loss(
+    logs: Tensor, behaviour: Tensor, credit: Tensor, slots: int, cap: float
+) -> Tensor:
+    """Returns a number for each step whose gradient is minus that of the corrected return, (m,).
+
+    Args:
+        logs: log π of what was consumed, (m,).
+        behaviour: log β of the same, (m,).
+        credit: what it brought beyond the baseline, (m,); 0 where nothing was consumed.
+        slots: K.
+        cap: largest π / β.
+    """
+    now = logs.detach()
+    ratio = (now - behaviour).exp().clamp(max=cap)
+    return -ratio * slate_multiplier(now.exp(), slots) * credit * logs
+
+
+class Rollout(NamedTuple):
+    """m steps played, those of all sessions at one time side by side."""
+
+    seen: Tensor  # (m, length)
+    taken: Tensor  # (m,), place of the candidate consumed; if none was, of the first one shown
+    consumed: Tensor  # (m,), bool
+    behaviour: Tensor  # (m,), log β of it
+    reward: npt.NDArray[np.float32]  # (t, n)
+    done: npt.NDArray[np.bool_]  # (t, n), whether a session ended with the step
+    last: Tensor  # (n, length), seen after the last step
+
+
+class TopKReinforce:
+    """Draws slates from a softmax and credits the consumed item with all that followed."""
+
+    fixed_candidates = True
+    """It can pick from as many candidates as it was trained with, and from no other number."""
+    name = "reinforce-topk"
+    observation = "dict"
+    action = "slate"
+
+    def __init__(self, seed: int = 0, **settings: Any) -> None:
+        """Takes the seed of training and fields of Settings."""
+        self.seed, self.settings = seed, Settings(**{**DEFAULTS["reinforce-topk"], **settings})
+        self.on_steps: Callable[[int], None] | None = None
+        self.log_folder: Path | None = None
+        self.policy: Any = None
+        self._state: dict[str, Any] | None = None
+
+    # --- acting
+
+    def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Returns the most likely candidates, (n, k), best first.
+
+        Raises:
+            RuntimeError: before `fit`.
+        """
+        if self.policy is None:
+            raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
+        return self.policy.predict(self.sight.see(observation), deterministic=True)[0]
+
+    # --- learning
+
+    def fit(self, env: RecVectorEnv, num_steps: int) -> None:
+        """Learns for `num_steps` user-steps in `env`, which resets in the same step."""
+        learn_in_segments(self, env, max(num_steps, 1))
+
+    def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
+        """Learns for one segment; the first one begins with the logs of the training users.
+
+        Raises:
+            FloatingPointError: a loss is not finite; the agent is as it was before the segment.
+        """
+        self._prepare(env)
+        before = self.state()
+        size = self.settings.steps * env.num_envs
+        updates = max(round(num_steps / size), 1)
+        self._rng = np.random.default_rng([self.seed, segment, 3])
+        try:
+            if segment == 0:
+                self._imitate(logged_choices(env.public_data(), env.config, self.sight, self._rng))
+            seen = self._see(env.reset(seed=segment_seed(self.seed, segment))[0])
+            rollouts: list[Rollout] = []
+            for update in range(1, updates + 1):
+                rollouts = [*rollouts, self._play(env, seen)][-self.settings.kept :]
+                seen = rollouts[-1].last
+                self._update(rollouts, done + update * size)
+                if self.on_steps:
+                    self.on_steps(done + update * size)
+        except FloatingPointError:
+            self._take(before)
+            raise
+        return updates * size
+
+    def _prepare(self, env: RecVectorEnv) -> None:
+        if self.policy is not None:
+            return
+        self.slots = env.config.slate_size
+        self.sight = Sight()
+        self.sight.fit(env.public_data(), env.config)
+        settings = self.settings
+        own: dict[str, Any] = {"scale": settings.scale, "keep": settings.average}
+        own |= self.sight.policy_kwargs()
+        box = spaces.Box(-np.inf, np.inf, (self.sight.length,), np.float32)
+        with torch.random.fork_rng(devices=[]):  # the caller's luck is not ours to use up
+            torch.manual_seed(self.seed)
+            rate = settings.learning_rate
+            self.policy = PointerPolicy(box, env.single_action_space, lambda _: rate, **own)
+        if self._state:
+            self._take(self._state)
+
+    def _see(self, observation: Any) -> Tensor:
+        return torch.from_numpy(self.sight.see(observation))
+
+    @torch.no_grad()
+    def _play(self, env: RecVectorEnv, seen: Tensor) -> Rollout:
+        """Plays the steps between two updates, with slates drawn from the policy."""
+        steps: list[tuple[Any, ...]] = []
+        for _ in range(self.settings.steps):
+            scores = self.policy.scores(seen)
+            # The K largest of scores with Gumbel noise are K draws, none of them twice.
+            noise = -np.log(-np.log(self._rng.random(scores.shape, np.float32) + 1e-20))
+            slates = best_slots(scores.numpy() + noise, self.slots)
+            observation, reward, terminated, truncated, info = env.step(slates)
+            done, choice = terminated | truncated, info["choice"].copy()
+            if done.any():  # what `info` says of these is of their next session
+                choice[done] = info["final_info"]["choice"][done]
+            taken = torch.from_numpy(slates[np.arange(len(slates)), np.maximum(choice, 0)])
+            behaviour, consumed = log_policy(scores, taken), torch.from_numpy(choice >= 0)
+            steps.append((seen, taken, consumed, behaviour, reward, done))
+            seen = self._see(observation)
+        columns: Any = list(zip(*steps, strict=True))
+        played, taken, consumed, behaviour = (torch.cat(column) for column in columns[:4])
+        rewards, ends = np.stack(columns[4]).astype(np.float32), np.stack(columns[5])
+        return Rollout(played, taken, consumed, behaviour, rewards, ends, seen)
+
+    def _update(self, rollouts: list[Rollout], steps: int) -> None:
+        """Learns once from each step of the last rollouts, in random order."""
+        returns = torch.cat([self._returns(rollout) for rollout in rollouts])
+        columns: Any = zip(*(rollout[:4] for rollout in rollouts), strict=True)
+        seen, taken, consumed, behaviour = (torch.cat(column) for column in columns)
+        with torch.no_grad():
+            credit = (returns - self.policy.predict_values(seen)[:, 0]) * consumed
+        self.policy.set_training_mode(True)  # averages the weights so far
+        spread = (credit.square().sum() / consumed.sum().clamp(min=1)).sqrt()
+        credit = credit / spread.clamp(min=1e-6)  # rewards of any size ask for the same entropy
+        settings = self.settings
+        rate = settings.learning_rate / (1.0 + steps / settings.half)
+        for rows in self._batches(len(seen)):
+            scores, values = self.policy.scores_and_values(seen[rows])
+            logs = log_policy(scores, taken[rows])
+            loss = corrected_loss(logs, behaviour[rows], credit[rows], self.slots, settings.cap)
+            error = values[:, 0] - returns[rows]
+            loss = loss.mean() - settings.entropy * entropy(scores)
+            self._descend(loss + 0.5 * error.square().mean(), rate)
+
+    @torch.no_grad()
+    def _returns(self, rollout: Rollout) -> Tensor:
+        t, n = rollout.reward.shape
+        values = self.policy.predict_values(torch.cat([rollout.seen, rollout.last])).numpy()
+        gamma, trace = self.settings.gamma, self.settings.trace
+        returns, _ = targets(values.reshape(t + 1, n), rollout.reward, rollout.done, gamma, trace)
+        return torch.from_numpy(returns).flatten()
+
+    def _imitate(self, logged: Logged) -> None:
+        """Fits the policy to which item of a logged slate was consumed, where it satisfied."""
+        for epoch in range(self.settings.log_epochs):
+            rate = self.settings.learning_rate * (1.0 - epoch / self.settings.log_epochs)
+            for rows in self._batches(len(logged.seen)):
+                scores = self.policy.scores(logged.seen[rows])
+                # Among what was shown: what else was offered, and why it was not shown, is unknown.
+                shown = scores[:, : self.slots]
+                self._descend(-log_policy(shown, logged.choice[rows]).mean(), rate)
+        self.policy.forget()
+
+    def _batches(self, size: int) -> Iterator[Tensor]:
+        order = torch.from_numpy(self._rng.permutation(size))
+        yield from order.split(_BATCH)
+
+    def _descend(self, loss: Tensor, rate: float) -> None:
+        optimiser = self.policy.optimizer
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad()
+        loss.backward()
+        length = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
+        if not (torch.isfinite(loss) and torch.isfinite(length)):
+            raise FloatingPointError(
+                f"the loss is {float(loss.detach())}, its gradient {float(length)} long; the agent "
+                "is as it was before this segment; lower "
+                f"learning_rate={self.settings.learning_rate}."
+            )
+        optimiser.step()
+
+    # --- keeping
+
+    def state(self) -> dict[str, Any]:
+        """Returns the weights, their average, and what the optimiser knows."""
+        parts = {"policy": self.policy, "optimiser": self.policy.optimizer}
+        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes what `state` returned."""
+        self._state = state
+        if self.policy is not None:
+            self._take(state)
+
+    def _take(self, state: dict[str, Any]) -> None:
+        state = copy.deepcopy(state)  # the optimiser would go on with the tensors themselves
+        self.policy.load_state_dict(state["policy"])
+        self.policy.optimizer.load_state_dict(state["optimiser"])
+
+    def save(self, path: Path) -> None:
+        """Writes settings, the weights and their average, which acts."""
+        weights = {name: x.numpy() for name, x in self.policy.state_dict().items()}
+        write_agent(path, self.name, {"seed": self.seed, **asdict(self.settings)}, weights)
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes weights that `save` wrote."""
+        self._prepare(env)
+        self.policy.load_state_dict({name: torch.tensor(x) for name, x in weights.items()})

@@ -1,0 +1,8 @@
+"""Stable-Baselines3 and sb3-contrib as agents, and policies that fit slates."""
+
+from __future__ import annotations
+
+from agents.rl.sb3.adapter import BLOCKS, StableBaselines
+from agents.rl.sb3.algorithms import ALGORITHMS, Algorithm
+
+__all__ = ["ALGORITHMS", "BLOCKS", "Algorithm", "StableBaselines"]

@@ -1,0 +1,233 @@
+"""What training an SB3 algorithm in segments needs: its state, and a watch over its numbers."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+
+from agents.rl.sb3.wrappers import View
+from llmrec_env.config import unknown
+
+OWN = ("normalise_observations", "exploration_steps", "action_noise")
+"""Settings that are ours: SB3 has no such argument, or takes an object."""
+_FIXED = {
+    *("policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"),
+    *("exploration_fraction", "replay_buffer_class", "optimize_memory_usage"),
+}
+"""Arguments that the agent gives itself, or that segments would make wrong."""
+_REPLAYED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+_VARIABLES = ("log_ent_coef",)
+_REPORTED = 1_000  # user-steps between two reports
+
+
+def algorithm_class(module: str, name: str) -> Any:
+    """Returns the class of an algorithm.
+
+    Raises:
+        ImportError: its package is not installed.
+    """
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        raise ImportError(
+            f"{name} is part of {module.replace('_', '-')}, which is not installed; "
+            "pip install 'llmrec-env[agents]'."
+        ) from error
+
+
+def acting_alone(kind: Any, policy: Any, view: View, actions: Any, **given: Any) -> Any:
+    """Returns a new model that has no environment: it can act, but not learn.
+
+    Args:
+        kind: class of the algorithm.
+        policy: name or class of the policy.
+        view: what the policy sees.
+        actions: space of one action.
+        **given: keyword arguments of the algorithm.
+    """
+    model = kind(policy, None, _init_setup_model=False, **given)
+    model.observation_space, model.action_space, model.n_envs = view.space, actions, 1
+    model.env = SimpleNamespace(action_space=actions)  # SAC asks it for the space
+    model._setup_model()
+    model.env = None
+    return model
+
+
+def arguments(algorithm: Any, settings: Mapping[str, Any], num_actions: int) -> dict[str, Any]:
+    """Returns the keyword arguments of an algorithm that plain settings stand for.
+
+    Args:
+        algorithm: its class.
+        settings: plain data; the names of modules of `torch.nn` stand for them.
+        num_actions: length of an action, for the noise that is added to it.
+
+    Raises:
+        ValueError: the algorithm does not take a setting.
+    """
+    known = set(inspect.signature(algorithm).parameters)
+    own = {"exploration_steps"} if "exploration_fraction" in known else set()
+    allowed = (known - _FIXED) | own | {"normalise_observations"}
+    for name in settings:
+        if name not in allowed:
+            raise ValueError(unknown(f"setting of {algorithm.__name__}", name, list(allowed)))
+    given = {name: value for name, value in settings.items() if name not in OWN}
+    policy = dict(given.pop("policy_kwargs", {}))
+    if isinstance(policy.get("activation_fn"), str):
+        policy["activation_fn"] = getattr(torch.nn, policy["activation_fn"])
+    if settings.get("action_noise"):
+        spread = np.full(num_actions, settings["action_noise"])
+        given["action_noise"] = NormalActionNoise(np.zeros(num_actions), spread)
+    return {**given, "policy_kwargs": policy}
+
+
+def plain_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a policy as plain data, from which `arguments` makes them again.
+
+    Raises:
+        ValueError: one cannot be written as plain data.
+    """
+    plain = {name: value for name, value in policy_kwargs.items() if name != "use_sde"}
+    if isinstance(plain.get("activation_fn"), type):
+        plain["activation_fn"] = plain["activation_fn"].__name__
+    for name, value in plain.items():
+        try:
+            json.dumps(value)
+        except TypeError as error:
+            raise ValueError(
+                f"policy_kwargs[{name!r}] is {type(value).__name__}, which cannot be saved; "
+                "allowed: numbers, strings, lists, dictionaries, and an activation_fn of torch.nn."
+            ) from error
+    return plain
+
+
+def prepare(model: Any, settings: Mapping[str, Any]) -> None:
+    """Makes a new model fit for segments: exploration by total steps, half as large a replay."""
+    if "exploration_steps" in settings:
+        length = settings["exploration_steps"]
+        first, last = model.exploration_initial_eps, model.exploration_final_eps
+        model.exploration_schedule = lambda _: (
+            last + (first - last) * max(1.0 - model.num_timesteps / max(length, 1), 0.0)
+        )
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is not None:  # observations lie in [-1, 1]
+        buffer.observations = np.zeros(buffer.observations.shape, np.float16)
+        buffer.next_observations = np.zeros(buffer.observations.shape, np.float16)
+
+
+def model_state(model: Any) -> dict[str, Any]:
+    """Returns copies of all that a model carries into its next segment: tensors, plain data."""
+    buffer = getattr(model, "replay_buffer", None)
+    found = {name: getattr(model, name, None) for name in _VARIABLES}
+    return {
+        "parameters": copy.deepcopy(model.get_parameters()),
+        "variables": {
+            name: value.detach().clone() for name, value in found.items() if value is not None
+        },
+        "updates": int(model._n_updates),
+        "replay": {} if buffer is None else _replay(buffer),
+    }
+
+
+def restore_model(model: Any, state: Mapping[str, Any]) -> None:
+    """Gives a model what `model_state` returned of another."""
+    # An optimiser would go on in the tensors that it is given.
+    model.set_parameters(copy.deepcopy(state["parameters"]), device="cpu")
+    for name, value in state["variables"].items():
+        getattr(model, name).data.copy_(value)
+    model._n_updates = state["updates"]
+    if state["replay"]:
+        _refill(model.replay_buffer, state["replay"])
+
+
+def _replay(buffer: Any) -> dict[str, Any]:
+    rows = buffer.buffer_size if buffer.full else buffer.pos
+    arrays = {name: torch.tensor(getattr(buffer, name)[:rows]) for name in _REPLAYED}
+    return {"position": int(buffer.pos), "full": bool(buffer.full), "arrays": arrays}
+
+
+def _refill(buffer: Any, replay: Mapping[str, Any]) -> None:
+    buffer.pos, buffer.full = replay["position"], replay["full"]
+    for name, values in replay["arrays"].items():
+        getattr(buffer, name)[: len(values)] = values.numpy()
+    # The next segment begins new sessions: returns over several steps must end here.
+    buffer.timeouts[buffer.pos - 1] = 1.0 - buffer.dones[buffer.pos - 1] * (
+        1.0 - buffer.timeouts[buffer.pos - 1]
+    )
+
+
+def reward_statistics() -> dict[str, RunningMeanStd]:
+    """Returns the running statistics of an agent that has seen no reward."""
+    return {"rewards": RunningMeanStd(shape=())}
+
+
+def statistics_state(statistics: Mapping[str, RunningMeanStd]) -> dict[str, Any]:
+    """Returns mean, variance and count of each running statistic, as tensors."""
+    return {
+        name: {
+            part: torch.tensor(np.asarray(getattr(running, part), np.float64))
+            for part in ("mean", "var", "count")
+        }
+        for name, running in statistics.items()
+    }
+
+
+def restore_statistics(
+    statistics: Mapping[str, RunningMeanStd], state: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Gives running statistics what `statistics_state` returned of others."""
+    for name, parts in state.items():
+        for part, value in parts.items():
+            array = value.numpy().copy()
+            setattr(statistics[name], part, array if array.ndim else array[()])
+
+
+def not_finite(model: Any) -> str:
+    """Returns the name of what is NaN or infinite in a model and its last losses, or nothing."""
+    for name, value in model.logger.name_to_value.items():
+        if name.startswith("train/") and not math.isfinite(value):
+            return name.removeprefix("train/").replace("_", " ")
+    parameters = list(model.policy.parameters())
+    if not torch.nn.utils.get_total_norm(parameters, math.inf).isfinite():
+        return "a weight"
+    return ""
+
+
+class Watch(BaseCallback):
+    """Reports the user-steps done, and stops where rewards, losses or weights are not finite."""
+
+    def __init__(self, on_steps: Callable[[int], None] | None) -> None:
+        """Takes what is called with the user-steps done."""
+        super().__init__()
+        self._on_steps = on_steps
+        self._reported = 0
+
+    def _on_rollout_start(self) -> None:
+        self.check()
+
+    def _on_step(self) -> bool:
+        if not np.isfinite(self.locals["rewards"]).all():
+            raise FloatingPointError("a reward")
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self._on_steps and self.num_timesteps - self._reported >= _REPORTED:
+            self._reported = self.num_timesteps
+            self._on_steps(self.num_timesteps)
+
+    def check(self) -> None:
+        """Raises FloatingPointError that names what is NaN or infinite."""
+        what = not_finite(self.model)
+        if what:
+            raise FloatingPointError(what)

@@ -1,0 +1,96 @@
+"""The one loop that plays an agent in an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.base import Agent, Privileged
+from llmrec_env.envs.spaces import observation_of
+from llmrec_env.envs.vector import RecVectorEnv
+
+Watch = Callable[[int, npt.NDArray[np.bool_]], None]
+"""Called before step t, and after the last, with t and who has been there until now, (n,)."""
+
+
+class Episodes(NamedTuple):
+    """One session of each of n users; the second axis is the step."""
+
+    user: npt.NDArray[np.int64]  # (n,)
+    reward: npt.NDArray[np.float64]  # (n, T), 0 after the end
+    alive: npt.NDArray[np.bool_]  # (n, T), whether the step was played
+    slate: npt.NDArray[np.int32]  # (n, T, K), -1 after the end
+    item: npt.NDArray[np.int32]  # (n, T), consumed, -1 for none
+    satisfied: npt.NDArray[np.bool_]  # (n, T)
+    survived: npt.NDArray[np.bool_]  # (n,), whether the user stayed to the horizon
+
+
+def play(
+    agent: Agent,
+    env: RecVectorEnv,
+    users: npt.NDArray[np.int64],
+    seed: int,
+    watch: Watch | None = None,
+    histories: npt.NDArray[np.void] | None = None,
+) -> Episodes:
+    """Plays one session with each user and returns what happened.
+
+    Every agent meets the same luck: the noise of a session depends on `seed` and the user alone
+    (common random numbers), so agents can be compared user by user.
+
+    Args:
+        agent: a fitted agent.
+        env: environment of as many sessions as users; it must not reset in the step that ends one.
+        users: ids, (n,).
+        seed: of the sessions.
+        watch: sees the environment before each step, to measure what it holds.
+        histories: what is known of the users at the start, (n,); None: all that was logged.
+    """
+    if isinstance(agent, Privileged):
+        agent.attach(env)
+    n, horizon = len(users), env.config.horizon
+    seeds = [seed * 10_000_019 + int(user) for user in users]
+    observation, _ = env.reset(seed=seeds, options={"user_id": users})
+    if histories is not None:
+        observation = _known(env, histories)
+    log = _empty(users, n, horizon, env.config.slate_size)
+    running, starts = np.ones(n, np.bool_), np.ones(n, np.bool_)
+    for t in range(horizon):
+        if watch:
+            watch(t, running)
+        observation, reward, terminated, truncated, info = env.step(agent.act(observation, starts))
+        log.alive[:, t] = running
+        log.reward[running, t] = reward[running]
+        log.slate[running, t] = info["slate"][running]
+        log.item[running, t] = info["item"][running]
+        log.satisfied[:, t] = running & (info["satisfied"] == 1)
+        log.survived[running & truncated & ~terminated] = True
+        running = running & ~(terminated | truncated)
+        starts = np.zeros(n, np.bool_)
+        if not running.any():
+            break
+    if watch:
+        watch(int(log.alive.any(axis=0).sum()), running)
+    return log
+
+
+def _known(env: RecVectorEnv, histories: npt.NDArray[np.void]) -> Any:
+    """What is observed at the start of sessions if these histories are known."""
+    env.simulator.histories[:] = histories
+    env.simulator.show(np.arange(env.num_envs))
+    return observation_of(env.simulator, slice(None))
+
+
+def _empty(users: npt.NDArray[np.int64], n: int, horizon: int, slate_size: int) -> Episodes:
+    return Episodes(
+        user=users.copy(),
+        reward=np.zeros((n, horizon)),
+        alive=np.zeros((n, horizon), np.bool_),
+        slate=np.full((n, horizon, slate_size), -1, np.int32),
+        item=np.full((n, horizon), -1, np.int32),
+        satisfied=np.zeros((n, horizon), np.bool_),
+        survived=np.zeros(n, np.bool_),
+    )

@@ -1,0 +1,141 @@
+"""What anybody could estimate of users from what they were shown and did: compiled functions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.rankers.ranking import Floats, Ints
+from llmrec_env.interface.observation import HISTORY_LENGTH, QUERY, SATISFIED
+from llmrec_env.simulation.compilation import cosines, kernel
+
+SATISFIED_ITEMS = 4
+"""Items that satisfied, the latest, that are kept one by one."""
+TOPICS = 16
+"""Clusters of items whose consumptions are counted."""
+OUTCOMES = ("satisfied", "unsatisfied", "ignored", "substance")
+"""What is counted of the last steps; substance is that of what was consumed."""
+
+
+def topics_of(vectors: Floats, rounds: int = 20) -> Ints:
+    """Returns a cluster, 0 to TOPICS - 1, of each item, (items,): k-means without a draw.
+
+    The first centre is the item farthest from the mean, each further one the item least like all
+    centres before it.
+    """
+    chosen = [int((vectors @ vectors.mean(0)).argmin())]
+    likeness = vectors @ vectors[chosen[0]]
+    for _ in range(TOPICS - 1):
+        chosen.append(int(likeness.argmin()))
+        likeness = np.maximum(likeness, vectors @ vectors[chosen[-1]])
+    centres = vectors[chosen]
+    topics = np.zeros(len(vectors), np.int32)
+    for _ in range(rounds):
+        topics = (vectors @ centres.T).argmax(1).astype(np.int32)
+        sums = np.zeros_like(centres)
+        np.add.at(sums, topics, vectors)
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        centres = np.where(norms > 0, sums / np.maximum(norms, 1e-9), centres)
+    return topics
+
+
+@kernel
+def last_satisfied(history, feedback):
+    """Returns the items that satisfied last, newest first, (n, SATISFIED_ITEMS), -1 for none."""
+    ids = np.full((history.shape[0], SATISFIED_ITEMS), -1, np.int32)
+    for i in range(history.shape[0]):
+        found = 0
+        for j in range(history.shape[1]):
+            if found < SATISFIED_ITEMS and feedback[i, j] == SATISFIED:
+                ids[i, found] = history[i, j]
+                found += 1
+    return ids
+
+
+@kernel
+def write_rows(vectors, ids, length, out):
+    """Writes the leading components of the vectors of items side by side; zeros for -1."""
+    for i in range(ids.shape[0]):
+        for k in range(ids.shape[1]):
+            for j in range(length):
+                y = vectors[ids[i, k], j] if ids[i, k] >= 0 else np.float32(0.0)
+                out[i, k * length + j] = y
+
+
+@kernel
+def count_outcomes(slates, items, satisfied, substance, decays, out):
+    """Writes decayed shares of OUTCOMES for each decay into out, (n, decays · OUTCOMES).
+
+    Args:
+        slates: items shown at the last steps, newest first, (n, s, k), -1 for no step.
+        items: consumed at these steps, (n, s), -1 for none.
+        satisfied: whether they satisfied, (n, s).
+        substance: of all items, (items,).
+        decays: what is left of an outcome after a step.
+    """
+    steps, kinds = items.shape[1], len(OUTCOMES)
+    for i in range(items.shape[0]):
+        for a in range(decays.shape[0]):
+            decay, weight = decays[a], np.float32(1.0)
+            pleased = vain = ignored = weighty = np.float32(0.0)
+            for j in range(steps):
+                if slates[i, j, 0] < 0:
+                    break
+                item = items[i, j]
+                if item < 0:
+                    ignored += weight
+                else:
+                    weighty += weight * substance[item]
+                    if satisfied[i, j] == 1:
+                        pleased += weight
+                    else:
+                        vain += weight
+                weight *= decay
+            whole = np.float32(1.0) - decay if decay < 1.0 else np.float32(1.0 / steps)
+            out[i, kinds * a], out[i, kinds * a + 1] = whole * pleased, whole * vain
+            out[i, kinds * a + 2], out[i, kinds * a + 3] = whole * ignored, whole * weighty
+
+
+@kernel
+def count_topics(history, feedback, topics, out):
+    """Writes log(1 + consumptions) of each cluster of items, between 0 and 1, into out."""
+    scale = np.float32(1.0 / np.log(1.0 + HISTORY_LENGTH))
+    for i in range(history.shape[0]):
+        for a in range(out.shape[1]):
+            out[i, a] = 0.0
+        for j in range(history.shape[1]):
+            if 0 <= feedback[i, j] < QUERY:
+                out[i, topics[history[i, j]]] += 1.0
+        for a in range(out.shape[1]):
+            out[i, a] = scale * np.log(np.float32(1.0) + out[i, a])
+
+
+@kernel
+def nearest(vectors, ids, candidates):
+    """Returns the cosine of each candidate to the nearest of `ids`, (n, c); 0 where all are -1."""
+    n, c = candidates.shape
+    found = np.zeros((n, c), np.float32)
+    likeness = np.empty((c, ids.shape[1]), np.float32)
+    for i in range(n):
+        there = np.int64((ids[i] >= 0).sum())
+        if there == 0:
+            continue
+        cosines(candidates[i], vectors, ids[i, :there], vectors, likeness)
+        for k in range(c):
+            best = likeness[k, 0]
+            for j in range(1, there):
+                best = max(best, likeness[k, j])
+            found[i, k] = best
+    return found
+
+
+@kernel
+def pool_columns(about, out):
+    """Writes the mean and the largest of each column of (n, c, f) into out, (n, 2 f)."""
+    n, c, f = about.shape
+    for i in range(n):
+        for j in range(f):
+            out[i, j], out[i, f + j] = np.float32(0.0), about[i, 0, j]
+        for k in range(c):
+            for j in range(f):
+                out[i, j] += about[i, k, j] / np.float32(c)
+                out[i, f + j] = max(out[i, f + j], about[i, k, j])

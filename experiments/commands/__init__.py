@@ -1,0 +1,1 @@
+"""Commands for a single agent: train, evaluate, watch, report."""

@@ -1,0 +1,185 @@
+"""Train one agent and save it: `python -m experiments train --agent ppo --steps 1e6`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+import llmrec_env
+from agents import AGENTS, Agent, make_agent
+from agents.base import RECORD, WEIGHTS, Learner
+from agents.checkpoint import save_agent
+from experiments import store
+from experiments.commands.evaluate import EVALUATION
+from experiments.runs.environments import TRAIN_ENVS, environment, task_config
+from experiments.runs.evaluation import validator
+from experiments.runs.resolve import learns_by_acting
+from experiments.runs.running import encoder_identities, overrides
+from experiments.runs.spec import Cell
+from experiments.runs.trackers import Track
+from experiments.runs.training import discard, train
+from experiments.store import LearningPoint, ResultsError
+from llmrec_env.config import EnvConfig, unknown
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+def run(
+    agent: str,
+    task: str = "llmrec/Drift-v0",
+    steps: float = 500_000,
+    output: Path | None = None,
+    world: int = 0,
+    seed: int = 0,
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
+    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    resume: bool = False,
+    overwrite: bool = False,
+    track: tuple[Track, ...] = (),
+) -> list[LearningPoint]:
+    """Trains an agent on the training users of a world, and saves it with its learning curve.
+
+    The folder holds `config.json` and `weights.safetensors`, which `evaluate` and `watch` read,
+    `learning.csv` and `manifest.json`.
+
+    Args:
+        agent: a name of the table of agents.
+        task: a registered id.
+        steps: user-steps of training, such as 1e6; agents that learn from logs take none.
+        output: folder; by default runs/NAME.
+        world: which world; 100 and up are kept for tuning.
+        seed: of training.
+        settings: of the agent, name=value with values in JSON: learning_rate=1e-3.
+        env: fields that differ from the defaults override those of the task.
+        resume: go on with the training that the folder holds.
+        overwrite: delete what the folder holds of a training.
+        track: follow the training in `tensorboard/` or, for later, `wandb/` of the folder.
+
+    Raises:
+        ValueError: an unknown agent, task or setting, or the folder holds another training.
+    """
+    _check(agent, task, steps)
+    chosen, changes = read_settings(settings), overrides(env)
+    plain = task_config(task, {**changes, "world_seed": world})
+    new = make_agent(agent, plain, seed, **chosen)
+    # Refused now, not when the world has been built.
+    own = dataclasses.replace(plain, action=new.action, observation=new.observation)
+    num_steps = int(steps) if learns_by_acting(new) else 0
+    cell = Cell(task, agent, world, seed, num_steps, env=changes, settings=chosen)
+    config = {"task": task, "agent": agent, "world": world, "seed": seed, "steps": num_steps}
+    config |= {"settings": chosen, "env": changes}
+    folder = _open(output or Path("runs") / agent, config, resume, overwrite)
+    if resume and (folder / store.FILES[LearningPoint]).exists():  # written when all is done
+        print(f"{folder} holds this agent already; python -m experiments evaluate {folder}")
+        return store.read_table(folder, LearningPoint)
+    store.write_manifest(folder, config=config)
+    started = time.perf_counter()
+    points = _learn(new, own, cell, folder, track)
+    save_agent(new, own, folder)
+    store.write_table(folder, LearningPoint, points)
+    discard(folder, cell)
+    wall, encoders = round(time.perf_counter() - started, 1), encoder_identities([cell])
+    store.write_manifest(folder, config=config, encoders=encoders, wall_seconds=wall)
+    print(f"agent in {folder}; python -m experiments evaluate {folder}")
+    return points
+
+
+def read_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Returns the settings that `name=value` says, values being JSON or a plain word.
+
+    Raises:
+        ValueError: a word is not of this form.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name.isidentifier() or name in found:
+            raise ValueError(f"--set {word!r} is not name=value with a new name; write epochs=4.")
+        try:
+            found[name] = json.loads(value, parse_constant=_not_a_number)
+        except ValueError:
+            if not _WORD.fullmatch(value) or value in ("NaN", "Infinity"):
+                raise ValueError(
+                    f"--set {name}={value!r} is neither JSON nor a plain word; write "
+                    f"{name}=0.1, {name}=true, '{name}=[64, 64]' or {name}=word."
+                ) from None
+            found[name] = value
+    return found
+
+
+def _not_a_number(word: str) -> None:
+    raise ValueError(word)
+
+
+def _check(agent: str, task: str, steps: float) -> None:
+    for kind, name, known in (("agent", agent, AGENTS), ("task", task, llmrec_env.TASKS)):
+        if name not in known:
+            raise ValueError(unknown(kind, name, list(known)))
+    if not math.isfinite(steps) or steps < 1 or steps != int(steps):
+        raise ValueError(f"steps={steps} is not a whole number of user-steps; write 500000 or 1e6.")
+
+
+def _open(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> Path:
+    """Returns the folder, without the agent of a training that is overwritten or not done."""
+    done = (folder / RECORD).exists()
+    if done and not (resume or overwrite):
+        fix = "name another folder, or delete it (--overwrite)"
+        raise ResultsError(f"{folder}: already holds an agent; {fix}.")
+    store.open_folder(folder, config, resume=resume, overwrite=overwrite)
+    if overwrite:
+        for name in (RECORD, WEIGHTS, EVALUATION):
+            (folder / name).unlink(missing_ok=True)
+    return folder
+
+
+def _learn(
+    agent: Agent, own: EnvConfig, cell: Cell, folder: Path, track: tuple[str, ...]
+) -> list[LearningPoint]:
+    """Trains under a progress bar, and returns the learning curve.
+
+    Where a number is no longer finite, the last good agent is saved.
+    """
+    try:
+        curve = _curve(agent, cell, folder, track)
+    except (ValueError, TypeError, FloatingPointError) as error:
+        begun = any((folder / store.CHECKPOINTS).glob("*.pt"))
+        if not begun:
+            (folder / store.MANIFEST).unlink(missing_ok=True)  # the folder is free for the next try
+        if not isinstance(error, FloatingPointError):
+            raise
+        if begun:
+            save_agent(agent, own, folder)
+        kept = f"That agent is saved in {folder}." if begun else "Nothing is saved."
+        raise ResultsError(f"{error} {kept}") from error
+    about = (cell.name, cell.agent, cell.world, cell.seed)
+    return [LearningPoint(*about, int(steps), ret) for steps, ret in curve]
+
+
+def _curve(agent: Agent, cell: Cell, folder: Path, track: tuple[str, ...]) -> list[list[float]]:
+    """Trains, and returns (user-steps, validation return) of each segment."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
+        bar = progress.add_task(cell.agent, total=cell.train_steps or None)
+        env = environment(cell, agent, TRAIN_ENVS, "train")
+        measure = validator(agent, cell)
+
+        def validate() -> float:
+            found, done = measure(), progress.tasks[bar].completed
+            progress.console.print(f"{done:,.0f} user-steps: validation return {found:.2f}")
+            return found
+
+        if isinstance(agent, Learner):
+            agent.on_steps = lambda done: progress.update(bar, completed=done)
+            return train(agent, env, cell, validate, folder, track)
+        agent.fit(env, cell.train_steps)
+        progress.update(bar, completed=cell.train_steps)
+        return [[float(cell.train_steps), validate()]]

@@ -1,0 +1,147 @@
+"""Watch an agent with one user, in the terminal or as a video: `python -m experiments watch`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import RecordVideo
+
+from agents import Agent, Privileged
+from experiments.runs.environments import task_config
+from experiments.runs.evaluation import EVALUATION_SEED
+from experiments.runs.resolve import find_player, place_of, ready
+from experiments.runs.running import overrides
+from experiments.runs.spec import Cell
+from experiments.store import storing
+from llmrec_env.config import EnvConfig
+
+_SUFFIX = ".mp4"
+_RULE = "─" * 100
+
+
+def run(
+    agent: str,
+    /,
+    user: int = 9,
+    steps: int | None = None,
+    delay: float = 0.5,
+    video: Path | None = None,
+    world: int | None = None,
+    task: str | None = None,
+    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+) -> float:
+    """Plays one session step by step, and returns its return.
+
+    It is the session that `evaluate` plays with this user. What is shown names the user's
+    interests, which no agent sees.
+
+    Args:
+        agent: folder of a saved agent, or the name of one that needs no training.
+        user: id; those ending in 9 are test users.
+        steps: steps to play; by default the whole session.
+        delay: seconds between two steps in the terminal.
+        video: write a video instead: an .mp4 file, or a folder for it (extra `video`).
+        world: which world; by default the one that the agent was trained in.
+        task: a registered id; by default the agent's own task.
+        env: fields that differ from the defaults override those of the task.
+
+    Raises:
+        ValueError: there is no such agent or user, or it must be trained first.
+        ImportError: a video is asked for and the extra is not installed.
+    """
+    player = find_player(agent)
+    name, changes = place_of(player, task, overrides(env))
+    trained_in = player.saved.config.world_seed if player.saved else 0
+    cell = Cell(name, player.name, trained_in if world is None else world, env=changes)
+    _check(task_config(name, changes), user, steps, delay)
+    if video is not None and importlib.util.find_spec("moviepy") is None:
+        raise ImportError("--video needs moviepy; pip install llmrec-env[video].")
+    ready_agent, batch = ready(player, cell, 1, "all")
+    made = gymnasium.make(
+        name,
+        render_mode="ansi" if video is None else "rgb_array",
+        **batch.config.to_dict(),
+    )
+    if isinstance(ready_agent, Privileged):
+        ready_agent.attach(made.unwrapped)  # type: ignore[arg-type]  # it reads the simulator
+    if video is not None:
+        return _record(ready_agent, made, user, steps, video)
+
+    def show(current: gymnasium.Env[Any, Any]) -> None:
+        print(current.render(), _RULE, sep="\n", flush=True)
+        time.sleep(delay)
+
+    return play_session(ready_agent, made, user, steps, show)
+
+
+def play_session(
+    agent: Agent,
+    env: gymnasium.Env[Any, Any],
+    user: int,
+    steps: int | None = None,
+    show: Callable[[gymnasium.Env[Any, Any]], None] = lambda env: None,
+) -> float:
+    """Plays one session of a user in a single environment, and returns its return.
+
+    Args:
+        agent: can act.
+        env: of one session.
+        user: id.
+        steps: after which it ends at the latest; None: when the session ends.
+        show: called at the start and after each step.
+    """
+    seed = EVALUATION_SEED * 10_000_019 + user  # as agents.rollout.play
+    observation, _ = env.reset(seed=seed, options={"user_id": user})
+    show(env)
+    total, played, starts, running = 0.0, 0, np.ones(1, np.bool_), True
+    with contextlib.suppress(KeyboardInterrupt):  # who has seen enough
+        while running and (steps is None or played < steps):
+            action = agent.act(_batched(observation), starts)[0]
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, played, starts = total + float(reward), played + 1, np.zeros(1, np.bool_)
+            running = not (terminated or truncated)
+            show(env)
+    return total
+
+
+def _batched(observation: Any) -> Any:
+    """An observation as a batch of one."""
+    if isinstance(observation, dict):
+        return {name: np.asarray(block)[None] for name, block in observation.items()}
+    return observation[None]
+
+
+def _check(config: EnvConfig, user: int, steps: int | None, delay: float) -> None:
+    if not 0 <= user < config.num_users:
+        raise ValueError(f"user={user} does not exist; allowed: 0 to {config.num_users - 1}.")
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps={steps} shows nothing; give 1 or more, or leave it out.")
+    if not 0.0 <= delay <= 3600.0:
+        raise ValueError(f"delay={delay} is out of range; allowed: 0 to 3600 seconds.")
+
+
+def _record(
+    agent: Agent, env: gymnasium.Env[Any, Any], user: int, steps: int | None, video: Path
+) -> float:
+    """Plays the session into a video file."""
+    file = video if video.suffix == _SUFFIX else video / f"{agent.name}-user-{user}{_SUFFIX}"
+    with storing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    # In a folder of its own: a recorder warns of any other, and names the file itself.
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".video-") as folder:
+        recorded = RecordVideo(env, str(Path(folder) / "new"), lambda episode: True)
+        total = play_session(agent, recorded, user, steps)
+        recorded.close()
+        (written,) = (Path(folder) / "new").iterdir()
+        os.replace(written, file)
+    print(f"video in {file}, return {total:.2f}")
+    return total

@@ -1,0 +1,167 @@
+"""Figures of the studies: what happens to returns and gains when a parameter or a part changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from experiments.report.figures.style import COLUMN, FAINT, INK, PAGE, colour_of, label_ends, styled
+from experiments.statistics.intervals import Interval
+
+Points = Mapping[float, Interval]
+"""Intervals by the value of a parameter."""
+_ZERO: Any = {"color": FAINT, "linewidth": 0.6}
+
+
+@styled
+def by_value(
+    parameter: str, metric: str, agents: Mapping[str, Points], gains: Mapping[str, Points]
+) -> Figure:
+    """Returns a metric by the value of a parameter, a line an agent; below it, paired gains.
+
+    Args:
+        parameter: name of the horizontal axis.
+        metric: name of what is drawn of the agents.
+        agents: by name.
+        gains: relative, by what is compared, as "drift-aware over content"; may be empty.
+    """
+    panels = 2 if gains else 1
+    figure = Figure((COLUMN, 2.3 * panels))
+    axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
+    for agent, points in agents.items():
+        _band(axes[0], points, agent, colour_of(agent))
+    axes[0].set_title(f"{metric}, mean and 95 % interval", loc="left")
+    if metric == "return":
+        axes[0].set_ylim(bottom=0)
+    last = {agent: max(points) for agent, points in agents.items()}
+    axes[0].set_xlim(right=max(last.values()))
+    label_ends(axes[0], {agent: (x, agents[agent][x].value) for agent, x in last.items()})
+    for name, points in gains.items():
+        _band(axes[1], points, name, colour_of(name.split(" over ")[0]))
+    if gains:
+        handles, names = axes[1].get_legend_handles_labels()
+        style: Any = {"frameon": False, "fontsize": 6, "labelcolor": "linecolor"}
+        figure.legend(handles, names, loc="outside lower left", **style)
+        axes[1].axhline(0.0, **_ZERO)
+        axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes[1].set_title("paired gain, with 95 % interval", loc="left")
+    axes[-1].set_xlabel(parameter)
+    return figure
+
+
+@styled
+def forest(gains: Mapping[str, Mapping[str, Interval]]) -> Figure:
+    """Returns gains with intervals by variant, a panel for each comparison.
+
+    Args:
+        gains: relative, by comparison and then by variant; intervals that hold 0 are grey.
+    """
+    rows = [len(variants) for variants in gains.values()]
+    figure = Figure((1.35 * COLUMN, 0.2 + 0.45 * len(rows) + 0.17 * sum(rows)))
+    shape = {"height_ratios": [1 + count for count in rows]}
+    panels = figure.subplots(len(rows), squeeze=False, gridspec_kw=shape)[:, 0]
+    for axes, (name, variants) in zip(panels, gains.items(), strict=True):
+        _intervals(axes, variants)
+        axes.set_title(f"gain of {name}", loc="left")
+    return figure
+
+
+@styled
+def variants_and_known(
+    gains: Mapping[str, Interval], over: str, known: Mapping[str, Mapping[int, Interval]]
+) -> Figure:
+    """Returns gains of variants with intervals; beside them returns by what is known of users.
+
+    Args:
+        gains: relative, by variant; intervals that hold 0 are grey.
+        over: what they are gains over.
+        known: return by the number of logged slates, by agent; if empty, there is one panel.
+    """
+    panels = 2 if known else 1
+    figure = Figure((PAGE if known else 1.35 * COLUMN, max(2.0, 0.5 + 0.17 * len(gains))))
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    _intervals(axes[0], gains)
+    axes[0].set_title(f"paired gain over {over}", loc="left")
+    if known:
+        slates = sorted({number for points in known.values() for number in points})
+        ends: dict[str, tuple[float, float]] = {}
+        for agent, points in known.items():
+            placed = {float(slates.index(number)): x for number, x in points.items()}
+            _band(axes[1], placed, agent, colour_of(agent))
+            ends[agent] = (max(placed), placed[max(placed)].value)
+        axes[1].set_xticks(range(len(slates)), [str(number) for number in slates])
+        axes[1].set(xlim=(0, len(slates) - 1), xlabel="logged slates known")
+        axes[1].set_ylim(bottom=0)
+        axes[1].set_title("return, mean and 95 % interval", loc="left")
+        label_ends(axes[1], ends)
+    return figure
+
+
+@styled
+def budgets(
+    agents: Mapping[str, Mapping[int, Sequence[float]]], references: Mapping[str, float]
+) -> Figure:
+    """Returns the return of each training seed by user-steps: mean, and range over seeds.
+
+    Args:
+        agents: returns of the seeds by user-steps, by agent.
+        references: returns of agents that do not learn by acting, drawn as dashed lines.
+    """
+    figure = Figure((COLUMN, 2.2))
+    axes = figure.subplots()
+    last = max(max(seeds) for seeds in agents.values())
+    ends = {agent: (float(last), value) for agent, value in references.items()}
+    for agent, value in references.items():
+        axes.axhline(value, color=colour_of(agent), linestyle=(0, (4, 2)), linewidth=0.9)
+    for agent, seeds in agents.items():
+        means = [sum(values) / len(values) for values in seeds.values()]
+        band: Any = {"color": colour_of(agent), "alpha": 0.18, "linewidth": 0}
+        low, high = ([end(values) for values in seeds.values()] for end in (min, max))
+        axes.fill_between([*seeds], low, high, **band)
+        axes.plot([*seeds], means, "o-", color=colour_of(agent), markersize=2.5)
+        ends[agent] = (float(max(seeds)), means[-1])
+    axes.set(xlim=(0, last), xlabel="user-steps of training")
+    axes.set(ylim=(0, axes.get_ylim()[1]), ylabel="return, validation users")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    label_ends(axes, ends)
+    return figure
+
+
+@styled
+def calibration(panels: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Returns frequencies against predicted probabilities, a panel for each kind of event.
+
+    Args:
+        panels: (predicted, observed) of each bin, by the name of the event.
+    """
+    figure = Figure((COLUMN, 0.55 * COLUMN))
+    for axes, (name, bins) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        top = max(max(point) for point in bins) * 1.05
+        axes.plot([0, top], [0, top], **_ZERO)
+        axes.plot(*zip(*bins, strict=True), "o", color=INK, markersize=3)
+        axes.set(xlim=(0, top), ylim=(0, top), xlabel="predicted probability", ylabel="frequency")
+        axes.set_title(name, loc="left")
+    return figure
+
+
+def _band(axes: Axes, points: Points, name: str, colour: str) -> None:
+    values = sorted(points)
+    middle, low, high = zip(*(points[value] for value in values), strict=True)
+    axes.fill_between(values, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(values, middle, "o-", color=colour, markersize=2.5, label=name)
+
+
+def _intervals(axes: Axes, gains: Mapping[str, Interval]) -> None:
+    for y, gain in enumerate(gains.values()):
+        colour = FAINT if gain.low <= 0.0 <= gain.high else INK
+        axes.plot([gain.low, gain.high], [y, y], color=colour, linewidth=1.6)
+        axes.plot(gain.value, y, "o", color=colour, markersize=3.5)
+    axes.axvline(0.0, **_ZERO)
+    axes.set_yticks(range(len(gains)), list(gains))
+    axes.set_ylim(len(gains) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.tick_params(axis="y", length=0)

@@ -1,0 +1,206 @@
+"""What is measured of the sessions that an agent played: hidden truth, diversity, exposure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.rollout import Episodes
+from experiments.runs.spec import Cell
+from experiments.store import Episode
+from llmrec_env import metrics
+from llmrec_env.simulation.counterfactual import undisturbed
+from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.world import World
+
+MAX_LAG = 30
+"""Steps after a switch that the adaptation curve shows."""
+_CEILING_STRIDE = 10  # steps between two looks at the whole catalogue
+_EVENTS = ("died", "born", "woken", "slept")
+
+_Floats = npt.NDArray[np.float64]
+
+
+class Truth:
+    """Watches an environment and writes down what its users hide; for `play(watch=...)`.
+
+    Attributes:
+        angle: between true and observed recent interest, (n, T), degrees; NaN: one is zero.
+        switched: whether an interest died in the step, (n, T).
+        ceiling: share of the best slate's relevance that the candidates allow, (n,).
+        start, end: phrases active at the start and at the end, (n, P), -1 for other slots.
+        interest: true interest at the end, (n, d).
+        goodwill: at the end, (n,).
+        noise_keys: of the sessions, (n,).
+        sessions: step by step, what the first users did; ids only.
+    """
+
+    def __init__(self, env: RecVectorEnv, watched: int = 0) -> None:
+        """Prepares to watch all sessions, and the first few step by step."""
+        n, horizon, config = env.num_envs, env.config.horizon, env.config
+        self.simulator, self.config = env.simulator, config
+        self.angle = np.full((n, horizon), np.nan)
+        self.switched = np.zeros((n, horizon), np.bool_)
+        self.interest = np.zeros((n, config.dim), np.float32)
+        self.goodwill = np.zeros(n)
+        self.start = self.end = np.full((n, config.interest_slots), -1)
+        self.noise_keys = np.zeros(n, np.uint64)
+        self.sessions: list[list[dict[str, Any]]] = [[] for _ in range(min(watched, n))]
+        self._ceilings: list[_Floats] = []  # NaN where nobody is there
+        self._running = np.ones(n, np.bool_)
+
+    @property
+    def ceiling(self) -> _Floats:
+        """Mean over the steps that were looked at, (n,); 1 where everything is offered."""
+        if not self._ceilings:
+            return np.ones(len(self.goodwill))
+        seen = np.stack(self._ceilings)
+        known = np.isfinite(seen)
+        with np.errstate(invalid="ignore"):
+            return np.where(known, seen, 0.0).sum(axis=0) / known.sum(axis=0)
+
+    def __call__(self, t: int, running: npt.NDArray[np.bool_]) -> None:
+        """Looks at the environment before step t."""
+        users, interests = self.simulator.users, self.simulator.interests()
+        if t == 0:
+            self.noise_keys = users["noise_key"].copy()
+            self.start, self.end = self._active(), self._active()
+        else:
+            self.switched[:, t - 1] = self._running & (self.simulator.responses["died"] >= 0)
+            self._write_responses()
+        # A session that ended keeps its state until the next step begins another.
+        now = self._running
+        self.interest[now] = interests[now]
+        self.goodwill[now] = users["goodwill"][now]
+        self.end = np.where(now[:, None], self._active(), self.end)
+        if t < self.angle.shape[1]:
+            seen = self.simulator.histories["recent"]
+            self.angle[running, t] = metrics.tracking_angle(interests, seen)[running]
+            if self.config.candidates and t % _CEILING_STRIDE == 0:
+                self._ceilings.append(np.where(running, self._ceiling(interests), np.nan))
+            self._write_interests(running)
+        self._running = running.copy()
+
+    def _active(self) -> npt.NDArray[np.int64]:
+        users = self.simulator.users
+        return np.where(users["active"] == 1, users["phrase"], -1)
+
+    def _ceiling(self, interests: npt.NDArray[np.float32]) -> _Floats:
+        vectors, ids = self.simulator.world.items.vectors, self.simulator.buffers.ids
+        relevance = np.maximum(interests @ vectors.T, 0.0)
+        offered = np.where(ids >= 0, np.take_along_axis(relevance, np.maximum(ids, 0), axis=1), 0.0)
+        return metrics.recall_ceiling(offered, relevance, self.config.slate_size)
+
+    def _write_interests(self, running: npt.NDArray[np.bool_]) -> None:
+        for i, session in enumerate(self.sessions):
+            if not running[i]:
+                continue
+            user = self.simulator.users[i]
+            awake = np.flatnonzero(user["active"] == 1)
+            weight = np.exp(user["weight"][awake] - user["weight"][awake].max())
+            phrases = zip(user["phrase"][awake].tolist(), weight.tolist(), strict=True)
+            step: dict[str, Any] = {"interests": [[phrase, _short(w)] for phrase, w in phrases]}
+            for name in ("goodwill", "patience"):
+                step[name] = _short(user[name])
+            angle = float(self.angle[i, len(session)])
+            session.append(step | {"angle": None if np.isnan(angle) else _short(angle)})
+
+    def _write_responses(self) -> None:
+        for i, session in enumerate(self.sessions):
+            if not self._running[i]:
+                continue
+            response = self.simulator.responses[i]
+            step = session[-1]
+            step["slate"] = response["slate"].tolist()
+            for name in ("choice", "satisfied", "query"):
+                step[name] = int(response[name])
+            events = [[name, int(response[name])] for name in _EVENTS if response[name] >= 0]
+            if response["refined_from"] >= 0:
+                moved = [int(response[name]) for name in ("refined_from", "refined_to")]
+                events.append(["refined", *moved])
+            step["events"] = events
+
+
+def episode_rows(cell: Cell, played: Episodes, truth: Truth) -> list[Episode]:
+    """Returns one record a session."""
+    world = truth.simulator.world
+    steps = played.alive.sum(axis=1)
+    consumed = played.item >= 0
+    known = np.isfinite(truth.angle)
+    with np.errstate(invalid="ignore"):
+        angle = np.where(known, truth.angle, 0.0).sum(axis=1) / known.sum(axis=1)
+    change = metrics.discovered_and_lost(truth.start, truth.end)
+    kinds = (played.reward, steps, consumed, played.satisfied)
+    ret, _, num_consumed, num_satisfied = (x.sum(axis=1) if x.ndim > 1 else x for x in kinds)
+    columns = (
+        *(played.user, ret, steps, num_consumed, num_satisfied, angle, played.survived),
+        *(_diversity(played, world), _topics(played, world), _novelty(played, world)),
+        *(truth.ceiling, _shift(truth, played.user, steps), change.discovered, change.lost),
+        truth.goodwill,
+    )
+    values = zip(*(column.tolist() for column in columns), strict=True)
+    return [Episode(cell.name, cell.agent, cell.world, cell.seed, *row) for row in values]
+
+
+def sums_over_sessions(played: Episodes, truth: Truth) -> dict[str, list[float]]:
+    """Returns sums of reward, alive and angle by step, and of rewards and their number by lag."""
+    curve = metrics.adaptation_curve(played.reward, truth.switched, played.alive, MAX_LAG)
+    known = played.alive & np.isfinite(truth.angle)
+    angle = np.where(known, truth.angle, 0.0)
+    found = {"reward": played.reward.sum(axis=0), "alive": played.alive.sum(axis=0)}
+    found |= {"angle": angle.sum(axis=0), "angle_count": known.sum(axis=0)}
+    found["adaptation_count"] = curve.counts
+    found["adaptation_reward"] = np.nan_to_num(curve.reward) * curve.counts
+    return {name: values.astype(np.float64).tolist() for name, values in found.items()}
+
+
+def exposure_values(played: Episodes, truth: Truth) -> dict[str, float]:
+    """Returns how evenly the sessions together showed the catalogue."""
+    counts = metrics.exposure(played.slate, len(truth.simulator.world.catalog))
+    return {"coverage": float(np.mean(counts > 0)), "gini": metrics.gini(counts)}
+
+
+def watched_sessions(cell: Cell, played: Episodes, truth: Truth) -> list[dict[str, Any]]:
+    """Returns the sessions that were watched step by step, as plain data; ids, not texts."""
+    sessions = []
+    for i, steps in enumerate(truth.sessions):
+        for t, step in enumerate(steps):
+            step["reward"] = _short(played.reward[i, t])
+        about = {"label": cell.name, "task": cell.task, "env": cell.env, "agent": cell.agent}
+        about |= {"world": cell.world, "seed": cell.seed, "user": int(played.user[i])}
+        sessions.append(about | {"survived": bool(played.survived[i]), "steps": steps})
+    return sessions
+
+
+def _diversity(played: Episodes, world: World) -> _Floats:
+    """Mean over the steps of a session, (n,)."""
+    means = np.full(len(played.user), np.nan)
+    if played.slate.shape[2] < 2:
+        return means
+    for i, alive in enumerate(played.alive):  # a user at a time: all slates at once are large
+        means[i] = metrics.intra_list_diversity(world.items.vectors[played.slate[i, alive]]).mean()
+    return means
+
+
+def _topics(played: Episodes, world: World) -> _Floats:
+    topics = world.catalog.topics
+    return metrics.effective_topics(np.where(played.item >= 0, topics[played.item], -1))
+
+
+def _novelty(played: Episodes, world: World) -> _Floats:
+    _, clicked, _ = world.logs.clicks(world.users_of("train"))
+    count = np.bincount(clicked, minlength=len(world.catalog)) + 1.0
+    return metrics.novelty(played.item, count / count.sum())
+
+
+def _shift(truth: Truth, users: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> _Floats:
+    """Angle at the end between the interests, and those of a user who was shown nothing, (n,)."""
+    world = truth.simulator.world
+    alone = undisturbed(world, users, truth.noise_keys, int(steps.max()))
+    return metrics.preference_shift(truth.interest, alone[np.arange(len(users)), steps])
+
+
+def _short(value: Any) -> float:
+    return round(float(value), 4)

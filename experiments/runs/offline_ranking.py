@@ -1,0 +1,119 @@
+"""Offline evaluation, to hold beside the online return: does an agent find the next logged clicks?
+
+The last logged slates of each held-out user are hidden; what the user clicked there and was
+satisfied with is relevant. An agent ranks the whole catalogue from the history before them, page
+by page: what it showed is not offered again. Logs were not made by the agent, so that a high
+score here need not mean a high return: that is what the two numbers side by side show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from agents import Agent
+from agents.base import Privileged
+from experiments.runs.spec import Cell
+from experiments.runs.environments import environment
+from llmrec_env import metrics
+from llmrec_env.simulation.logging_policy import Logs
+from llmrec_env.envs.spaces import observation_of
+from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.world import World, histories_of
+
+LIST_LENGTH = 10
+HIDDEN_SHARE = 0.25
+"""Share of the logged slates, the last ones, that are to be predicted."""
+_SEED = 2
+
+
+def offline_values(agent: Agent, cell: Cell, users: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Returns `ndcg@10` and `recall@10`, means over the users who have a relevant item.
+
+    NaN for agents whose action names a place in a list of candidates they were trained on.
+    """
+    names = (f"ndcg@{LIST_LENGTH}", f"recall@{LIST_LENGTH}")
+    picks = getattr(agent, "fixed_candidates", False) and agent.action in ("slate", "item")
+    env = None if picks else _environment(agent, cell, len(users))
+    if env is None or env.config.horizon < LIST_LENGTH:  # histories have no place for so many
+        return dict.fromkeys(names, np.nan)
+    world = env.simulator.world
+    past = _past(world, users)
+    scores = np.zeros((len(users), len(world.catalog)))
+    shown = _ranked(agent, env, users, past)
+    np.put_along_axis(scores, shown, 1.0 + np.arange(LIST_LENGTH)[::-1], axis=1)
+    relevant = _relevant(world, users, past)
+    some = relevant.any(axis=1)
+    if not some.any():
+        return dict.fromkeys(names, np.nan)
+    found = (
+        metrics.ndcg_at_k(scores[some], relevant[some], LIST_LENGTH),
+        metrics.recall_at_k(scores[some], relevant[some], LIST_LENGTH),
+    )
+    return {name: float(values.mean()) for name, values in zip(names, found, strict=True)}
+
+
+def known_histories(
+    world: World, users: npt.NDArray[np.int64], slates: int
+) -> npt.NDArray[np.void]:
+    """Returns the public history of users after the first of their logged slates, (n,)."""
+    logs = Logs(*(np.ascontiguousarray(x[users, :slates]) for x in world.logs))
+    return histories_of(world.config, logs, world.items, world.interests)
+
+
+def _environment(agent: Agent, cell: Cell, n: int) -> RecVectorEnv:
+    whole = dataclasses.replace(cell, env={**cell.env, "candidates": 0})
+    env = environment(whole, agent, n, cell.split)
+    if isinstance(agent, Privileged):
+        agent.attach(env)
+    return env
+
+
+def _hidden(world: World) -> int:
+    return max(1, round(HIDDEN_SHARE * world.config.warmup_slates))
+
+
+def _past(world: World, users: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
+    """The public history of users before the hidden slates, (n,)."""
+    return known_histories(world, users, world.config.warmup_slates - _hidden(world))
+
+
+def _relevant(
+    world: World, users: npt.NDArray[np.int64], past: npt.NDArray[np.void]
+) -> npt.NDArray[np.bool_]:
+    """What satisfied in the hidden slates and was not consumed before them, (n, items)."""
+    relevant = np.zeros((len(users), len(world.catalog)), np.bool_)
+    hidden = _hidden(world)
+    items, satisfied = (x[users, -hidden:] for x in (world.logs.items, world.logs.satisfied))
+    user, step = np.nonzero(satisfied == 1)
+    relevant[user, items[user, step]] = True
+    for row, history in zip(relevant, past, strict=True):
+        row[history["taken"][: history["num_taken"]]] = False  # is not offered again
+    return relevant
+
+
+def _ranked(
+    agent: Agent,
+    env: RecVectorEnv,
+    users: npt.NDArray[np.int64],
+    histories: npt.NDArray[np.void],
+) -> npt.NDArray[np.int64]:
+    """The first items that the agent would show, best first, (n, LIST_LENGTH)."""
+    simulator, n = env.simulator, len(users)
+    everyone, k = np.arange(n), env.config.slate_size
+    keys = np.random.default_rng(_SEED).integers(0, 2**63, n, dtype=np.uint64)
+    pages: list[npt.NDArray[np.int64]] = []
+    for _ in range(-(-LIST_LENGTH // k)):
+        simulator.start(everyone, users, keys)
+        simulator.histories[:] = histories
+        for page in pages:  # not to be offered again
+            place = simulator.histories["num_taken"][:, None] + np.arange(k)
+            simulator.histories["taken"][everyone[:, None], place] = page
+            simulator.histories["num_taken"] += k
+        simulator.show(everyone)
+        starts = np.ones(n, np.bool_)
+        simulator.step(agent.act(observation_of(simulator, slice(None)), starts))
+        pages.append(simulator.responses["slate"].astype(np.int64))
+    return np.concatenate(pages, axis=1)[:, :LIST_LENGTH]

@@ -1,0 +1,140 @@
+"""Agents to play with: saved ones by their folder, those that need no training by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llmrec_env
+from agents import AGENTS, Agent, make_agent
+from agents.rankers.bandits import LinearBandit
+from agents.base import RECORD, Learner
+from agents.checkpoint import Saved, load_agent, read_saved
+from experiments import store
+from experiments.runs.spec import Cell
+from experiments.runs.environments import TRAIN_ENVS, environment, task_config
+from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.envs.vector import RecVectorEnv
+
+_OWN = ("action", "observation", "split", "world_seed")
+"""Fields that the agent and the cell decide."""
+_KEPT = ("catalog", "encoder", "device", "dim", "num_users", "num_items", "slate_size")
+_KEPT += ("candidates", "observation_dim", "history", "document_size")
+"""Fields that an agent takes along to another task: what it sees, and what it is seen in."""
+
+
+@dataclass(frozen=True)
+class Player:
+    """An agent that was asked for."""
+
+    name: str
+    """Of AGENTS."""
+    label: str
+    """Its name in tables."""
+    saved: Saved | None = None
+    """What its record says; None: it is fitted anew."""
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was trained with."""
+        return int(self.saved.settings.get("seed", 0)) if self.saved else 0
+
+    def new(self, config: EnvConfig) -> Agent:
+        """Returns the agent, which knows nothing yet, with its settings."""
+        return make_agent(self.name, config, **(self.saved.settings if self.saved else {}))
+
+
+def learns_by_acting(agent: Agent) -> bool:
+    """Returns whether an agent takes user-steps to learn; others learn from logs, or nothing."""
+    return isinstance(agent, Learner | LinearBandit)
+
+
+def find_player(word: str) -> Player:
+    """Returns the agent of this name, or the one saved in this folder.
+
+    Raises:
+        ValueError: there is none, or it must be trained first.
+    """
+    if word not in AGENTS or (Path(word) / RECORD).is_file():
+        if not (Path(word).exists() or os.sep in word):
+            hint = unknown("agent", word, list(AGENTS))
+            raise ValueError(f"{hint} Or name the folder of a saved agent; {word!r} is none.")
+        saved = read_saved(word)
+        return Player(saved.name, saved.name, saved)
+    if learns_by_acting(make_agent(word, EnvConfig())):
+        raise ValueError(
+            f"{word!r} learns by acting: train it first, python -m experiments train --agent "
+            f"{word} --output runs/{word}, and name the folder instead."
+        )
+    return Player(word, word)
+
+
+def find_players(words: Sequence[str]) -> list[Player]:
+    """Returns the agents of these names or folders, each with a label of its own.
+
+    Raises:
+        ValueError: as `find_player`, or one is named twice.
+    """
+    players = [find_player(word) for word in words]
+    names = [player.name for player in players]
+    labelled = [
+        dataclasses.replace(player, label=f"{player.name}@{player.saved.path.resolve().name}")
+        if player.saved and names.count(player.name) > 1
+        else player
+        for player in players
+    ]
+    for place, player in enumerate(labelled):
+        if player.label in [other.label for other in labelled[:place]]:
+            raise ValueError(
+                f"{words[place]!r} would be the second {player.label!r} of the table; name each "
+                "agent once, and saved ones in folders of different names."
+            )
+        store.check_name(player.label)
+    return labelled
+
+
+def place_of(player: Player, task: str | None, changes: Mapping[str, Any]) -> tuple[str, dict]:
+    """Returns the task to play a player in, and the overrides of its fields.
+
+    Args:
+        player: a saved one plays in the environment it was made for.
+        task: another task for it, of which it keeps the dynamics; None: its own.
+        changes: overrides beside these.
+
+    Raises:
+        ValueError: an unknown task.
+    """
+    if task is not None and task not in llmrec_env.TASKS:
+        raise ValueError(unknown("task", task, list(llmrec_env.TASKS)))
+    if player.saved is None:
+        return task or "llmrec/Drift-v0", dict(changes)
+    name = task or _trained_on(player.saved.path)
+    plain, own = task_config(name, {}).to_dict(), player.saved.config.to_dict()
+    kept = _KEPT if task else [field for field in own if field not in _OWN]
+    return name, {field: own[field] for field in kept if own[field] != plain[field]} | dict(changes)
+
+
+def _trained_on(folder: Path) -> str:
+    """The task in the manifest that `train` writes beside an agent."""
+    if not (folder / store.MANIFEST).exists():
+        return "llmrec/Drift-v0"
+    task = store.read_manifest(folder).get("config", {}).get("task")
+    return task if task in llmrec_env.TASKS else "llmrec/Drift-v0"
+
+
+def ready(player: Player, cell: Cell, num_envs: int, split: str) -> tuple[Agent, RecVectorEnv]:
+    """Returns a player that can act, and the environment of a cell for it.
+
+    Raises:
+        ValueError: a saved agent was made for another environment.
+    """
+    agent = player.new(task_config(cell.task, cell.env))
+    env = environment(cell, agent, num_envs, split)
+    if player.saved:
+        return load_agent(player.saved.path, env), env
+    agent.fit(environment(cell, agent, TRAIN_ENVS, "train"), 0)
+    return agent, env

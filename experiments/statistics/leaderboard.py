@@ -1,0 +1,213 @@
+"""The leaderboard of a run: from sessions to rows, and rows as a table."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from experiments.statistics import intervals
+from experiments.statistics.intervals import DEFAULT, Resampling, Scores
+from experiments.store import Episode, Row, WorldRow
+
+LADDER = ("random", "popular", "collaborative", "content", "content-recency", "drift-aware")
+LADDER += ("joint", "ppo", "slateq", "oracle-myopic", "oracle-planning")
+
+
+def leaderboard(
+    episodes: Iterable[Episode],
+    order: Sequence[str] = LADDER,
+    train_steps: Mapping[str, int] | None = None,
+    how: Resampling = DEFAULT,
+) -> list[Row]:
+    """Returns a row for every task and agent, tasks as they come, agents in canonical order.
+
+    Args:
+        episodes: sessions of all agents on the same users.
+        order: agents in canonical order; others follow `drift-aware`, by name.
+        train_steps: user-steps an agent was trained for, by agent; 0 where it is not named.
+        how: of the intervals.
+
+    Raises:
+        ValueError: agents met different sessions, or a return is not finite.
+    """
+    rows = []
+    for task, agents in group(episodes).items():
+        names = in_order(agents, order)
+        scores = {name: scores_of(agents[name]) for name in names}
+        for above, name in zip([None, *names[:-1]], names, strict=True):
+            numbers = _mean_and_gain(scores, name, above, how)
+            numbers |= _robust(scores, name, above, how) | _described(agents[name], scores[name])
+            steps = (train_steps or {}).get(name, 0)
+            rows.append(Row(task=task, agent=name, train_steps=steps, **numbers))
+    return rows
+
+
+def world_rows(
+    episodes: Iterable[Episode], order: Sequence[str] = LADDER, how: Resampling = DEFAULT
+) -> list[WorldRow]:
+    """Returns a row for every task, world and agent: does what holds on the whole hold in each?
+
+    Arguments and errors are those of `leaderboard`.
+    """
+    rows = []
+    for task, agents in group(episodes).items():
+        names = in_order(agents, order)
+        for world in sorted({x.world for own in agents.values() for x in own}):
+            met = {name: [x for x in agents[name] if x.world == world] for name in names}
+            if missing := [name for name in names if not met[name]]:
+                what = f"{missing[0]} has no session in world {world}"
+                raise ValueError(f"{what} of {task}; evaluate it there too.")
+            scores = {name: scores_of(met[name]) for name in names}
+            for above, name in zip([None, *names[:-1]], names, strict=True):
+                numbers = _mean_and_gain(scores, name, above, how)
+                numbers |= {"seeds": len(scores[name].seeds), "users": len(scores[name].users)}
+                rows.append(WorldRow(task=task, agent=name, world=world, **numbers))
+    return rows
+
+
+def in_order(agents: Iterable[str], order: Sequence[str] = LADDER) -> list[str]:
+    """Returns agents in canonical order; those without a place follow `drift-aware`, by name."""
+    place = {name: (i, "") for i, name in enumerate(order)}
+    rest = place.get("drift-aware", (len(order), ""))[0]
+    return sorted(set(agents), key=lambda name: place.get(name, (rest, name)))
+
+
+def group(episodes: Iterable[Episode]) -> dict[str, dict[str, list[Episode]]]:
+    """Returns the sessions by task, and by agent within it."""
+    found: dict[str, dict[str, list[Episode]]] = {}
+    for episode in episodes:
+        found.setdefault(episode.task, {}).setdefault(episode.agent, []).append(episode)
+    return found
+
+
+def scores_of(
+    episodes: Sequence[Episode], value: Callable[[Episode], float] = lambda x: x.ret
+) -> Scores:
+    """Returns a value of the sessions of one agent on one task, the return, as (users, seeds)."""
+    keys = np.array([(x.world, x.user, x.seed) for x in episodes], np.int64)
+    return Scores.of([value(x) for x in episodes], *keys.T)
+
+
+def _mean_and_gain(
+    scores: Mapping[str, Scores], name: str, above: str | None, how: Resampling
+) -> dict[str, Any]:
+    """The numbers that pooled rows and rows of a world share."""
+    mean = intervals.bootstrap_interval(scores[name], "mean", how)
+    gain = None
+    if above is not None:
+        with contextlib.suppress(intervals.RatioError):
+            gain = intervals.paired_gain(scores[name], scores[above], how)
+    found = {"mean": mean.value, "ci_low": mean.low, "ci_high": mean.high, "gain_over": above}
+    return found | dict(zip(("gain", "gain_low", "gain_high"), gain or (None,) * 3, strict=True))
+
+
+def _robust(
+    scores: Mapping[str, Scores], name: str, above: str | None, how: Resampling
+) -> dict[str, Any]:
+    """The numbers that do not hang on the scale, or on the few best sessions."""
+    own = scores[name]
+    iqm = intervals.bootstrap_interval(own, "iqm", how)
+    better = normalised = None
+    if above is not None:
+        better = intervals.probability_of_improvement(own, scores[above], how).value
+    if {"random", "oracle-planning"} <= scores.keys():
+        with contextlib.suppress(intervals.RatioError):
+            ends = scores["random"], scores["oracle-planning"]
+            normalised = intervals.normalised_score(own, *ends, how).value
+    found = {"iqm": iqm.value, "iqm_low": iqm.low, "iqm_high": iqm.high}
+    return found | {"p_improve": better, "normalised": normalised}
+
+
+def _described(episodes: Sequence[Episode], scores: Scores) -> dict[str, Any]:
+    """The numbers of a row that are plain means and counts."""
+    steps = sum(x.steps for x in episodes)
+    consumed = sum(x.consumed for x in episodes)
+    angles = [x.angle for x in episodes if not math.isnan(x.angle)]
+    return {
+        "survive": sum(x.survived for x in episodes) / len(episodes),
+        "steps": steps / len(episodes),
+        "ctr": consumed / max(1, steps),
+        "satisfaction_rate": sum(x.satisfied for x in episodes) / consumed if consumed else None,
+        "angle": sum(angles) / len(angles) if angles else None,
+        "worlds": len(np.unique(scores.worlds)),
+        "seeds": len(scores.seeds),
+        "users": len(scores.users),
+    }
+
+
+# --- tables to read
+
+HEADER = ("agent", "return [95 %]", "IQM", "paired gain [95 %]")
+
+
+def cells_of(row: Row) -> tuple[str, str, str, str]:
+    """Returns what tables show of a row, in the order of `HEADER`; empty where there is nothing."""
+    mean = f"{row.mean:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
+    if row.gain is None or row.gain_low is None or row.gain_high is None:
+        return row.agent, mean, f"{row.iqm:.2f}", ""
+    gain = f"{100 * row.gain:+.1f} % [{100 * row.gain_low:+.1f}, {100 * row.gain_high:+.1f}]"
+    return row.agent, mean, f"{row.iqm:.2f}", gain
+
+
+def is_clear(row: Row) -> bool:
+    """Returns whether the interval of the gain leaves out zero."""
+    low, high = row.gain_low, row.gain_high
+    return low is not None and high is not None and (low > 0.0 or high < 0.0)
+
+
+def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
+    """Prints a table a task; bold gains are those whose interval leaves out zero."""
+    for task in dict.fromkeys(row.task for row in rows):
+        table = Table(
+            title=f"{escape(task)}: return per session; gain over the row above",
+            title_justify="left",
+            box=box.SIMPLE,
+        )
+        for name in HEADER:
+            table.add_column(escape(name), justify="left" if name == "agent" else "right")
+        for row in (row for row in rows if row.task == task):
+            cells = [*map(escape, cells_of(row))]
+            if is_clear(row):
+                cells[3] = f"[bold]{cells[3]}[/bold]"
+            table.add_row(*cells)
+        (console or Console()).print(table)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Returns the leaderboard as Markdown, a table a task; bold gains as in `print_table`."""
+    lines = []
+    for task in dict.fromkeys(row.task for row in rows):
+        lines += [f"**{task}**", "", f"| {' | '.join(HEADER)} |", "|---|--:|--:|--:|"]
+        for row in (row for row in rows if row.task == task):
+            *first, gain = cells_of(row)
+            gain = f"**{gain}**" if is_clear(row) else gain
+            lines.append(f"| {' | '.join([*first, gain])} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def latex_table(rows: Sequence[Row]) -> str:
+    """Returns the leaderboard as a LaTeX tabular for the package booktabs."""
+    lines = [r"\begin{tabular}{lrrr}", r"\toprule"]
+    lines.append(" & ".join(map(_latex, (name[:1].upper() + name[1:] for name in HEADER))) + r" \\")
+    for task in dict.fromkeys(row.task for row in rows):
+        lines += [r"\midrule", rf"\multicolumn{{4}}{{l}}{{\emph{{{_latex(task)}}}}} \\"]
+        for row in (row for row in rows if row.task == task):
+            cells = [*map(_latex, cells_of(row))]
+            if is_clear(row):
+                cells[3] = rf"\textbf{{{cells[3]}}}"
+            lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"([&%$#_{}])", r"\\\1", text)

@@ -1,0 +1,157 @@
+"""From the results of cells to the tables of a run, other than the leaderboard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from experiments.runs.spec import CellResult
+from experiments.statistics import intervals
+from experiments.statistics.intervals import DEFAULT, Interval, RatioError, Resampling
+from experiments.statistics.leaderboard import group, scores_of
+from experiments.store import AdaptationPoint, CurvePoint, Episode, LearningPoint, Metric
+from llmrec_env.config import unknown
+
+_LEAST_SESSIONS = 20
+"""Fewer sessions than this make a mean that shows who happened to stay."""
+
+_OfSession = Callable[[Episode], float]
+
+OF_SESSIONS: dict[str, _OfSession] = {
+    "diversity": lambda x: x.diversity,
+    "effective topics": lambda x: x.topics,
+    "novelty": lambda x: x.novelty,
+    "recall ceiling": lambda x: x.ceiling,
+    "tracking angle": lambda x: x.angle,
+    "preference shift": lambda x: x.shift,
+    "discovered": lambda x: x.discovered,
+    "lost": lambda x: x.lost,
+    "goodwill": lambda x: x.goodwill,
+}
+"""Metrics that are means over the sessions in which they are defined; one more is one entry."""
+OF_CELLS = ("coverage", "gini", "ndcg@10", "recall@10")
+"""Metrics that a cell measures over all its sessions: they have no interval."""
+ORACLES = {"regret to myopic": "oracle-myopic", "regret to planning": "oracle-planning"}
+"""Metrics that are the return which an oracle earns more, on the same sessions."""
+METRICS = ("return", "reward per step", *ORACLES, *OF_SESSIONS, *OF_CELLS)
+"""All metrics in the order of tables; the return is in the leaderboard, others are `Metric`s."""
+
+
+def check_metric(name: str) -> str:
+    """Returns the name; one that is not in `METRICS` raises ValueError with the nearest."""
+    if name not in METRICS:
+        raise ValueError(unknown("metric", name, list(METRICS)))
+    return name
+
+
+def by_agent(found: Sequence[CellResult]) -> dict[tuple[str, str], list[CellResult]]:
+    """Returns the results of each (task, agent), as named in tables."""
+    groups: dict[tuple[str, str], list[CellResult]] = {}
+    for result in found:
+        groups.setdefault((result.cell.name, result.cell.agent), []).append(result)
+    return groups
+
+
+def curve_points(found: Sequence[CellResult]) -> list[CurvePoint]:
+    """Returns the means over users, worlds and seeds at each step, for each task and agent."""
+    points = []
+    for (task, agent), results in by_agent(found).items():
+        sessions = sum(len(result.episodes) for result in results)
+        names = ("reward", "alive", "angle", "angle_count")
+        reward, alive, angle, known = (_total(results, name) for name in names)
+        angle = np.where(known >= _LEAST_SESSIONS, angle / np.maximum(known, 1), math.nan)
+        columns = (reward / sessions, alive / sessions, angle)
+        steps = zip(*(column.tolist() for column in columns), strict=True)
+        points += [CurvePoint(task, agent, step, *means) for step, means in enumerate(steps)]
+    return points
+
+
+def adaptation_points(found: Sequence[CellResult]) -> list[AdaptationPoint]:
+    """Returns the mean reward by steps since the latest switch, for each task and agent."""
+    points = []
+    for (task, agent), results in by_agent(found).items():
+        count, total = (_total(results, f"adaptation_{x}") for x in ("count", "reward"))
+        reward = np.where(count >= _LEAST_SESSIONS, total / np.maximum(count, 1), math.nan)
+        lags = zip(reward.tolist(), count.tolist(), strict=True)
+        points += [
+            AdaptationPoint(task, agent, lag, mean, int(n)) for lag, (mean, n) in enumerate(lags)
+        ]
+    return points
+
+
+def learning_points(found: Sequence[CellResult]) -> list[LearningPoint]:
+    """Returns the returns on validation users during training, of agents that learn by acting."""
+    return [
+        LearningPoint(cell.name, cell.agent, cell.world, cell.seed, int(steps), ret)
+        for cell, learning in ((result.cell, result.learning) for result in found)
+        for steps, ret in learning
+    ]
+
+
+def metrics_of(found: Sequence[CellResult], how: Resampling = DEFAULT) -> list[Metric]:
+    """Returns every metric but the return of each task and agent.
+
+    A metric that is defined for none of an agent's sessions or cells has the value None; a regret
+    is left out where the oracle was not played. Intervals are those of means over sessions: they
+    are None for metrics of whole cells, and where a resample may hold no session that counts.
+    """
+    sessions = group(row for result in found for row in result.episodes)
+    return [
+        Metric(task, agent, name, *(None if math.isnan(x) else x for x in interval))
+        for (task, agent), results in by_agent(found).items()
+        for name, interval in _measured(results, sessions[task], agent, how)
+    ]
+
+
+def _measured(
+    results: Sequence[CellResult],
+    sessions: Mapping[str, Sequence[Episode]],
+    agent: str,
+    how: Resampling,
+) -> Iterator[tuple[str, Interval]]:
+    own = sessions[agent]
+    yield "reward per step", _ratio(own, lambda x: x.ret, lambda x: x.steps, how)
+    for name, oracle in ORACLES.items():
+        if oracle in sessions:
+            best, mine = scores_of(sessions[oracle]), scores_of(own)
+            yield name, intervals.paired_difference(best, mine, how)
+    for name, value in OF_SESSIONS.items():
+        yield name, _mean_where_defined(own, value, how)
+    for name in OF_CELLS:
+        values = [result.values.get(name, math.nan) for result in results]
+        defined = [x for x in values if not math.isnan(x)]
+        yield name, _alone(float(np.mean(defined)) if defined else math.nan)
+
+
+def _mean_where_defined(
+    episodes: Sequence[Episode], value: _OfSession, how: Resampling
+) -> Interval:
+    """A ratio of sums, since resamples differ in how many sessions count."""
+    return _ratio(
+        episodes,
+        lambda x: 0.0 if math.isnan(value(x)) else value(x),
+        lambda x: float(not math.isnan(value(x))),
+        how,
+    )
+
+
+def _ratio(
+    episodes: Sequence[Episode], above: _OfSession, below: _OfSession, how: Resampling
+) -> Interval:
+    """Sum over sessions by sum over sessions, NaN where there is nothing to divide by."""
+    numerator, denominator = scores_of(episodes, above), scores_of(episodes, below)
+    try:
+        return intervals.ratio(numerator, denominator, how)
+    except RatioError:
+        total = float(denominator.values.sum())
+        return _alone(float(numerator.values.sum()) / total if total > 0.0 else math.nan)
+
+
+def _alone(value: float) -> Interval:
+    return Interval(value, math.nan, math.nan)
+
+
+def _total(results: Sequence[CellResult], name: str) -> np.ndarray:
+    return np.sum([result.sums[name] for result in results], axis=0)

@@ -1,0 +1,141 @@
+"""Compare agents: train, play held-out users with common luck, write tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import tyro
+
+import llmrec_env
+from agents import AGENTS
+from agents.rl.sb3 import ALGORITHMS
+from experiments import store
+from experiments.runs.costs import print_plan
+from experiments.runs.running import Running, overrides, run_cells
+from experiments.runs.spec import Cell
+from experiments.statistics import leaderboard
+from experiments.statistics.leaderboard import LADDER
+from llmrec_env.config import EnvConfig, unknown
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much a benchmark runs; worlds 100 and up are kept for tuning."""
+
+    tasks: tuple[str, ...]
+    agents: tuple[str, ...]
+    worlds: int
+    seeds: int
+    """Training seeds of the agents in SEEDED."""
+    train_steps: int
+    """User-steps such an agent may take."""
+
+
+WITHOUT_LANGUAGE = tuple(name for name in AGENTS if name not in ("joint-lora", "joint-full"))
+"""All agents but those that train a language model: an hour each."""
+LEARNING = (*ALGORITHMS, "slateq", "reinforce-topk")
+"""Agents that learn by acting, in segments."""
+_FOUR = ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/Static-v0")
+_STANDARD = tuple(name for name in LADDER if name != "slateq")
+"""`slateq` would take as long as all others: it is compared in the preset `rl`."""
+PRESETS = {
+    "quick": Preset(("llmrec/Drift-v0",), LADDER, worlds=2, seeds=1, train_steps=150_000),
+    "standard": Preset(_FOUR, _STANDARD, worlds=3, seeds=5, train_steps=500_000),
+    "rl": Preset(
+        _FOUR,
+        ("content", "drift-aware", "joint", "ppo", "slateq", "oracle-myopic", "oracle-planning"),
+        **dict(worlds=2, seeds=5, train_steps=500_000),
+    ),
+    "algorithms": Preset(
+        _FOUR,
+        ("random", "popular", "drift-aware", "joint", *LEARNING),
+        **dict(worlds=1, seeds=3, train_steps=50_000),
+    ),
+    "full": Preset(
+        tuple(llmrec_env.TASKS), WITHOUT_LANGUAGE, worlds=5, seeds=10, train_steps=2_000_000
+    ),
+}
+WATCHED = 3
+"""Users, of the first world and seed, whose sessions the report steps through."""
+BUDGETED = (*LEARNING, "lin-ucb", "thompson")
+"""Agents that act while they learn, be it in segments that can be repeated or not."""
+SEEDED = (*LEARNING, "joint", "joint-lora", "joint-full")
+"""Agents that are trained with several seeds; of the others one stands for all."""
+
+
+def run(
+    preset: Literal["quick", "standard", "rl", "algorithms", "full"] = "quick",
+    agents: tuple[str, ...] | None = None,
+    tasks: tuple[str, ...] | None = None,
+    seeds: int | None = None,
+    worlds: int | None = None,
+    users: int | None = None,
+    train_steps: int | None = None,
+    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    how: Annotated[Running, tyro.conf.arg(name="")] = Running(),  # noqa: B008
+    dry_run: bool = False,
+) -> list[store.Row]:
+    """Trains and compares agents, and writes leaderboard, sessions, curves and manifest.
+
+    `python -m experiments report FOLDER` makes figures and a page of them.
+
+    Args:
+        preset: how much to run; the options below override it.
+        agents: names.
+        tasks: registered ids.
+        seeds: training seeds of the agents that are trained with several.
+        worlds: worlds 0 to worlds - 1.
+        users: held-out test users of each world; all of them by default.
+        train_steps: user-steps that such an agent may take.
+        env: fields that differ from the defaults override those of the tasks.
+        how: where and how the cells run.
+        dry_run: only list what would be run, and what it costs.
+
+    Raises:
+        ValueError: an unknown agent or task, or the output folder holds results.
+    """
+    changes = dict(tasks=tasks, agents=agents, seeds=seeds, worlds=worlds, train_steps=train_steps)
+    plan = dataclasses.replace(PRESETS[preset], **_given(changes))
+    cells = plan_cells(plan, users, overrides(env))
+    if dry_run:
+        print_plan(cells, how.jobs)
+        return []
+    config = {"preset": preset, **dataclasses.asdict(plan), "users": users, "env": overrides(env)}
+    del config["agents"]  # a run goes on with more agents
+    rows = run_cells(cells, how, config)
+    leaderboard.print_table(rows)
+    print(f"results in {how.output}; python -m experiments report {how.output}")
+    return rows
+
+
+def plan_cells(plan: Preset, users: int | None, env: dict[str, Any]) -> list[Cell]:
+    """Returns the cells of a benchmark, world by world so that each world is built once.
+
+    Raises:
+        ValueError: an unknown agent or task.
+    """
+    for kind, names, known in (
+        ("agent", plan.agents, AGENTS),
+        ("task", plan.tasks, llmrec_env.TASKS),
+    ):
+        for name in names:
+            if name not in known:
+                raise ValueError(unknown(kind, name, list(known)))
+    return [
+        Cell(
+            *(task, agent, world, seed, plan.train_steps * (agent in BUDGETED)),
+            users=users,
+            env=env,
+            watched=WATCHED * (world == 0 and seed == 0),
+        )
+        for task in plan.tasks
+        for world in range(plan.worlds)
+        for agent in plan.agents
+        for seed in range(plan.seeds if agent in SEEDED else 1)
+    ]
+
+
+def _given(changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if value is not None}

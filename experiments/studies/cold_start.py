@@ -1,0 +1,209 @@
+"""Cold start: users and items of whom the agents know little or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agents import Agent, make_agent
+from agents.rollout import Episodes, play
+from experiments.runs.environments import TRAIN_ENVS, environment, task_config
+from experiments.runs.evaluation import EVALUATION_SEED
+from experiments.runs.offline_ranking import known_histories
+from experiments.runs.spec import Cell
+from experiments.statistics.intervals import (
+    Interval,
+    RatioError,
+    Scores,
+    bootstrap_interval,
+    paired_gain,
+)
+from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.simulation.logging_policy import Logs, split_of
+from llmrec_env.world import PublicData, consumption_of, load_world
+
+KNOWN = (0, 1, 5)
+"""Logged slates known of a user, beside all of them."""
+BY_USERS = ("random", "popular", "content", "drift-aware", "joint")
+BY_ITEMS = ("content", "collaborative", "joint")
+COLD_SHARE = 0.2
+"""Of the items, those whose clicks are withheld."""
+_DRAW = 23
+
+Ids = npt.NDArray[np.int64]
+Worlds = list[Episodes]
+"""Sessions of an agent, world by world."""
+
+
+def cold_users(base: Cell, worlds: int) -> dict[str, dict[int, dict[str, Interval | None]]]:
+    """Plays users of whom the agents and the recall of candidates know the first logged slates.
+
+    What users did before stays done, and they are the same; nobody knows of it. So what they
+    consumed then can be offered again.
+
+    Args:
+        base: what the cells have in common; its settings are those of `joint`.
+        worlds: worlds 0 to worlds - 1.
+
+    Returns:
+        `return`, and the paired gain over `content`, by agent and number of slates known.
+    """
+    played: dict[str, dict[int, Worlds]] = {}
+    for world in range(worlds):
+        for name in BY_USERS:
+            cell = _cell(base, name, world)
+            agent = _trained(cell)
+            env, users = _held_out(cell, agent)
+            logged = env.config.warmup_slates
+            for slates in (*(x for x in KNOWN if x < logged), logged):
+                histories = known_histories(env.simulator.world, users, slates)
+                episodes = play(agent, env, users, EVALUATION_SEED, histories=histories)
+                played.setdefault(name, {}).setdefault(slates, []).append(episodes)
+    return {
+        name: {
+            slates: _returns(own) | {"content": _gain(own, played["content"][slates])}
+            for slates, own in points.items()
+        }
+        for name, points in played.items()
+    }
+
+
+def cold_items(base: Cell, worlds: int) -> dict[str, dict[str, Any]]:
+    """Plays agents that learnt from logs without a click on some of the items, drawn at random.
+
+    Args:
+        base: what the cells have in common; its settings are those of `joint`.
+        worlds: worlds 0 to worlds - 1.
+
+    Returns:
+        By agent, the `return`; the shares of cold items in what was `shown` and `consumed`; and
+        the shares that satisfied of the cold items consumed, `satisfied`, and of the others,
+        `satisfied_others`; None where nothing was consumed.
+    """
+    played: dict[str, Worlds] = {}
+    texts = load_world(task_config(base.task, base.env)).text
+    cold = [_drawn(len(texts.catalog), world) for world in range(worlds)]
+    for world in range(worlds):
+        for name in BY_ITEMS:
+            cell = _cell(base, name, world)
+            agent = _trained(cell, cold[world])
+            episodes = play(agent, *_held_out(cell, agent), EVALUATION_SEED)
+            played.setdefault(name, []).append(episodes)
+    return {name: _returns(own) | _shares(own, cold) for name, own in played.items()}
+
+
+def withheld(data: PublicData, cold: npt.NDArray[np.bool_], seed: int = 0) -> PublicData:
+    """Returns public data of a platform that has not shown the cold items yet.
+
+    Steps in which one was clicked are gone, and others stand in their place on the slates of other
+    steps, so that not being clicked does not count against them.
+
+    Args:
+        data: of an environment.
+        cold: which items, (N,).
+        seed: of the items that stand in.
+    """
+    logs = Logs(*(column.copy() for column in data.logs))
+    generator, warm = np.random.default_rng([seed, _DRAW]), np.flatnonzero(~cold)
+    gone = (logs.items >= 0) & cold[logs.items]
+    for column, nothing in zip(logs, (-1, -1, 0, 0, -1), strict=True):
+        column[gone] = nothing
+    bad = (logs.slates >= 0) & cold[logs.slates]
+    while bad.any():
+        logs.slates[bad] = generator.choice(warm, int(bad.sum()))
+        bad &= _twice(logs.slates)
+    user, item, satisfied = logs.clicks(np.arange(len(logs.items)))
+    user, item = user[satisfied == 1], item[satisfied == 1]
+    items = data.items._replace(**consumption_of(data.users[user], item, len(cold)))
+    return dataclasses.replace(data, logs=logs, items=items)
+
+
+class _Withheld:
+    """An environment to learn from, whose public data knows no click on the cold items."""
+
+    def __init__(self, env: RecVectorEnv, cold: npt.NDArray[np.bool_]) -> None:
+        self.config, self._env, self._cold = env.config, env, cold
+
+    def public_data(self) -> PublicData:
+        return withheld(self._env.public_data(), self._cold)
+
+
+def _twice(slates: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Which places of slates hold an item that another place holds too, (U, W, K)."""
+    same = slates[..., :, None] == slates[..., None, :]
+    return same.sum(axis=-1) > 1
+
+
+def _drawn(num_items: int, world: int) -> npt.NDArray[np.bool_]:
+    order = np.random.default_rng([world, _DRAW]).permutation(num_items)
+    cold = np.zeros(num_items, np.bool_)
+    cold[order[: round(COLD_SHARE * num_items)]] = True
+    return cold
+
+
+def _cell(base: Cell, name: str, world: int) -> Cell:
+    settings = base.settings if name == "joint" else {}
+    return dataclasses.replace(base, agent=name, world=world, settings=settings)
+
+
+def _trained(cell: Cell, cold: npt.NDArray[np.bool_] | None = None) -> Agent:
+    config = task_config(cell.task, cell.env)
+    agent = make_agent(cell.agent, config, cell.seed, **cell.settings)
+    env = environment(cell, agent, TRAIN_ENVS, "train")
+    known: Any = env if cold is None else _Withheld(env, cold)
+    agent.fit(known, 0)
+    return agent
+
+
+def _held_out(cell: Cell, agent: Agent) -> tuple[RecVectorEnv, Ids]:
+    """The environment of held-out users, and who they are."""
+    config = task_config(cell.task, cell.env)
+    ids = np.arange(config.num_users)
+    users = ids[split_of(ids, cell.split)][: cell.users]
+    return environment(cell, agent, len(users), cell.split), users
+
+
+def _scores(played: Worlds) -> Scores:
+    values, users = (
+        np.concatenate(x)
+        for x in ([own.reward.sum(axis=1) for own in played], [own.user for own in played])
+    )
+    return Scores.of(values, np.repeat(np.arange(len(played)), len(played[0].user)), users)
+
+
+def _returns(played: Worlds) -> dict[str, Any]:
+    return {"return": bootstrap_interval(_scores(played))}
+
+
+def _gain(own: Worlds, other: Worlds) -> Interval | None:
+    with contextlib.suppress(RatioError):
+        return paired_gain(_scores(own), _scores(other))
+    return None
+
+
+def _shares(played: Worlds, cold: list[npt.NDArray[np.bool_]]) -> dict[str, float | None]:
+    shown, consumed, pleased = (
+        np.concatenate(x)
+        for x in zip(*(_of_cold(*pair) for pair in zip(played, cold, strict=True)), strict=True)
+    )
+    return {
+        "shown": _mean(shown),
+        "consumed": _mean(consumed),
+        "satisfied": _mean(pleased[consumed]),
+        "satisfied_others": _mean(pleased[~consumed]),
+    }
+
+
+def _of_cold(played: Episodes, cold: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Whether what was shown was cold; whether what was consumed was, and whether it satisfied."""
+    taken = played.item >= 0
+    shown = played.slate[played.alive].ravel()
+    return cold[shown], cold[played.item[taken]], played.satisfied[taken]
+
+
+def _mean(values: npt.NDArray[np.bool_]) -> float | None:
+    return float(values.mean()) if values.size else None

@@ -1,0 +1,145 @@
+"""Where texts lie: cosines by facet and topic, and how visible substance is, beside the targets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tyro
+
+from llmrec_env.content.catalog import Catalog
+from llmrec_env.content.encoders import Space, load_encoder
+from llmrec_env.content.phrases import Phrases, phrases_of, substance_probe
+
+_PAIRS = 200_000
+_Rows = npt.NDArray[np.float32]
+
+
+class _Target(NamedTuple):
+    """What a quantity is called, and its values in a prototype on hand-made texts."""
+
+    label: str
+    raw: str
+    centred: str
+
+
+_TARGETS = {
+    "random": _Target("items: random pair", ".156", "-.002"),
+    "item_facet": _Target("items: same facet", ".60", ".53"),
+    "item_topic": _Target("items: same topic, other facet", ".25", ".11"),
+    "item_other": _Target("items: other topic", ".15", "-.01"),
+    "phrase_facet": _Target("phrase-item: same facet", ".67", ".74"),
+    "phrase_topic": _Target("phrase-item: same topic, other facet", ".17", ".13"),
+    "phrase_other": _Target("phrase-item: other topic", ".06", "-.02"),
+}
+_SUMMARIES = {
+    "kept_variance": ("variance kept", ".986"),
+    "scale": ("s_f: mean over phrases of their best item", ""),
+    "substance_correlation": ("substance: probe against label", ".86"),
+}
+
+
+def run(
+    catalog: str = "video", encoder: str = "minilm", dim: int = 128, num_items: int | None = None
+) -> dict[str, float]:
+    """Measure and print the geometry of an encoded catalogue.
+
+    Args:
+        catalog: a bundled catalogue, or the path of a table.
+        encoder: `minilm`, `hashing`, or the directory of a transformer.
+        dim: length d of vectors after centring and PCA.
+        num_items: items to use; None: what the catalogue comes with.
+
+    Returns:
+        Mean cosines as `raw_...` and `centred_...`, `kept_variance`, `scale` (s_f), and
+        `substance_correlation` where the catalogue has labels.
+    """
+    reader = load_encoder(encoder, progress=True)
+    items = Catalog.load(catalog, num_items=num_items)
+    raw_items = reader.encode(items.texts)
+    items, phrases = phrases_of(items, raw_items)
+    raw_phrases = reader.encode(phrases.texts)
+    space = Space.fit(raw_items, raw_phrases, dim)
+    vectors, phrase_vectors = space.project_items(raw_items), space.project_phrases(raw_phrases)
+    found = {f"raw_{key}": x for key, x in cosines(items, phrases, raw_items, raw_phrases).items()}
+    centred = cosines(items, phrases, vectors, phrase_vectors)
+    found |= {f"centred_{key}": x for key, x in centred.items()}
+    found |= {"kept_variance": space.kept_variance, "scale": space.scale}
+    if items.substance is not None:
+        probe = vectors @ substance_probe(reader.encode, space)
+        found["substance_correlation"] = float(np.corrcoef(probe, items.substance)[0, 1])
+    _print(
+        found, f"{items.name}, {len(items):,} items, {len(phrases):,} phrases, {encoder}, d={dim}"
+    )
+    return found
+
+
+def cosines(
+    items: Catalog, phrases: Phrases, vectors: _Rows, phrase_vectors: _Rows
+) -> dict[str, float]:
+    """Returns mean cosines by how two texts are related.
+
+    Args:
+        items: the catalogue, with topics and facets.
+        phrases: its interest phrases.
+        vectors: unit rows of the items, (N, d).
+        phrase_vectors: unit rows of the phrases, (phrases, d).
+    """
+    rng = np.random.default_rng(0)
+    left, right = rng.integers(len(items), size=(2, _PAIRS))
+    left, right = left[left != right], right[left != right]
+    pair = _paired(vectors, left, vectors, right)
+    means = {"random": float(pair.mean())}
+    topics, facets = items.topics, items.facets
+    means |= {
+        "item_topic": _mean(
+            pair, (topics[left] == topics[right]) & (facets[left] != facets[right])
+        ),
+        "item_other": _mean(pair, topics[left] != topics[right]),
+        "item_facet": _within_facets(vectors, facets),
+    }
+    table = phrase_vectors @ vectors.T  # (phrases, N)
+    same_topic = phrases.topics[:, None] == topics[None, :]
+    same_facet = phrases.facets[:, None] == facets[None, :]
+    means["phrase_facet"] = _mean(table, same_facet)
+    means["phrase_topic"] = _mean(table, same_topic & ~same_facet)
+    means["phrase_other"] = _mean(table, ~same_topic)
+    return means
+
+
+def _paired(a: _Rows, left: npt.NDArray[np.int64], b: _Rows, right: npt.NDArray[np.int64]) -> _Rows:
+    return np.vecdot(a[left], b[right])
+
+
+def _mean(values: _Rows, where: npt.NDArray[np.bool_]) -> float:
+    return float(values[where].mean(dtype=np.float64)) if where.any() else float("nan")
+
+
+def _within_facets(vectors: _Rows, facets: npt.NDArray[np.int32]) -> float:
+    """Mean cosine of all pairs of different items of one facet."""
+    total, pairs = 0.0, 0
+    for facet in np.unique(facets):
+        rows = vectors[facets == facet].astype(np.float64)
+        total += float((rows.sum(axis=0) ** 2).sum() - (rows**2).sum())
+        pairs += len(rows) * (len(rows) - 1)
+    return total / max(pairs, 1)
+
+
+def _print(found: dict[str, float], heading: str) -> None:
+    print(f"\n{heading}\n{'mean cosine':38}{'raw':>8}{'target':>8}{'centred':>9}{'target':>8}")
+    for key, (label, raw, centred) in _TARGETS.items():
+        before, after = found[f"raw_{key}"], found[f"centred_{key}"]
+        print(f"{label:38}{before:8.3f}{raw:>8}{after:9.3f}{centred:>8}")
+    for key, (label, target) in _SUMMARIES.items():
+        if key in found:
+            print(f"{label:54}{found[key]:9.3f}{target:>8}")
+
+
+def main() -> None:
+    """Measure from the command line."""
+    tyro.cli(run, console_outputs=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The acceptance test of the environment: do policies separate, on real text, and by how much?"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments import store
+from experiments.runs.running import Running, overrides, run_cells
+from experiments.runs.spec import Cell
+from experiments.statistics import leaderboard
+from llmrec_env.config import EnvConfig
+
+RUNGS = (
+    *("random", "popular", "collaborative", "content", "content-recency", "drift-aware"),
+    *("oracle-myopic", "oracle-planning"),
+)
+"""Every agent must beat the one before it by an interval above zero."""
+PLANNING_GAIN = 0.10
+_HOW = Running(output=Path("runs/ladder"))
+
+
+def run(
+    catalogs: tuple[str, ...] = ("video", "movielens"),
+    candidates: tuple[int, ...] = (100, 0),
+    worlds: int = 3,
+    users: int | None = None,
+    task: str = "llmrec/Drift-v0",
+    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    how: Annotated[Running, tyro.conf.arg(name="")] = _HOW,
+) -> dict[tuple[str, int], list[store.Row]]:
+    """Plays the ladder of agents on each catalogue and candidate number, and prints what fails.
+
+    Args:
+        catalogs: names or paths of catalogues.
+        candidates: items offered at a step; 0 is the whole catalogue.
+        worlds: worlds 0 to worlds - 1.
+        users: held-out test users of each world; all of them by default.
+        task: a registered id.
+        env: fields that differ from the defaults override those of the task.
+        how: where and how the cells run; one folder below the output for each ladder.
+    """
+    ladders = {}
+    for catalog in catalogs:
+        for offered in candidates:
+            changes = {**overrides(env), "catalog": catalog, "candidates": offered}
+            folder = how.output / f"{Path(catalog).stem}-{offered or 'all'}"
+            cells = [
+                Cell(task, agent, world, users=users, env=changes)
+                for world in range(worlds)
+                for agent in RUNGS
+            ]
+            config = {"task": task, "worlds": worlds, "users": users, "env": changes}
+            rows = run_cells(cells, dataclasses.replace(how, output=folder), config)
+            print(f"\n{catalog}, {offered or 'all'} candidates")
+            leaderboard.print_table(rows)
+            for line in verdicts(rows):
+                print(line)
+            ladders[catalog, offered] = rows
+    return ladders
+
+
+def verdicts(rows: list[store.Row]) -> list[str]:
+    """Returns a line for each step of the ladder: whether its interval lies above zero."""
+    lines = []
+    for row in rows:
+        if row.gain is None or row.gain_low is None:
+            continue
+        needed = PLANNING_GAIN if row.agent == "oracle-planning" else 0.0
+        holds = row.gain_low > 0.0 and row.gain >= needed
+        word = "holds" if holds else "FAILS"
+        lines.append(
+            f"{word}: {row.agent} over {row.gain_over} {row.gain:+.1%}, interval from "
+            f"{row.gain_low:+.1%}" + (f", needed {needed:.0%}" if needed else "")
+        )
+    return lines

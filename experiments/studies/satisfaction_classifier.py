@@ -1,0 +1,230 @@
+"""The satisfaction classifier on held-out users, beside the base rate and a cosine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from scipy.special import expit
+
+from agents.joint.satisfaction.classification import Judgement, judge
+from agents.joint.satisfaction.pairs import Pair, check_pairs, pairs_of
+from experiments.store import storing, write_file
+from llmrec_env.config import EnvConfig
+from llmrec_env.simulation.logging_policy import Logs
+from llmrec_env.world import PublicData, World, load_world
+
+if TYPE_CHECKING:
+    from agents.joint.satisfaction.classifier import SatisfactionClassifier
+
+_NEWTON_STEPS = 25
+_RIDGE = 1e-3
+_COLUMNS = ("accuracy", "precision", "recall", "f1", "auc", "log_loss", "calibration_error")
+_Floats = npt.NDArray[np.float64]
+
+
+def run(
+    mode: Literal["full", "lora", "frozen"] = "full",
+    world: int = 0,
+    catalog: str = "video",
+    encoder: str = "minilm",
+    users: int = 4000,
+    max_pairs: int = 4000,
+    epochs: int | None = None,
+    reading: Literal["apart", "together"] = "apart",
+    browsed: float = 0.0,
+    seed: int = 0,
+    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    output: Path | None = None,
+    log_folder: Path | None = None,
+) -> dict[str, Any]:
+    """Trains a classifier on training users and judges it on test users.
+
+    Args:
+        mode: what learns beside the head: all of the encoder, LoRA changes of it, or nothing.
+        world: seed of the world.
+        catalog: a bundled catalogue, or the path of a table.
+        encoder: `minilm`, or the directory of a transformer.
+        users: of the world; one in ten each validate and test.
+        max_pairs: most pairs to train on, and to test on; a quarter of it to validate.
+        epochs: passes over the pairs; None: the usual number of the mode.
+        reading: the two texts `together` in one, BERT's own recipe, or each `apart`.
+        browsed: items shown and not clicked to add as negatives, a click.
+        seed: of the sample of pairs and of training.
+        env: the other fields of the world.
+        output: folder for `satisfaction-MODE.json`; None: nothing is written.
+        log_folder: of TensorBoard; None: nothing is written.
+
+    Returns:
+        Settings, figures by model, the reliability table, and seconds.
+    """
+    settings = {"mode": mode, "world": world, "catalog": catalog, "encoder": encoder}
+    settings |= {"users": users, "max_pairs": max_pairs, "reading": reading}
+    settings |= {"browsed": browsed, "seed": seed}
+    fields = {"catalog": catalog, "encoder": encoder, "num_users": users, "world_seed": world}
+    there = load_world(dataclasses.replace(env, **fields))
+    parts = _parts(there, max_pairs, browsed, seed)
+    classifier, learnt, seconds = _trained(parts, settings, epochs, log_folder)
+    started = time.perf_counter()
+    margins = classifier.margins(parts["test"])
+    tested = time.perf_counter() - started
+    found = _judged(there, parts, mode, margins, classifier.temperature)
+    record = {
+        "settings": settings,
+        "pairs": {split: len(pairs) for split, pairs in parts.items()},
+        "figures": {name: _figures(judgement) for name, judgement in found.items()},
+        "reliability": [row._asdict() for row in found[mode].reliability],
+        "temperature": classifier.temperature,
+        "epochs": learnt,
+        "weights_trained": classifier.num_trained,
+        "seconds": {"training": seconds, "testing": tested},
+    }
+    _print(record, found)
+    if output is not None:
+        _write(output / f"satisfaction-{mode}.json", record)
+    return record
+
+
+def _parts(world: World, max_pairs: int, browsed: float, seed: int) -> dict[str, list[Pair]]:
+    """Pairs of the users of each split."""
+    most = {"train": max_pairs, "validation": max_pairs // 4, "test": max_pairs}
+    return {
+        split: _sample(
+            pairs_of(public_data(world, split), browsed=browsed, seed=seed), number, seed
+        )
+        for split, number in most.items()
+    }
+
+
+def _trained(
+    parts: dict[str, list[Pair]], settings: dict[str, Any], epochs: int | None, log: Path | None
+) -> tuple[SatisfactionClassifier, int, float]:
+    """A classifier that has learnt, how many epochs, and seconds."""
+    from agents.joint.satisfaction.classifier import (  # torch takes seconds
+        RECIPES,
+        SatisfactionClassifier,
+    )
+
+    mode, seed = settings["mode"], settings["seed"]
+    recipe = RECIPES[mode]
+    recipe = dataclasses.replace(recipe, epochs=epochs or recipe.epochs, seed=seed)
+    settings = {"reading": settings["reading"], "seed": seed, "encoder": settings["encoder"]}
+    classifier = SatisfactionClassifier(mode=mode, **settings)
+    train, validation = parts["train"], parts["validation"]
+    start = time.perf_counter()
+    with progress_bar(f"Training {mode}", recipe.epochs * len(train)) as advance:
+        learnt = classifier.learn(train, validation, recipe, log_folder=log, on_pairs=advance)
+    return classifier, learnt.epoch, time.perf_counter() - start
+
+
+def _judged(
+    world: World, parts: dict[str, list[Pair]], mode: str, margins: _Floats, temperature: float
+) -> dict[str, Judgement]:
+    """Figures of the references and of the classifier, before and after calibration."""
+    train, test = parts["train"], parts["test"]
+    label = [pair.satisfied for pair in test]
+    base_rate = sum(pair.satisfied for pair in train) / len(train)
+    return {
+        "base rate": judge(np.full(len(test), base_rate), label),
+        "cosine": judge(cosine_probability(world, train, test), label),
+        f"{mode}, T = 1": judge(expit(margins), label),
+        mode: judge(expit(margins / temperature), label),
+    }
+
+
+def public_data(world: World, split: str) -> PublicData:
+    """Returns the texts, and the logs of the users of a split."""
+    users = world.users_of(split)
+    logs = Logs(*(column[users] for column in world.logs))
+    return dataclasses.replace(world.public(), logs=logs, users=users)
+
+
+def cosine_probability(world: World, train: Sequence[Pair], test: Sequence[Pair]) -> _Floats:
+    """Returns P(z = 1) of test pairs by a logistic regression on the cosine of the two texts."""
+    texts = (*world.phrases.texts, *world.catalog.texts)
+    vectors = np.concatenate([world.text.phrase_vectors, world.items.vectors])
+    vector = dict(zip(texts, vectors, strict=True))
+
+    def features(pairs: Sequence[Pair]) -> _Floats:
+        rows = np.zeros((len(pairs), 3))
+        for row, pair in zip(rows, pairs, strict=True):
+            mean = sum((vector[text] for text in pair.behaviour), np.zeros(vectors.shape[1]))
+            length = float(np.linalg.norm(mean))
+            cosine = float(mean @ vector[pair.item]) / length if length else 0.0
+            row[:] = 1.0, cosine, length == 0.0
+        return rows
+
+    label = np.array([pair.satisfied for pair in train], np.float64)
+    return expit(features(test) @ logistic_regression(features(train), label))
+
+
+def logistic_regression(features: _Floats, label: _Floats) -> _Floats:
+    """Returns the weights (f,) of features (n, f) with the least log loss, by Newton's method."""
+    weights = np.zeros(features.shape[1])
+    for _ in range(_NEWTON_STEPS):
+        p = expit(features @ weights)
+        slope = features.T @ (p - label) + _RIDGE * weights
+        curvature = (features.T * (p * (1.0 - p))) @ features + _RIDGE * np.eye(len(weights))
+        weights = weights - np.linalg.solve(curvature, slope)
+    return weights
+
+
+@contextmanager
+def progress_bar(name: str, total: int) -> Iterator[Callable[[int], object]]:
+    """A function that advances a bar on stderr, if that is a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda number: bar.advance(task, number)
+
+
+def _sample(pairs: list[Pair], most: int, seed: int) -> list[Pair]:
+    chosen = np.random.default_rng([seed, 13]).permutation(len(pairs))[:most]
+    return check_pairs([pairs[place] for place in np.sort(chosen)], "sampled")
+
+
+def _figures(judgement: Judgement) -> dict[str, float | None]:
+    values = {name: getattr(judgement, name) for name in ("number", "base_rate", *_COLUMNS)}
+    return {name: None if np.isnan(value) else value for name, value in values.items()}
+
+
+def _print(record: dict[str, Any], found: dict[str, Judgement]) -> None:
+    numbers = ", ".join(f"{number:,} {split}" for split, number in record["pairs"].items())
+    table = Table(title=f"test users; pairs: {numbers}", title_justify="left", box=box.SIMPLE)
+    for name in ("", *(column.replace("_", " ") for column in _COLUMNS)):
+        table.add_column(name, justify="right" if name else "left")
+    for name, judgement in found.items():
+        table.add_row(name, *(f"{getattr(judgement, column):.3f}" for column in _COLUMNS))
+    console = Console()
+    console.print(table)
+    reliability = Table(title="reliability", title_justify="left", box=box.SIMPLE)
+    for name in ("predicted", "observed", "pairs"):
+        reliability.add_column(name, justify="right")
+    for row in record["reliability"]:
+        cells = (f"{row['predicted']:.3f}", f"{row['observed']:.3f}", str(row["number"]))
+        reliability.add_row(*cells)
+    console.print(reliability)
+    seconds = record["seconds"]
+    console.print(
+        f"temperature {record['temperature']:.2f}, {record['weights_trained']:,} weights trained, "
+        f"{record['epochs']} epochs, {seconds['training']:.0f} s training, "
+        f"{seconds['testing']:.0f} s testing"
+    )
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    print(f"results in {write_file(path, content.encode())}")

@@ -1,0 +1,124 @@
+"""How many user-steps a second: one session, batches, and inside PPO."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+import llmrec_env  # noqa: F401, registers the environments
+from llmrec_env.envs.vector import RecVectorEnv
+
+_BATCH = 1024
+_REPEATS = 5
+
+
+def run(
+    encoder: str = "hashing", items: tuple[int, ...] = (1000, 4000, 20_000), ppo: bool = True
+) -> dict[str, float]:
+    """Measures and prints user-steps a second on one core; resets are part of it.
+
+    Args:
+        encoder: the vectors' values do not matter to the speed.
+        items: sizes of the catalogue.
+        ppo: also time PPO on 64 environments against one that does nothing.
+    """
+    print(f"load average before: {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores; medians of ")
+    print(f"{_REPEATS} runs; K = 10 where all items are offered, else K = 5; d = 128")
+    found: dict[str, float] = {}
+    for n in items:
+        whole: dict[str, Any] = dict(encoder=encoder, num_items=n, candidates=0, slate_size=10)
+        offered: dict[str, Any] = dict(encoder=encoder, num_items=n, action="weights")
+        found[f"single, all {n} items"] = single_speed(**whole)
+        found[f"batch of {_BATCH}, all {n} items"] = batch_speed(_BATCH, **whole)
+        found[f"batch of {_BATCH}, 100 candidates of {n}, weights"] = batch_speed(_BATCH, **offered)
+        picks: dict[str, Any] = dict(encoder=encoder, num_items=n)
+        found[f"batch of {_BATCH}, 100 candidates of {n}, slate"] = batch_speed(_BATCH, **picks)
+    if ppo:
+        found |= ppo_speeds(encoder=encoder, num_items=items[0])
+    for name, speed in found.items():
+        print(f"{speed:>12,.0f} user-steps/s  {name}")
+    print(f"load average after: {os.getloadavg()[0]:.2f}")
+    return found
+
+
+def single_speed(steps: int = 20_000, **kwargs: Any) -> float:
+    """Returns steps a second of one environment, as `gymnasium.make` gives it without wrappers."""
+    env = gymnasium.make("llmrec/Drift-v0", **kwargs).unwrapped
+    actions = _actions(env.action_space, 64)
+
+    def play() -> int:
+        env.reset(seed=0)
+        for t in range(steps):
+            _, _, terminated, truncated, _ = env.step(actions[t % len(actions)])
+            if terminated or truncated:
+                env.reset()
+        return steps
+
+    return _median_speed(play)
+
+
+def batch_speed(num_envs: int, steps: int = 60, **kwargs: Any) -> float:
+    """Returns user-steps a second of a native batch; ended sessions restart."""
+    env = gymnasium.make_vec("llmrec/Drift-v0", num_envs=num_envs, **kwargs).unwrapped
+    actions = _actions(env.action_space, 8)
+
+    def play() -> int:
+        env.reset(seed=0)
+        for t in range(steps):
+            env.step(actions[t % len(actions)])
+        return steps * num_envs
+
+    return _median_speed(play)
+
+
+def _actions(space: gymnasium.Space[Any], count: int) -> list[npt.NDArray[Any]]:
+    space.seed(0)
+    return [space.sample() for _ in range(count)]
+
+
+def _median_speed(play: Any) -> float:
+    play()  # compiles and warms up
+    speeds = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        count = play()
+        speeds.append(count / (time.perf_counter() - started))
+    return float(np.median(speeds))
+
+
+class DoNothing(RecVectorEnv):
+    """The spaces of RecVectorEnv and none of its work: what is left is the algorithm's own time."""
+
+    def step(self, actions: npt.ArrayLike) -> Any:
+        """Returns fresh zeros; no session ever ends."""
+        n = self.num_envs
+        observations = np.zeros(self.observation_space.shape or (), np.float32)
+        infos = {"item": np.zeros(n, np.int64), "satisfied": np.zeros(n, np.int64)}
+        return observations, np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_), infos
+
+
+def ppo_speeds(steps: int = 32_768, **kwargs: Any) -> dict[str, float]:
+    """Returns the speed of PPO with SB3's defaults on 64 environments, ours and one doing nothing.
+
+    The two run in turn, so that a change of the machine's load meets both.
+    """
+    import torch
+    from stable_baselines3 import PPO
+
+    from llmrec_env.sb3 import Sb3VecEnv
+
+    torch.set_num_threads(1)
+    speeds: dict[str, list[float]] = {"PPO on 64 sessions": [], "PPO on 64 doing nothing": []}
+    for _ in range(3):
+        for name, kind in zip(speeds, (RecVectorEnv, DoNothing), strict=True):
+            env = kind(64, autoreset_mode="same_step", action="weights", **kwargs)
+            model = PPO("MlpPolicy", Sb3VecEnv(env), n_steps=128, seed=0, device="cpu")
+            started = time.perf_counter()
+            model.learn(steps)
+            speeds[name].append(steps / (time.perf_counter() - started))
+    return {name: float(np.median(values)) for name, values in speeds.items()}

@@ -1,0 +1,1 @@
+"""Items and interest phrases: their texts, catalogues, encoders and embedding space."""

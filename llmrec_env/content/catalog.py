@@ -1,0 +1,274 @@
+"""Items: their texts, vectors, topics and substance, from a bundled source or a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.config import ConfigError, unknown
+from llmrec_env.content.catalogues import generator, movielens
+from llmrec_env.content.catalogues.movielens import movielens_ratings
+from llmrec_env.content.columns import MIN_ITEMS, CatalogError, Columns
+from llmrec_env.content.item_tables import SUFFIXES, read_table
+
+__all__ = ["BUNDLED", "Catalog", "CatalogError", "movielens_ratings"]
+
+BUNDLED = ("video", "movielens")
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """Items in a fixed order; an item's id is its place.
+
+    Raises:
+        ValueError: columns of different lengths, or labels out of range.
+    """
+
+    name: str
+    """The bundled name, or the table's file name."""
+    texts: tuple[str, ...]
+    """What the encoder reads, (N,); no two alike."""
+    topics: npt.NDArray[np.int32]
+    """Topic of each item, (N,); all -1 until `phrases_of` has clustered texts without labels."""
+    topic_names: tuple[str, ...]
+    """Names by topic; empty as long as topics are unknown."""
+    facets: npt.NDArray[np.int32]
+    """Part of the topic, numbered over all topics, (N,); all -1 as long as unknown."""
+    substance: npt.NDArray[np.float32] | None = None
+    """-1 (clickbait) to 1 (in-depth), (N,); None without labels."""
+    titles: tuple[str, ...] | None = None
+    """Short names, (N,), for rendering and for phrases."""
+    genres: tuple[tuple[str, ...], ...] | None = None
+    """Genres of films, (N,)."""
+    interests: tuple[tuple[str, ...], ...] | None = None
+    """Authored interest phrases by facet; None: `phrases_of` derives them."""
+    vectors: npt.NDArray[np.float32] | None = None
+    """Unit rows, (N, d); None until encoded."""
+
+    def __post_init__(self) -> None:
+        """Check that the columns fit each other."""
+        columns = (self.topics, self.facets, self.substance, self.titles, self.genres, self.vectors)
+        for column in columns:
+            if column is not None and len(column) != len(self.texts):
+                raise ValueError(f"a column has {len(column)} entries for {len(self.texts)} texts")
+        if self.topic_names:
+            _check_labels("topics", self.topics, len(self.topic_names))
+        if self.facets.max() >= 0:
+            most = self.facets.max() + 1 if self.interests is None else len(self.interests)
+            _check_labels("facets", self.facets, int(most))
+
+    def __len__(self) -> int:
+        """Number of items N."""
+        return len(self.texts)
+
+    @property
+    def num_topics(self) -> int:
+        """Number of topics; 0 as long as they are unknown."""
+        return len(self.topic_names)
+
+    def with_vectors(self, vectors: npt.ArrayLike) -> Catalog:
+        """Returns this catalogue with unit rows (N, d), which become read-only."""
+        rows = np.array(vectors, dtype=np.float32, order="C")
+        if rows.ndim != 2:
+            raise ValueError(f"vectors must have shape ({len(self)}, d), got {rows.shape}")
+        rows.setflags(write=False)
+        return dataclasses.replace(self, vectors=rows)
+
+    def top_k(self, v: npt.ArrayLike, k: int) -> npt.NDArray[np.int64]:
+        """Returns the k items with the largest inner products, best first, ties by id.
+
+        Args:
+            v: one direction (d,) or several (n, d).
+            k: 1 to N.
+
+        Returns:
+            Ids, (k,) or (n, k). A row depends on no other row.
+
+        Raises:
+            ValueError: the catalogue has no vectors, or an argument does not fit.
+        """
+        if self.vectors is None:
+            raise ValueError("this catalogue has no vectors; add them by with_vectors(...)")
+        if not 1 <= k <= len(self):
+            raise ValueError(f"k={k} must be 1 to {len(self)}, the number of items")
+        directions = np.asarray(v, dtype=np.float32)
+        if directions.ndim not in (1, 2) or directions.shape[-1] != self.vectors.shape[1]:
+            raise ValueError(
+                f"v has shape {directions.shape}; it must be (d,) or (n, d) with "
+                f"d={self.vectors.shape[1]}"
+            )
+        if not np.isfinite(directions).all():
+            raise ValueError("v holds NaN or infinity; nothing can be ranked by it")
+        if directions.ndim == 1:
+            return _best(self.vectors @ directions, k)
+        best = [_best(self.vectors @ direction, k) for direction in directions]
+        return np.array(best, dtype=np.int64).reshape(len(directions), k)
+
+    @classmethod
+    def load(
+        cls, name_or_path: str | os.PathLike[str], num_items: int | None = None, seed: int = 0
+    ) -> Catalog:
+        """Returns a bundled catalogue or a table with the default column names.
+
+        Args:
+            name_or_path: `video`, `movielens`, or a .csv, .jsonl or .parquet file with column
+                `text` and, where there are such, `topic`, `substance` (-1 to 1) and `title`.
+            num_items: number of items; None: 4,000 bundled ones, all rows of a table.
+            seed: draws the wording and the order of `video`.
+
+        Raises:
+            ConfigError: an unknown name, or a `num_items` that cannot be had.
+            CatalogError: a table that cannot be used, or data that are not installed.
+        """
+        name = os.fspath(name_or_path)
+        _check_number(num_items)
+        if name == "video":
+            return _catalog(name, generator.make_videos(num_items or generator.DEFAULT_ITEMS, seed))
+        if name == "movielens":
+            return _catalog(name, movielens.films(num_items or movielens.DEFAULT_ITEMS))
+        if Path(name).suffix.lower() in SUFFIXES or Path(name).is_file():
+            columns = {role: role for role in ("text", "topic", "substance", "title")}
+            table = read_table(name, columns, limit=num_items)
+            return _from_rows(name, table, num_items)
+        raise ConfigError(
+            unknown("catalogue", name, list(BUNDLED)) + " Or a .csv, .jsonl or .parquet file."
+        )
+
+    @classmethod
+    def from_table(
+        cls,
+        path: str | os.PathLike[str],
+        text: str = "text",
+        topic: str | None = None,
+        substance: str | None = None,
+        title: str | None = None,
+        num_items: int | None = None,
+    ) -> Catalog:
+        """Returns the items of a .csv, .jsonl or .parquet file, whatever its columns are called.
+
+        Args:
+            path: the file, in UTF-8.
+            text: column of what the encoder reads; no two texts alike.
+            topic: column of topic labels; None: topics are clusters of the texts.
+            substance: column of numbers from -1 (clickbait) to 1 (in-depth).
+            title: column of short names.
+            num_items: read only that many rows.
+
+        Raises:
+            CatalogError: the file, a line or a cell cannot be used; says which and why.
+            ConfigError: the table has fewer than `num_items` rows, or that is too few.
+        """
+        _check_number(num_items)
+        names = {"text": text, "topic": topic, "substance": substance, "title": title}
+        required = tuple(role for role, name in names.items() if name is not None)
+        table = read_table(path, names, required=required, limit=num_items)
+        return _from_rows(os.fspath(path), table, num_items)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write texts, topics, substance and titles as a table that `load` reads.
+
+        The file is either whole or not there, even after a crash.
+
+        Raises:
+            CatalogError: the path does not end in .jsonl, or the texts may not be copied.
+        """
+        path = Path(path)
+        if path.suffix != ".jsonl":
+            raise CatalogError(
+                f"{path}: a catalogue is saved as JSON Lines; end the name in .jsonl."
+            )
+        if self.name == "movielens":
+            raise CatalogError("the MovieLens data may not be passed on; load them where needed.")
+        temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+        try:
+            with open(temporary, "x", encoding="utf-8", newline="\n") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _rows(self) -> list[dict[str, str | float]]:
+        rows: list[dict[str, str | float]] = [{"text": text} for text in self.texts]
+        for item, row in enumerate(rows):
+            if self.topic_names:
+                row["topic"] = self.topic_names[self.topics[item]]
+            if self.substance is not None:
+                row["substance"] = float(self.substance[item])
+            if self.titles is not None:
+                row["title"] = self.titles[item]
+        return rows
+
+
+def _best(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    ids = np.flatnonzero(scores >= least)
+    # Ids ascend, so that a stable sort keeps the smaller id first among equals.
+    return ids[np.argsort(-scores[ids], kind="stable")[:k]]
+
+
+def _check_labels(kind: str, labels: npt.NDArray[np.int32], number: int) -> None:
+    # An empty topic has no phrase, and users would be drawn to it.
+    if not np.array_equal(np.unique(labels), np.arange(number)):
+        raise ValueError(f"{kind} must be the numbers 0 to {number - 1}, each at least once")
+
+
+def _check_number(num_items: int | None) -> None:
+    if num_items is not None and num_items < MIN_ITEMS:
+        raise ConfigError(f"num_items={num_items} is too few; ask for at least {MIN_ITEMS}.")
+
+
+def _from_rows(path: str, table: Columns, num_items: int | None) -> Catalog:
+    found = len(table.texts)
+    if found < MIN_ITEMS:
+        raise CatalogError(f"{path}: {found} items; a catalogue needs at least {MIN_ITEMS}.")
+    if num_items is not None and found < num_items:
+        raise ConfigError(f"num_items={num_items} is more than {path} has: its most is {found}.")
+    return _catalog(Path(path).name, table)
+
+
+def _catalog(name: str, columns: Columns) -> Catalog:
+    topics, topic_names = _number(columns.topics, len(columns.texts))
+    facets, interests = np.full(len(columns.texts), -1, np.int32), None
+    if columns.topics is not None and columns.facets is not None:
+        pairs = list(zip(columns.topics, columns.facets, strict=True))
+        known = sorted(set(pairs))  # topic by topic, so that facets ascend with topics
+        place = {pair: number for number, pair in enumerate(known)}
+        facets = np.array([place[pair] for pair in pairs], np.int32)
+        if columns.interests is not None:
+            interests = tuple(columns.interests[pair] for pair in known)
+    substance = columns.substance
+    return Catalog(
+        name=name,
+        texts=tuple(columns.texts),
+        topics=_frozen(topics),
+        topic_names=topic_names,
+        facets=_frozen(facets),
+        substance=None if substance is None else _frozen(np.array(substance, np.float32)),
+        titles=None if columns.titles is None else tuple(columns.titles),
+        genres=None if columns.genres is None else tuple(columns.genres),
+        interests=interests,
+    )
+
+
+def _number(labels: Sequence[str] | None, n: int) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    if labels is None:
+        return np.full(n, -1, np.int32), ()
+    names = tuple(sorted(set(labels)))
+    place = {name: number for number, name in enumerate(names)}
+    return np.array([place[label] for label in labels], np.int32), names
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.setflags(write=False)
+    return array

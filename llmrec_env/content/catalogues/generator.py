@@ -1,0 +1,186 @@
+"""The video catalogue: authored subjects put into authored wording, always the same way.
+
+`README.md` beside this file describes the recipe.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmrec_env.config import ConfigError
+from llmrec_env.content.columns import Columns
+
+DEFAULT_ITEMS = 4000
+MAX_ITEMS = 102_400  # 32 topics x 20 facets x 8 subjects, each told in 20 ways
+
+_ITEMS_PER_FACET = 25
+_LEAST_FACETS, _MOST_FACETS = 4, 20  # a topic
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+class Level(NamedTuple):
+    """A degree of substance and the ways to word it."""
+
+    substance: float
+    share: float  # of all items
+    titles: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+
+class Subject(NamedTuple):
+    """What a video is about."""
+
+    topic: str
+    facet: str
+    text: str
+    interests: tuple[str, ...]
+
+
+class Video(NamedTuple):
+    """A subject, told in one way."""
+
+    subject: Subject
+    title: str
+    sentence: str
+    substance: float
+
+
+def make_videos(num_items: int, seed: int = 0) -> Columns:
+    """Returns the items of the video catalogue, the same for the same arguments.
+
+    Args:
+        num_items: number of items, at most `MAX_ITEMS`.
+        seed: draws the wording and the order of the items.
+
+    Raises:
+        ConfigError: more items are asked for than can be made.
+    """
+    if num_items > MAX_ITEMS:
+        raise ConfigError(
+            f"num_items={num_items} is more than catalog='video' can make: "
+            f"its most is {MAX_ITEMS}; ask for fewer or bring a table of your own."
+        )
+    rng = np.random.default_rng([seed, num_items])
+    subjects = _subjects(num_items)
+    levels, interests = _wording(), _interests()
+    made: list[Video] = []
+    for place, subject in enumerate(subjects):
+        repeats = (num_items - place - 1) // len(subjects) + 1
+        made.extend(_tell(subject, repeats, levels, rng))
+    made = [made[place] for place in rng.permutation(num_items)]
+    return Columns(
+        texts=[_text(video) for video in made],
+        topics=[video.subject.topic for video in made],
+        facets=[video.subject.facet for video in made],
+        substance=[video.substance for video in made],
+        titles=[video.title for video in made],
+        interests=interests,
+    )
+
+
+def _subjects(num_items: int) -> list[Subject]:
+    """Subjects in use; any first n of them spread over as many topics and facets as n allows."""
+    topics = _topics()
+    in_use = round(num_items / (len(topics) * _ITEMS_PER_FACET))
+    in_use = min(max(in_use, _LEAST_FACETS), _MOST_FACETS)
+    subjects = [
+        (
+            place,
+            number,
+            Subject(topic["topic"], facet["name"], text, tuple(map(_label, facet["interests"]))),
+        )
+        for topic in topics
+        for number, facet in enumerate(topic["facets"][:in_use])
+        for place, text in enumerate(facet["subjects"])
+    ]
+    return [subject for *_, subject in sorted(subjects, key=lambda entry: entry[:2])]
+
+
+def _tell(
+    subject: Subject, repeats: int, levels: tuple[Level, ...], rng: np.random.Generator
+) -> Iterator[Video]:
+    """The subject told `repeats` times, never twice under one title.
+
+    The golden-ratio sequence spreads even three or four repeats over the levels, and gives every
+    level its share over all subjects.
+    """
+    ends = np.cumsum([level.share for level in levels])
+    start = rng.random()
+    title = [int(rng.integers(len(level.titles))) for level in levels]
+    sentence = [int(rng.integers(len(level.sentences))) for level in levels]
+    for repeat in range(repeats):
+        at = (start + repeat * _GOLDEN) % 1.0 * ends[-1]
+        number = int(np.searchsorted(ends[:-1], at, side="right"))
+        level = levels[number]
+        wording = level.titles[title[number] % len(level.titles)]
+        ending = level.sentences[sentence[number] % len(level.sentences)]
+        title[number] += 1
+        sentence[number] += 1
+        interest = subject.interests[repeat % len(subject.interests)]
+        yield Video(
+            subject,
+            _capitalized(wording.format(facet=_label(subject.facet), subject=subject.text)),
+            _capitalized(ending.format(interest=interest)),
+            level.substance,
+        )
+
+
+def _text(video: Video) -> str:
+    stop = "" if video.title[-1] in ".?!" else "."
+    return f"{video.title}{stop} {video.sentence}"
+
+
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+@lru_cache(maxsize=1)
+def _topics() -> tuple[dict[str, Any], ...]:
+    folder = files("llmrec_env").joinpath("data", "video")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    names.remove("wording.toml")
+    return tuple(_toml(name) for name in names)
+
+
+@lru_cache(maxsize=1)
+def _wording() -> tuple[Level, ...]:
+    return tuple(
+        Level(level["substance"], level["share"], tuple(level["titles"]), tuple(level["sentences"]))
+        for level in _toml("wording.toml")["levels"]
+    )
+
+
+def _interests() -> dict[tuple[str, str], tuple[str, ...]]:
+    return {
+        (topic["topic"], facet["name"]): tuple(map(_label, facet["interests"]))
+        for topic in _topics()
+        for facet in topic["facets"]
+    }
+
+
+@lru_cache(maxsize=4096)
+def _label(name: str) -> str:
+    """A facet's name or interest with the capitals that its words have in a sentence."""
+    name = name.removeprefix("the ")  # so that `an insane {facet} clip` holds for every label
+    for word in _proper():
+        name = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", word, name, flags=re.IGNORECASE)
+    return name
+
+
+@lru_cache(maxsize=1)
+def _proper() -> list[str]:
+    # Longer entries last, so that "Civil War" of "American Civil War" is not undone by a shorter.
+    return sorted(_toml("wording.toml")["proper"], key=len)
+
+
+@lru_cache(maxsize=64)
+def _toml(name: str) -> dict[str, Any]:
+    path = files("llmrec_env").joinpath("data", "video", name)
+    return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,242 @@
+"""The space that items and interests share: centred, rotated to fewer dimensions, unit length."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import secrets
+import zipfile
+import zlib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.content.encoders.protocol import Vectors
+
+FORMAT_VERSION = 1
+
+_NO_VARIANCE = 1e-10  # eigenvalues below this share of the largest are rounding
+_NO_LENGTH = 1e-6  # a shorter projection of unit vectors is rounding
+_GRID = 2.0**20
+_BLOCK = 1024  # rows of the phrase-item table held at once
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A map from encoder vectors to the d-dimensional space of the simulation.
+
+    Items and phrases are centred each by their own mean, because a short phrase and a long item
+    text differ in style more than in subject; then both go through the items' principal
+    components.
+    """
+
+    item_mean: Vectors
+    """Mean of the item vectors, (D,)."""
+    phrase_mean: Vectors
+    """Mean of the phrase vectors, (D,)."""
+    components: Vectors
+    """Principal components of the items as columns, (D, d), by falling variance."""
+    scale: float
+    """s_f: mean over phrases of the cosine with their best item."""
+    kept_variance: float
+    """Share of the item variance that the components keep, 0 to 1."""
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions d."""
+        return int(self.components.shape[1])
+
+    @classmethod
+    def fit(cls, item_vectors: npt.ArrayLike, phrase_vectors: npt.ArrayLike, dim: int) -> Space:
+        """The space of a catalogue.
+
+        Args:
+            item_vectors: encodings of the items, (N, D).
+            phrase_vectors: encodings of the interest phrases, (P, D).
+            dim: number of dimensions d to keep.
+
+        Raises:
+            ValueError: for malformed vectors, for a `dim` above the number of directions in which
+                the items differ, and for phrases that no item resembles.
+        """
+        items = _as_matrix("item_vectors", item_vectors)
+        phrases = _as_matrix("phrase_vectors", phrase_vectors)
+        if items.shape[1] != phrases.shape[1]:
+            raise ValueError(
+                f"item_vectors have {items.shape[1]} columns but phrase_vectors have "
+                f"{phrases.shape[1]}; encode both with the same encoder"
+            )
+        components, kept_variance = _principal_components(items - items.mean(axis=0), dim)
+        space = cls(
+            item_mean=items.mean(axis=0).astype(np.float32),
+            phrase_mean=phrases.mean(axis=0).astype(np.float32),
+            components=components.astype(np.float32),
+            scale=1.0,
+            kept_variance=kept_variance,
+        )
+        scale = _mean_best_cosine(space.project_phrases(phrases), space.project_items(items))
+        if scale <= 0:
+            raise ValueError(
+                f"phrases and items are unrelated: the mean best cosine is {scale:.3f}, it must be "
+                "positive; use phrases that describe this catalogue, or more items"
+            )
+        return replace(space, scale=scale)
+
+    def project_items(self, vectors: npt.ArrayLike) -> Vectors:
+        """Unit vectors of items, float32 (n, d), the same bits for any batch, from (n, D).
+
+        Raises:
+            ValueError: for malformed vectors, or a row that equals the mean and has no direction.
+        """
+        return self._project("item", vectors, self.item_mean)
+
+    def project_phrases(self, vectors: npt.ArrayLike) -> Vectors:
+        """Unit vectors of phrases, float32 (n, d), the same bits for any batch, from (n, D).
+
+        Raises:
+            ValueError: for malformed vectors, or a row that equals the mean and has no direction.
+        """
+        return self._project("phrase", vectors, self.phrase_mean)
+
+    def _project(self, kind: str, vectors: npt.ArrayLike, mean: Vectors) -> Vectors:
+        rows = _as_matrix(f"{kind} vectors", vectors, least=0)
+        if rows.shape[1] != mean.shape[0]:
+            raise ValueError(
+                f"{kind} vectors have {rows.shape[1]} columns, this space was fitted on "
+                f"{mean.shape[0]}; encode with the encoder it was fitted with"
+            )
+        # matvec works row by row: a matrix product gives other bits for other batch sizes.
+        basis = np.ascontiguousarray(self.components.T, dtype=np.float64)  # (d, D)
+        projected = np.matvec(basis, rows - mean)
+        norms = np.sqrt(np.vecdot(projected, projected))
+        if np.any(norms <= _NO_LENGTH):
+            raise ValueError(
+                f"{kind} vectors[{int(np.argmin(norms))}] equals the mean {kind} and has no "
+                f"direction; remove {kind} texts that are all the same"
+            )
+        return (projected / norms[:, None]).astype(np.float32)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the space to an .npz file that is either whole or not there, even after a crash."""
+        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        arrays["format_version"] = np.asarray(FORMAT_VERSION)
+        arrays["digest"] = np.asarray(_digest(arrays))
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        _write_atomically(Path(path), buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Space:
+        """The space that `save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is damaged or of another format version.
+        """
+        content = Path(path).read_bytes()
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            version = int(arrays["format_version"])
+            digest = str(arrays.pop("digest"))
+        except (ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError) as error:
+            raise _damaged(path, f"{type(error).__name__} on reading") from error
+        except (zipfile.BadZipFile, zlib.error, SyntaxError, RuntimeError) as error:
+            raise _damaged(path, f"{type(error).__name__} on reading") from error
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{os.fspath(path)} has format version {version}, this release reads "
+                f"{FORMAT_VERSION}; delete the file and fit the space again"
+            )
+        if digest != _digest(arrays):
+            raise _damaged(path, "its checksum does not match")
+        return cls(
+            item_mean=arrays["item_mean"],
+            phrase_mean=arrays["phrase_mean"],
+            components=arrays["components"],
+            scale=float(arrays["scale"]),
+            kept_variance=float(arrays["kept_variance"]),
+        )
+
+
+def _as_matrix(name: str, vectors: npt.ArrayLike, least: int = 2) -> npt.NDArray[np.float64]:
+    matrix = np.asarray(vectors, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] < least or matrix.shape[1] < 1:
+        raise ValueError(
+            f"{name} must have shape (n, D) with at least {least} rows, got {matrix.shape}"
+        )
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{name} hold NaN or infinity; encode the texts again")
+    return matrix
+
+
+def _principal_components(
+    centred: npt.NDArray[np.float64], dim: int
+) -> tuple[npt.NDArray[np.float64], float]:
+    """The first `dim` components as columns (D, dim), and the share of variance they keep."""
+    eigenvalues, eigenvectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    eigenvalues, eigenvectors = eigenvalues[::-1], eigenvectors[:, ::-1]
+    rank = int(np.sum(eigenvalues > max(eigenvalues[0] * _NO_VARIANCE, 1e-20)))
+    if not 1 <= dim <= rank:
+        raise ValueError(
+            f"dim={dim} is out of range: these {len(centred)} item vectors of length "
+            f"{centred.shape[1]} differ in {rank} directions; use dim=1 to {rank}, more distinct "
+            "items, or an encoder with longer vectors"
+        )
+    components = eigenvectors[:, :dim]
+    # An eigenvector's sign is arbitrary: make its largest entry positive.
+    largest = np.argmax(np.abs(components), axis=0)
+    components = components * np.sign(components[largest, np.arange(dim)])
+    # The last bits of eigh depend on the number of threads; on a coarse grid they vanish.
+    components = np.rint(components * _GRID) / _GRID
+    return components, float(eigenvalues[:dim].sum() / eigenvalues[:rank].sum())
+
+
+def _mean_best_cosine(phrases: Vectors, items: Vectors) -> float:
+    best = np.full(len(phrases), -1.0, dtype=np.float32)
+    for row in range(0, len(phrases), _BLOCK):
+        block = phrases[row : row + _BLOCK]
+        for column in range(0, len(items), _BLOCK):
+            cosines = block @ items[column : column + _BLOCK].T
+            best[row : row + _BLOCK] = np.maximum(best[row : row + _BLOCK], cosines.max(axis=1))
+    return float(best.mean(dtype=np.float64))
+
+
+def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _damaged(path: str | os.PathLike[str], reason: str) -> ValueError:
+    return ValueError(
+        f"{os.fspath(path)} is damaged ({reason}); delete the file and fit the space again"
+    )
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the file, flush to disk, then rename: a crash leaves the old file or the new."""
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if os.name == "posix":
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,119 @@
+"""Encoders: texts to vectors, and the space that items and interests share."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmrec_env.content.embedding_space import Space
+from llmrec_env.content.encoders.cache import CachedEncoder, CacheWarning, EmbeddingCache
+from llmrec_env.content.encoders.hashing import HashingEncoder
+from llmrec_env.content.encoders.protocol import (
+    DeviceError,
+    Encoder,
+    EncoderError,
+    EncodingError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from llmrec_env.content.encoders.transformer import Dtype, Pooling
+
+__all__ = [
+    "CacheWarning",
+    "CachedEncoder",
+    "DeviceError",
+    "EmbeddingCache",
+    "Encoder",
+    "EncoderError",
+    "EncodingError",
+    "HashingEncoder",
+    "Space",
+    "WeightsError",
+    "load_encoder",
+]
+
+NAMES = ("minilm", "hashing")
+
+_HASHING = re.compile(r"hashing(?:-(\d+))?")
+
+
+def load_encoder(
+    name_or_path: str | os.PathLike[str],
+    *,
+    dim: int | None = None,
+    device: str = "auto",
+    dtype: Dtype = "float32",
+    pooling: Pooling = "mean",
+    cache: bool | str | os.PathLike[str] = True,
+    progress: bool = False,
+    download: bool = False,
+) -> Encoder:
+    """The encoder of that name, never another one in its place.
+
+    Args:
+        name_or_path: "minilm"; "hashing", or "hashing-512" for 512 dimensions; a directory with a
+            transformer; or with `download` the id of a model on the hub.
+        dim: length of the vectors of a hashing encoder, 256 by default. A transformer has its own;
+            `Space.fit` reduces it.
+        device: "auto", "cpu", "cuda", ...: for transformers.
+        dtype: "float32", "bfloat16" or "float16": for transformers.
+        pooling: "mean", "cls" or "last": for transformers.
+        cache: keep vectors on disk: True in the user's cache, a path elsewhere, False not at all.
+            A hashing encoder is as fast as the disk, so that it is cached only for a path.
+        progress: show a bar on stderr while many texts are encoded.
+        download: fetch a hub id that is not on this machine yet.
+
+    Raises:
+        ValueError: for an unknown name (with the nearest known one) or an argument out of range.
+        WeightsError: for weights that are missing, incomplete or not the expected ones.
+        DeviceError: for a device that this machine does not have.
+    """
+    name = os.fspath(name_or_path)
+    encoder: Encoder
+    hashing = _HASHING.fullmatch(name)
+    if hashing:
+        encoder = HashingEncoder(_hashing_dim(name, hashing[1], dim))
+        cache = False if cache is True else cache
+    else:
+        _check_name(name, download)
+        from llmrec_env.content.encoders.transformer import TransformerEncoder
+
+        encoder = TransformerEncoder(
+            name,
+            pooling=pooling,
+            device=device,
+            dtype=dtype,
+            progress=progress,
+            download=download,
+        )
+        if dim not in (None, encoder.dim):
+            raise ValueError(
+                f"dim={dim}, but {name!r} has vectors of length {encoder.dim}; "
+                f"leave dim out and reduce them with Space.fit(items, phrases, dim={dim})"
+            )
+    if cache is False:
+        return encoder
+    return CachedEncoder(encoder, EmbeddingCache(None if cache is True else cache))
+
+
+def _hashing_dim(name: str, in_name: str | None, dim: int | None) -> int:
+    if in_name is None:
+        return 256 if dim is None else dim
+    if dim not in (None, int(in_name)):
+        raise ValueError(f"{name!r} and dim={dim} contradict each other; use one of them")
+    return int(in_name)
+
+
+def _check_name(name: str, download: bool) -> None:
+    if name == "minilm" or download or Path(name).expanduser().is_dir():
+        return
+    near = difflib.get_close_matches(name.lower(), NAMES, n=1)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"unknown encoder {name!r}.{guess} Use 'minilm', 'hashing', 'hashing-<dim>', a directory "
+        "with a transformer, or the id of a model on the hub with download=True"
+    )

@@ -1,0 +1,289 @@
+"""Interest phrases of a catalogue: its authored bank, or derived from clusters of its own texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.content.catalog import Catalog
+from llmrec_env.content.embedding_space import Space
+
+_Rows = npt.NDArray[np.float64]
+_Ids = npt.NDArray[np.int64]
+
+_TOPIC_SIZE, _MOST_TOPICS = 60, 30  # items a topic of a small catalogue; topics of a large one
+_FACET_SIZE, _MOST_FACETS = 33, 20  # items a facet; facets a topic
+_PHRASES_PER_FACET = 3
+_EXAMPLES = 3  # items named by a derived phrase
+_SHORT_NAME = 8  # words of a text that stand for a title
+_LONGEST_NAME = 80  # characters
+_NAME_WORDS = 3  # words that name a topic without a label
+_STARTS, _ITERATIONS = 4, 50  # of k-means
+_SEED = 0
+
+_PROBE_TOPICS = (
+    *("cooking", "sports", "science", "music", "money", "games"),
+    *("travel", "history", "fashion", "animals", "machines", "health"),
+)
+_IN_DEPTH = (
+    "An in-depth, carefully researched analysis of {}, with sources.",
+    "A rigorous lecture on {} in which experts examine the evidence.",
+    "A thorough documentary on {}, based on detailed study.",
+    "Advanced {} course: a comprehensive explanation for serious learners.",
+)
+_CLICKBAIT = (
+    "You won't believe this shocking {} clip, number 7 will blow your mind!",
+    "OMG, this insane viral {} video is going crazy, wait for the end!!!",
+    "{} SHOCKER: one weird trick they don't want you to know!",
+    "Silly {} jokes and gossip, smash that like button now!",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Phrases:
+    """The texts that interests are made of, topic by topic."""
+
+    texts: tuple[str, ...]
+    """(phrases,), no two alike."""
+    topics: npt.NDArray[np.int32]
+    """(phrases,), ascending."""
+    facets: npt.NDArray[np.int32]
+    """(phrases,), numbered as in the catalogue."""
+    topic_start: npt.NDArray[np.int32]
+    """(topics + 1,): topic t has at least one, from topic_start[t] up to topic_start[t + 1]."""
+
+    def __len__(self) -> int:
+        """Number of phrases."""
+        return len(self.texts)
+
+
+def phrases_of(catalog: Catalog, item_vectors: npt.ArrayLike) -> tuple[Catalog, Phrases]:
+    """Returns the catalogue with topics and facets for every item, and its interest phrases.
+
+    Args:
+        catalog: items, with or without topics.
+        item_vectors: encodings of the items, (N, D), as the encoder gives them.
+
+    Raises:
+        ValueError: the vectors are not one row an item.
+    """
+    vectors = np.asarray(item_vectors, dtype=np.float64)
+    if vectors.ndim != 2 or len(vectors) != len(catalog):
+        raise ValueError(f"item_vectors must have shape ({len(catalog)}, D), got {vectors.shape}")
+    if catalog.interests is not None:
+        bank = [
+            (int(facet), text) for facet, texts in enumerate(catalog.interests) for text in texts
+        ]
+    else:
+        centred = _unit(vectors - vectors.mean(axis=0))
+        catalog = _with_clusters(catalog, centred)
+        bank = _derived(catalog, centred)
+    return catalog, _in_order(catalog, bank)
+
+
+def neighbours(
+    phrase_vectors: npt.NDArray[np.float32], topics: npt.NDArray[np.int32], count: int = 6
+) -> npt.NDArray[np.int32]:
+    """Returns the nearest other phrases of the same topic, nearest first.
+
+    Where a topic has fewer they repeat; a phrase alone in its topic is its own neighbour.
+
+    Args:
+        phrase_vectors: unit rows, (phrases, d).
+        topics: topic of each phrase, (phrases,).
+        count: neighbours of a phrase.
+
+    Returns:
+        Phrase ids, (phrases, count).
+    """
+    nearest = np.empty((len(topics), count), dtype=np.int32)
+    for topic in np.unique(topics):
+        ids = np.flatnonzero(topics == topic)
+        if len(ids) == 1:
+            nearest[ids] = ids
+            continue
+        cosines = phrase_vectors[ids].astype(np.float64) @ phrase_vectors[ids].T
+        np.fill_diagonal(cosines, -np.inf)
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :-1]  # last: the phrase itself
+        nearest[ids] = ids[order[:, np.arange(count) % order.shape[1]]]
+    return nearest
+
+
+def substance_probe(
+    encode: Callable[[Sequence[str]], npt.NDArray[np.float32]], space: Space
+) -> npt.NDArray[np.float32]:
+    """Returns the unit direction (d,) along which texts are in-depth rather than clickbait.
+
+    It comes from a few generic sentences and no label of any catalogue, so that what it says of an
+    item is an estimate that any recommender could make.
+    """
+    # The same topics on both sides cancel: only the manner is left.
+    in_depth = [text.format(topic) for topic in _PROBE_TOPICS for text in _IN_DEPTH]
+    clickbait = [text.format(topic) for topic in _PROBE_TOPICS for text in _CLICKBAIT]
+    difference = encode(in_depth).mean(axis=0) - encode(clickbait).mean(axis=0)
+    # A difference of two means has no mean left to remove.
+    direction = difference.astype(np.float64) @ space.components.astype(np.float64)
+    return (direction / max(np.linalg.norm(direction), 1e-12)).astype(np.float32)
+
+
+def _in_order(catalog: Catalog, bank: list[tuple[int, str]]) -> Phrases:
+    """The phrases (facet, text) sorted by topic, each text once."""
+    topic_of = np.zeros(int(catalog.facets.max()) + 1, dtype=np.int32)
+    topic_of[catalog.facets] = catalog.topics
+    first = {text: facet for facet, text in reversed(bank)}
+    kept = sorted((int(topic_of[facet]), facet, text) for text, facet in first.items())
+    topics = np.array([topic for topic, _, _ in kept], dtype=np.int32)
+    phrases = Phrases(
+        texts=tuple(text for _, _, text in kept),
+        topics=topics,
+        facets=np.array([facet for _, facet, _ in kept], dtype=np.int32),
+        topic_start=np.searchsorted(topics, np.arange(catalog.num_topics + 1)).astype(np.int32),
+    )
+    for array in (phrases.topics, phrases.facets, phrases.topic_start):
+        array.setflags(write=False)
+    return phrases
+
+
+# --- topics and facets of a catalogue without them
+
+
+def _with_clusters(catalog: Catalog, centred: _Rows) -> Catalog:
+    if catalog.topic_names and catalog.facets.min() >= 0:
+        return catalog
+    n = len(catalog)
+    topics, names = catalog.topics.astype(np.int64), catalog.topic_names
+    if not names:
+        topics = _clusters(centred, min(max(n // _TOPIC_SIZE, 1 + (n >= 30)), _MOST_TOPICS))
+        names = _topic_names(catalog, topics)
+    facets = np.empty(n, dtype=np.int32)
+    used = 0
+    for topic in range(len(names)):
+        ids = np.flatnonzero(topics == topic)
+        count = min(max(round(len(ids) / _FACET_SIZE), 1), _MOST_FACETS)
+        facets[ids] = used + _clusters(_unit(centred[ids] - centred[ids].mean(axis=0)), count)
+        used = int(facets[ids].max()) + 1
+    return dataclasses.replace(
+        catalog, topics=topics.astype(np.int32), topic_names=names, facets=facets
+    )
+
+
+def _clusters(rows: _Rows, count: int) -> _Ids:
+    """Spherical k-means: a label 0 to count - 1 for each row, every label at least once.
+
+    The tightest of a few starts, because one start can leave two groups in one cluster.
+    """
+    rng = np.random.default_rng(_SEED)
+    starts = [
+        _refined(rows, min(count, len(rows)), rng) for _ in range(_STARTS if count > 1 else 1)
+    ]
+    return max(starts, key=lambda start: start[0])[1]
+
+
+def _refined(rows: _Rows, count: int, rng: np.random.Generator) -> tuple[float, _Ids]:
+    """Total cosine of rows to their centres, and the labels, from one start."""
+    centres = rows[_spread_out(rows, count, rng)]
+    labels, fit = np.full(len(rows), -1, dtype=np.int64), 0.0
+    for _ in range(_ITERATIONS):
+        cosines = rows @ centres.T  # (n, count)
+        best = cosines.max(axis=1)
+        before, labels = labels, cosines.argmax(axis=1)
+        fit = float(best.sum())
+        _fill_empty(labels, best, count)
+        if np.array_equal(before, labels):
+            break
+        member = labels == np.arange(count)[:, None]  # (count, n)
+        centres = _unit(member.astype(np.float64) @ rows)
+    return fit, labels
+
+
+def _spread_out(rows: _Rows, count: int, rng: np.random.Generator) -> list[int]:
+    """Rows to start from, drawn with probabilities by squared distance (k-means++)."""
+    chosen = [int(rng.integers(len(rows)))]
+    distance = np.full(len(rows), np.inf)
+    while len(chosen) < count:
+        distance = np.minimum(distance, ((rows - rows[chosen[-1]]) ** 2).sum(axis=1))
+        share = np.cumsum(distance)
+        drawn = np.searchsorted(share, rng.random() * share[-1], side="right")
+        chosen.append(min(int(drawn), len(rows) - 1))  # all rows alike: nothing was drawn
+    return chosen
+
+
+def _fill_empty(labels: _Ids, cosine: npt.NDArray[np.float64], count: int) -> None:
+    """Give each empty cluster the row that fits its own cluster least."""
+    for empty in np.setdiff1d(np.arange(count), labels):
+        spare = np.flatnonzero(np.bincount(labels, minlength=count)[labels] > 1)
+        labels[spare[cosine[spare].argmin()]] = empty
+
+
+def _unit(rows: _Rows) -> _Rows:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def _topic_names(catalog: Catalog, topics: _Ids) -> tuple[str, ...]:
+    """Names made of genres, or else of the words that set a topic's texts apart."""
+    words: list[set[str]] = (
+        [set(genres) for genres in catalog.genres]
+        if catalog.genres is not None
+        else [set(re.findall(r"[^\W\d_]{4,}", text.lower())) for text in catalog.texts]
+    )
+    overall = Counter(word for some in words for word in some)
+    names: list[str] = []
+    for topic in range(int(topics.max()) + 1):
+        ids = np.flatnonzero(topics == topic)
+        here = Counter(word for item in ids for word in words[item])
+        # How much more often than elsewhere, times how often: a rare word alone names nothing.
+        score = {
+            word: number * np.log(number / len(ids) * len(catalog) / overall[word])
+            for word, number in here.items()
+        }
+        best = sorted(here, key=lambda word: (-score[word], word))[:_NAME_WORDS]
+        name = _listed(best) or "miscellaneous"
+        names.append(name if name not in names else f"{name} ({topic + 1})")
+    return tuple(names)
+
+
+# --- derived phrases
+
+
+def _derived(catalog: Catalog, centred: _Rows) -> list[tuple[int, str]]:
+    """Phrases (facet, text) that name the facet's most central items, each phrase others."""
+    bank: list[tuple[int, str]] = []
+    for facet in range(int(catalog.facets.max()) + 1):
+        ids = np.flatnonzero(catalog.facets == facet)
+        central = ids[np.argsort(-(centred[ids] @ centred[ids].mean(axis=0)), kind="stable")]
+        number = min(_PHRASES_PER_FACET, len(ids))
+        for start in range(number):
+            examples = central[start : number * _EXAMPLES : number]
+            bank.append((facet, _phrase(catalog, ids, examples)))
+    return bank
+
+
+def _phrase(catalog: Catalog, ids: _Ids, examples: _Ids) -> str:
+    named = _listed([_short_name(catalog, int(item)) for item in examples])
+    if catalog.genres is not None:
+        count = Counter(genre for item in ids for genre in catalog.genres[item])
+        usual = [genre for genre, number in count.most_common(3) if number >= len(ids) / 2]
+        genres = _listed(usual or [genre for genre, _ in count.most_common(1)])
+        return (
+            f"enjoys {genres} films such as {named}" if genres else f"enjoys films such as {named}"
+        )
+    topic = catalog.topic_names[int(catalog.topics[ids[0]])]
+    return f"enjoys {topic}, such as {named}"
+
+
+def _short_name(catalog: Catalog, item: int) -> str:
+    if catalog.titles is not None:
+        return catalog.titles[item][:_LONGEST_NAME].rstrip()
+    words = catalog.texts[item].split()[:_SHORT_NAME]
+    return " ".join(words)[:_LONGEST_NAME].rstrip(".,;:!? ")
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,37 @@
+"""Records of what people did with items: load your own, clean them, split them by time."""
+
+from __future__ import annotations
+
+from llmrec_env.datasets.cells import MISSING
+from llmrec_env.datasets.cleaning import Report, clean
+from llmrec_env.datasets.loading import load_records
+from llmrec_env.datasets.records import (
+    BROWSE,
+    CLICK,
+    QUERY,
+    RATING,
+    UNKNOWN,
+    Records,
+    movielens_records,
+    records_of,
+)
+from llmrec_env.datasets.rows import RecordsError
+from llmrec_env.datasets.splitting import Split, split_by_time
+
+__all__ = [
+    "BROWSE",
+    "CLICK",
+    "MISSING",
+    "QUERY",
+    "RATING",
+    "UNKNOWN",
+    "Records",
+    "RecordsError",
+    "Report",
+    "Split",
+    "clean",
+    "load_records",
+    "movielens_records",
+    "records_of",
+    "split_by_time",
+]

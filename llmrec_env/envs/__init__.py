@@ -1,0 +1,1 @@
+"""The Gymnasium environments: one session, a batch of sessions, and how they are drawn."""

@@ -1,0 +1,159 @@
+"""The environment with one session: a batch of one."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.config import EnvConfig
+from llmrec_env.envs.rendering import SessionRecorder, as_image, as_text
+from llmrec_env.envs.spaces import Observation, info_of, observation_of, observation_space
+from llmrec_env.simulation.simulator import Simulator
+from llmrec_env.world import PublicData
+
+_ONLY = np.zeros(1, np.intp)
+
+
+class RecEnv(gymnasium.Env[Observation, Any]):
+    """A recommender meets users whose interests are texts, and drift.
+
+    ## Description
+    A user holds a handful of interests, each a phrase with a weight. At every step the agent shows
+    a slate of items; the user consumes one of them or none, is satisfied by it or not, and changes:
+    interests wander, die and are born, grow with what satisfies and with what is merely shown;
+    what was just consumed tires; items without substance are clicked more and regretted later.
+    All texts are encoded by a language model, once.
+
+    ## Action space
+    `action="slate"` (default): `MultiDiscrete([C] * K)`, slot k picks a candidate, a candidate
+    picked twice becomes the next best free one. `"item"`: `Discrete(C)`, with K = 1.
+    `"weights"`: `Box(-1, 1, (8,))`, offsets to the weights of a ranking over candidate features;
+    zero is a content ranker. `"query"`: `Box(-1, 1, (q,))`, a step away from the observed interest,
+    of which the nearest candidates are shown. `"recipe"`: `Discrete(32)`, a named slate recipe.
+    The C candidates are drawn uniformly at every step, the same for every agent on a seed.
+
+    ## Observation space
+    `observation="vector"` (default): a float32 `Box`: the leading `observation_dim` components of
+    six unit vectors (interest, recent interest, satiation estimate, skipped slates, last query,
+    last item), ten session numbers, and with actions that pick candidates their features,
+    (C, 8) flattened. `"dict"`: the same blocks by name with vectors of full length, and `user_id`,
+    `candidates`, `candidate_features`, `history`, `history_feedback`, and of each of the last 32
+    steps, newest first, `recent_slates`, `recent_items`, `recent_satisfied`, `recent_queries`
+    (-1: none). Nothing hidden is in either.
+
+    ## Rewards
+    R = z f(v, y): satisfaction z in {0, 1} times the relevance of the consumed item y to the user's
+    current interests v. f = 1 is the best the catalogue has for the user's strongest interest.
+
+    ## Starting state
+    A user of the `split` after W logged slates; `options={"user_id": ...}` chooses the user.
+
+    ## Episode end
+    Terminated: the user's patience is used up. Truncated: after `horizon` steps.
+
+    ## Arguments
+    Every field of `EnvConfig`, by name.
+
+    ## Version history
+    v0: initial version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[override]
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 4,
+    }
+
+    def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
+        """Builds the environment; the world behind it is shared by all environments of the process.
+
+        Raises:
+            ConfigError: a field is unknown or out of range.
+            ValueError: an unknown render mode.
+        """
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(
+                f"render_mode={render_mode!r} is not supported; allowed: None, "
+                f"{', '.join(map(repr, self.metadata['render_modes']))}."
+            )
+        self.render_mode = render_mode
+        self.config = EnvConfig.from_kwargs(kwargs)
+        self.simulator = Simulator(self.config, 1)
+        self.action_space = self.simulator.mode.space
+        self.observation_space = observation_space(self.simulator)
+        self._recorder = SessionRecorder(self.simulator) if render_mode else None
+        self._running = False
+
+    def public_data(self) -> PublicData:
+        """Returns what an agent may learn from beside its observations: texts and training logs."""
+        return self.simulator.world.public()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begins a session.
+
+        Args:
+            seed: starts the generator that draws users and their luck.
+            options: `{"user_id": id}` chooses the user.
+
+        Raises:
+            ValueError: the user does not exist.
+        """
+        chosen = (options or {}).get("user_id")
+        if chosen is not None:
+            chosen = checked_user(chosen, self.config.num_users)
+        super().reset(seed=seed)
+        user_id, noise_key = self.simulator.draw_session(self.np_random)
+        user_id = user_id if chosen is None else chosen
+        self.simulator.start(_ONLY, np.array([user_id]), np.array([noise_key], np.uint64))
+        self.simulator.show(_ONLY)
+        self._running = True
+        if self._recorder:
+            self._recorder.restart()
+        return observation_of(self.simulator, 0), info_of(self.simulator, 0)
+
+    def step(self, action: npt.ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Shows a slate and returns (observation, reward, terminated, truncated, info).
+
+        Raises:
+            RuntimeError: before `reset`, or after the session has ended.
+            TypeError: an action of the wrong dtype.
+            ValueError: an action of the wrong shape, or outside the space.
+        """
+        if not self._running:
+            raise RuntimeError("step() was called without a running session; call reset() first.")
+        reward = float(self.simulator.step(np.asarray(action)[None])[0])
+        response = self.simulator.responses[0]
+        terminated, truncated = bool(response["terminated"]), bool(response["truncated"])
+        self._running = not (terminated or truncated)
+        if self._recorder:
+            self._recorder.record(reward)
+        observation = observation_of(self.simulator, 0)
+        return observation, reward, terminated, truncated, info_of(self.simulator, 0)
+
+    def render(self) -> str | npt.NDArray[np.uint8] | None:  # type: ignore[override]
+        """Returns the session so far as text (`ansi`) or as a picture (`rgb_array`, (h, w, 3))."""
+        if self._recorder is None:
+            gymnasium.logger.warn("render() needs gymnasium.make(id, render_mode='ansi').")
+            return None
+        if self.render_mode == "ansi":
+            return as_text(self._recorder)
+        return as_image(self._recorder)
+
+
+def checked_user(user_id: Any, num_users: int) -> int:
+    """Returns a user id as int.
+
+    Raises:
+        ValueError: it is not an id of this world.
+    """
+    if isinstance(user_id, bool) or not isinstance(user_id, int | np.integer):
+        raise ValueError(f"options['user_id']={user_id!r} is not an integer.")
+    if not 0 <= user_id < num_users:
+        raise ValueError(
+            f"options['user_id']={user_id} does not exist; allowed: 0 to {num_users - 1}."
+        )
+    return int(user_id)

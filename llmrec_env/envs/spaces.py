@@ -1,0 +1,103 @@
+"""BOUNDARY: the observation spaces, and observations as the arrays that lie in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from llmrec_env.interface.candidates import FEATURES
+from llmrec_env.interface.observation import (
+    HISTORY_LENGTH,
+    QUERY,
+    RECENT_STEPS,
+    SATISFIED,
+    SESSION_NUMBERS,
+    VECTOR_BLOCKS,
+)
+from llmrec_env.simulation.simulator import WHAT_HAPPENED, WHO, Simulator
+
+Observation = npt.NDArray[np.float32] | dict[str, Any]
+
+
+def observation_space(simulator: Simulator) -> spaces.Space[Any]:
+    """Returns the observation space of one session: a flat Box, or a Dict of named blocks."""
+    config, buffers = simulator.config, simulator.buffers
+    if config.observation == "vector":
+        return spaces.Box(-_BOUND, _BOUND, (buffers.vector.shape[1],), np.float32)
+    num_items = len(simulator.world.catalog)
+    last_id = max(num_items, len(simulator.world.phrases.texts)) - 1
+    blocks: dict[str, spaces.Space[Any]] = {
+        name: spaces.Box(-_BOUND, _BOUND, (config.dim,), np.float32) for name in VECTOR_BLOCKS
+    }
+    blocks["session"] = spaces.Box(0.0, 1.0, (len(SESSION_NUMBERS),), np.float32)
+    blocks["user_id"] = spaces.Discrete(config.num_users)
+    blocks["candidates"] = spaces.Box(-1, num_items - 1, buffers.ids.shape[1:], np.int32)
+    if config.candidates:
+        shape = (config.candidates, len(FEATURES))
+        blocks["candidate_features"] = spaces.Box(-_BOUND, _BOUND, shape, np.float32)
+    blocks["history"] = spaces.Box(-1, last_id, (HISTORY_LENGTH,), np.int32)
+    blocks["history_feedback"] = spaces.Box(-1, QUERY, (HISTORY_LENGTH,), np.int32)
+    steps, last_phrase = (RECENT_STEPS,), len(simulator.world.phrases.texts) - 1
+    slates = (RECENT_STEPS, config.slate_size)
+    blocks["recent_slates"] = spaces.Box(-1, num_items - 1, slates, np.int32)
+    blocks["recent_items"] = spaces.Box(-1, num_items - 1, steps, np.int32)
+    blocks["recent_satisfied"] = spaces.Box(-1, SATISFIED, steps, np.int32)
+    blocks["recent_queries"] = spaces.Box(-1, last_phrase, steps, np.int32)
+    return spaces.Dict(blocks)
+
+
+_BOUND = 1.0 + 1e-3  # cosines and unit vectors, and what rounding adds
+
+
+def observation_of(simulator: Simulator, sessions: Any) -> Observation:
+    """Returns copies of the observations of sessions: an index gives one, a slice gives a batch."""
+    buffers, config = simulator.buffers, simulator.config
+    if config.observation == "vector":
+        return buffers.vector[sessions].copy()
+    flat, d = buffers.vector[sessions], config.dim
+    blocks: dict[str, Any] = {
+        name: flat[..., place * d : (place + 1) * d].copy()
+        for place, name in enumerate(VECTOR_BLOCKS)
+    }
+    blocks["session"] = flat[..., len(VECTOR_BLOCKS) * d :].copy()
+    blocks["user_id"] = simulator.users["user_id"][sessions].copy()
+    blocks["candidates"] = buffers.ids[sessions].copy()
+    if config.candidates:
+        blocks["candidate_features"] = buffers.features[sessions].copy()
+    blocks["history"] = buffers.history[sessions].copy()
+    blocks["history_feedback"] = buffers.feedback[sessions].copy()
+    slots, recent = config.slate_size, buffers.recent[sessions]
+    blocks["recent_slates"] = recent[..., :slots].copy()
+    for place, name in enumerate(("recent_items", "recent_satisfied", "recent_queries")):
+        blocks[name] = recent[..., slots + place].copy()
+    return blocks
+
+
+def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
+    """Returns what happened to one session at its last step, and hidden truth for evaluation."""
+    info = dict(zip(WHAT_HAPPENED, simulator.what_happened.item(session), strict=True))
+    info.update(zip(WHO, simulator.who.item(session), strict=True))
+    info["slate"] = simulator.responses["slate"][session].copy()
+    return info
+
+
+def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
+    """Returns the same of several sessions, as arrays over all of them with masks of who has it."""
+    infos: dict[str, Any] = {}
+    has = np.zeros(simulator.n, np.bool_)
+    has[sessions] = True
+    columns = {name: simulator.responses[name] for name in WHAT_HAPPENED}
+    columns |= {name: simulator.users[name] for name in WHO}
+    columns["slate"] = simulator.responses["slate"]
+    for name, column in columns.items():
+        kind = column.dtype if name == "slate" else np.dtype(_KINDS[column.dtype.kind])
+        infos[name] = np.zeros(column.shape, kind)
+        infos[name][has] = column[has]
+        infos[f"_{name}"] = has.copy()
+    return infos
+
+
+_KINDS = {"i": np.int64, "f": np.float64}  # what Gymnasium makes of Python numbers

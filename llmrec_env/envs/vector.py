@@ -1,0 +1,240 @@
+"""The environment with n sessions, advanced together: a native Gymnasium vector environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from llmrec_env.config import ConfigError, EnvConfig, unknown
+from llmrec_env.envs.single import RecEnv, checked_user
+from llmrec_env.envs.spaces import Observation, info_of, infos_of, observation_of, observation_space
+from llmrec_env.simulation.simulator import Simulator
+from llmrec_env.world import PublicData
+
+_MODES = {mode.name.lower(): mode for mode in AutoresetMode}
+_ALL = slice(None)
+
+Step = tuple[
+    Observation,
+    npt.NDArray[np.float64],
+    npt.NDArray[np.bool_],
+    npt.NDArray[np.bool_],
+    dict[str, Any],
+]
+
+
+class RecVectorEnv(VectorEnv[Any, Any, Any]):
+    """n sessions of `RecEnv`, bit for bit those of n single environments seeded seed, seed + 1, ...
+
+    See `RecEnv` for the task. Sub-environment i has a generator of its own.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Builds the sessions over one shared world.
+
+        Args:
+            num_envs: n, sessions.
+            render_mode: not supported for batches; None.
+            autoreset_mode: `next_step`, `same_step` or `disabled`.
+            max_episode_steps: truncates sessions earlier than `horizon`.
+            **kwargs: fields of EnvConfig.
+
+        Raises:
+            ConfigError: an argument is unknown or out of range.
+        """
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ConfigError(f"num_envs={num_envs!r} is not a positive integer.")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ConfigError(f"max_episode_steps={max_episode_steps!r} is not a positive integer.")
+        if render_mode is not None:
+            raise ConfigError(
+                f"render_mode={render_mode!r} is not supported for a batch; render one session "
+                "with gymnasium.make."
+            )
+        self.num_envs, self.render_mode = num_envs, None
+        self.autoreset_mode = _autoreset(autoreset_mode)
+        self.metadata = {**RecEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self.config = EnvConfig.from_kwargs(kwargs)
+        self.simulator = Simulator(self.config, num_envs)
+        self.single_action_space = self.simulator.mode.space
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.single_observation_space = observation_space(self.simulator)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._limit = max_episode_steps
+        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._seeds: list[int | None] = [None] * num_envs
+        self._running = np.zeros(num_envs, np.bool_)
+        self._begun = np.zeros(num_envs, np.bool_)
+
+    @property
+    def np_random_seed(self) -> tuple[int | None, ...]:  # type: ignore[override]
+        """The seed of every session's generator."""
+        return tuple(self._seeds)
+
+    @property
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generator of every session."""
+        return tuple(self._generator(i) for i in range(self.num_envs))
+
+    def public_data(self) -> PublicData:
+        """Returns what an agent may learn from beside its observations: texts and training logs."""
+        return self.simulator.world.public()
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begins sessions: all of them, or those of `options["reset_mask"]`.
+
+        Args:
+            seed: session i is seeded seed + i, or seed[i] of a sequence.
+            options: `reset_mask` (n,) bool says which sessions begin; `user_id` (n,) or one id
+                chooses their users; None among them: drawn.
+
+        Raises:
+            TypeError: a mask that is not a bool array.
+            ValueError: a mask or seed of the wrong length, an empty mask, an unknown user.
+        """
+        options = options or {}
+        sessions = np.flatnonzero(self._mask(options.get("reset_mask")))
+        chosen = self._chosen_users(options.get("user_id"))
+        self._seed(seed, sessions)
+        self._start(sessions, chosen)
+        self.simulator.show(sessions)
+        return observation_of(self.simulator, _ALL), infos_of(self.simulator, sessions)
+
+    def step(self, actions: npt.ArrayLike) -> Step:
+        """Advances every session and returns (observations, rewards, terminated, truncated, infos).
+
+        Raises:
+            RuntimeError: before `reset`, or with `disabled` autoreset on ended sessions.
+            TypeError: actions of the wrong dtype.
+            ValueError: actions of the wrong shape, or outside the space.
+        """
+        ended = np.flatnonzero(~self._running)
+        if len(ended) and (self.autoreset_mode != AutoresetMode.NEXT_STEP or not self._begun.all()):
+            raise RuntimeError(
+                f"step() was called while {len(ended)} of {self.num_envs} sessions do not run; "
+                "call reset(), or reset(options={'reset_mask': mask})."
+            )
+        if len(ended):
+            self.simulator.mode.decide(actions, self.num_envs)  # refuse before anything changes
+            self._start(ended)
+        rewards = self.simulator.step(actions, ended).astype(np.float64)
+        terminated, truncated = self._ends()
+        self._running = ~(terminated | truncated)
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and not self._running.all():
+            observations, infos = self._reset_ended()
+        else:
+            observations = observation_of(self.simulator, _ALL)
+            infos = infos_of(self.simulator, _ALL)
+        return observations, rewards, terminated, truncated, infos
+
+    def _ends(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        responses = self.simulator.responses
+        terminated, truncated = responses["terminated"] == 1, responses["truncated"] == 1
+        if self._limit is not None:
+            truncated |= self.simulator.histories["step"] >= self._limit
+        return terminated, truncated
+
+    def _reset_ended(self) -> tuple[Observation, dict[str, Any]]:
+        """Keeps the last observations of ended sessions, and begins new ones in their places."""
+        sessions = np.flatnonzero(~self._running)
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        final_info: dict[str, Any] = {}
+        for i in sessions:
+            final_obs[i] = observation_of(self.simulator, int(i))
+            final_info = self._add_info(final_info, info_of(self.simulator, int(i)), int(i))
+        self._start(sessions)
+        self.simulator.show(sessions)
+        infos = infos_of(self.simulator, _ALL)
+        infos["final_obs"], infos["final_info"] = final_obs, final_info
+        infos["_final_obs"] = np.zeros(self.num_envs, np.bool_)
+        infos["_final_obs"][sessions] = True
+        infos["_final_info"] = infos["_final_obs"].copy()
+        return observation_of(self.simulator, _ALL), infos
+
+    def _start(
+        self, sessions: npt.NDArray[np.intp], chosen: list[int | None] | None = None
+    ) -> None:
+        drawn = [self.simulator.draw_session(self._generator(int(i))) for i in sessions]
+        users = np.array([user for user, _ in drawn], np.int64)
+        if chosen is not None:
+            for place, i in enumerate(sessions):
+                user = chosen[i]
+                users[place] = users[place] if user is None else user
+        noise_keys = np.array([key for _, key in drawn], np.uint64)
+        self.simulator.start(sessions, users, noise_keys)
+        self._running[sessions] = self._begun[sessions] = True
+
+    def _chosen_users(self, user_id: Any) -> list[int | None] | None:
+        if user_id is None:
+            return None
+        ids = np.asarray(user_id)
+        if ids.ndim == 0:
+            ids = np.full(self.num_envs, ids)
+        if ids.shape != (self.num_envs,):
+            raise ValueError(
+                f"options['user_id'] has shape {ids.shape}; allowed: one id, or ({self.num_envs},)."
+            )
+        count = self.config.num_users
+        return [None if user is None else checked_user(user, count) for user in ids]
+
+    def _generator(self, i: int) -> np.random.Generator:
+        generator = self._generators[i]
+        if generator is None:
+            generator, self._seeds[i] = seeding.np_random()
+            self._generators[i] = generator
+        return generator
+
+    def _seed(
+        self, seed: int | Sequence[int | None] | None, sessions: npt.NDArray[np.intp]
+    ) -> None:
+        if seed is None:
+            return
+        if isinstance(seed, int | np.integer):
+            seeds: Sequence[int | None] = [int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"seed has {len(seeds)} entries; give one int, or {self.num_envs}.")
+        for i in sessions:
+            if seeds[i] is not None:
+                self._generators[i], self._seeds[i] = seeding.np_random(seeds[i])
+
+    def _mask(self, mask: Any) -> npt.NDArray[np.bool_]:
+        if mask is None:
+            return np.ones(self.num_envs, np.bool_)
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise TypeError(f"options['reset_mask'] is {kind}; give a numpy array of bool.")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"options['reset_mask'] has shape {mask.shape} and {mask.sum()} true values; "
+                f"give shape ({self.num_envs},) with at least one."
+            )
+        return mask
+
+
+def _autoreset(mode: AutoresetMode | str) -> AutoresetMode:
+    if isinstance(mode, AutoresetMode):
+        return mode
+    try:
+        return _MODES.get(str(mode)) or AutoresetMode(mode)
+    except ValueError:
+        raise ConfigError(unknown("autoreset_mode:", mode, list(_MODES))) from None

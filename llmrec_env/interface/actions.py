@@ -1,0 +1,268 @@
+"""BOUNDARY: action -> slate. Each mode is a space, and how its actions are read."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from llmrec_env.config import EnvConfig
+from llmrec_env.interface.candidates import (
+    FEATURES,
+)
+from llmrec_env.interface.observation import inverse_norm
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.compilation import inlined, kernel, row_dot, rows_dot
+
+PICK, RANK, NEAREST = 0, 1, 2
+MMR, EXPLORE = len(FEATURES), len(FEATURES) + 1
+_PLAN_LENGTH = len(FEATURES) + 2
+_SHORTLIST = 128
+_CHOSEN = 1 << 30
+
+
+class Decision(NamedTuple):
+    """Actions of n sessions in the form the compiled decoder reads; unused parts are empty."""
+
+    picks: npt.NDArray[np.int64]  # (n, k) candidate indices
+    plans: npt.NDArray[np.float32]  # (n, F + 2) ranking weights, MMR weight, exploration slots
+    residuals: npt.NDArray[np.float32]  # (n, q) added to the observed interest
+
+
+def _plan(mmr: float, explore: float, **weights: float) -> npt.NDArray[np.float32]:
+    values = [weights.get(name, 0.0) for name in FEATURES]
+    return np.array([*values, mmr, explore], np.float32)
+
+
+CONTENT_PLAN = _plan(
+    *(0.15, 0.0),
+    **dict(recent=1.0, interest=0.3, co_consumption=0.1, popularity=0.1),
+    **dict(satiation=-0.1, skipped=-0.2, substance=0.1),
+)
+"""The ranking of the zero action of `weights`: a sensible content ranker."""
+
+WEIGHT_SCALE = _plan(
+    *(0.0, 0.0),
+    **dict(interest=1.0, recent=1.0, co_consumption=1.0, popularity=1.0),
+    **dict(satiation=1.0, skipped=1.0, substance=1.0, repetition=1.0),
+)
+"""How far an offset of 1 moves each ranking weight."""
+
+
+def _recipes() -> dict[str, npt.NDArray[np.float32]]:
+    sources = {
+        "recent": {"recent": 1.0, "skipped": -0.3},
+        "interest": {"interest": 1.0, "satiation": -0.2},
+        "blend": {"recent": 0.7, "interest": 0.5, "co_consumption": 0.2, "skipped": -0.2},
+        "popular": {"popularity": 1.0},
+    }
+    table: dict[str, npt.NDArray[np.float32]] = {}
+    switches = itertools.product(sources, (0.0, 0.3), (0.0, 0.2), (0.0, 1.0))
+    for source, mmr, substance, explore in switches:
+        words = [source, *(["diverse"] if mmr else []), *(["substance"] if substance else [])]
+        name = "+".join([*words, *(["explore"] if explore else [])])
+        table[name] = _plan(mmr, explore, **sources[source], substance=substance)
+    return table
+
+
+RECIPES = _recipes()
+"""Named slate recipes: recall source, then diverse, substance, explore where they are on."""
+_RECIPE_PLANS = np.stack(list(RECIPES.values()))
+
+
+def query_dim(config: EnvConfig) -> int:
+    """Returns q, the length of a `query` action."""
+    return min(config.observation_dim, config.dim)
+
+
+class ActionMode:
+    """One way to act: its space, and how a batch of its actions becomes a Decision.
+
+    Raises:
+        TypeError: the actions have the wrong dtype.
+        ValueError: the actions have the wrong shape, or lie outside the space.
+    """
+
+    def __init__(self, config: EnvConfig, num_items: int) -> None:
+        """Prepares the mode that `config.action` names, over `num_items` items."""
+        self.name, self.kind = config.action, _KINDS[config.action]
+        self.size = config.candidates or num_items
+        self.space = _space(config, self.size)
+        self._bound = len(RECIPES) if self.name == "recipe" else self.size
+        self._inner = self.space.shape or ()
+        self._whole = not isinstance(self.space, spaces.Box)
+
+    def decide(self, actions: npt.ArrayLike, n: int) -> Decision:
+        """Returns the checked actions of n sessions, (n, ...), as a Decision."""
+        array = np.asarray(actions)
+        if array.shape != (n, *self._inner):
+            raise ValueError(
+                f"action has shape {array.shape[1:] if array.ndim else ()} for each of "
+                f"{len(array) if array.ndim else 1} sessions; action={self.name!r} needs shape "
+                f"{self._inner} for each of {n}: {self.space}."
+            )
+        if self._whole:
+            return self._indices(array)
+        return self._weights(array)
+
+    def _indices(self, array: npt.NDArray[np.generic]) -> Decision:
+        if array.dtype.kind not in "iu":
+            raise TypeError(
+                f"action has dtype {array.dtype}; {self.name!r} needs integers: {self.space}."
+            )
+        picks = np.ascontiguousarray(array.reshape(len(array), -1), np.int64)
+        bad = first_outside(picks, self._bound)
+        if bad >= 0:
+            raise ValueError(
+                f"action holds {picks.flat[bad]}; {self.name!r} needs 0 to {self._bound - 1}."
+            )
+        if self.kind == PICK:
+            return Decision(picks, _NO_FLOATS, _NO_FLOATS)
+        return Decision(_NO_INTS, _RECIPE_PLANS[picks[:, 0]], _NO_FLOATS)
+
+    def _weights(self, array: npt.NDArray[np.generic]) -> Decision:
+        if array.dtype.kind not in "fiu":
+            raise TypeError(
+                f"action has dtype {array.dtype}; action={self.name!r} needs floats: {self.space}."
+            )
+        size = np.abs(array.astype(np.float64))  # float32 could overflow, and |int8(-128)| is -128
+        if not (size <= 1.0 + 1e-6).all():
+            raise ValueError(
+                f"action={self.name!r} needs finite values in [-1, 1]; the largest absolute value "
+                f"of {size.max()}. Clip the action, or squash it with tanh."
+            )
+        offsets = np.ascontiguousarray(array, np.float32)
+        if self.kind == NEAREST:
+            return Decision(_NO_INTS, _NO_FLOATS, offsets)
+        plans = np.tile(CONTENT_PLAN, (len(offsets), 1))
+        plans[:, : len(FEATURES)] += WEIGHT_SCALE[: len(FEATURES)] * offsets
+        return Decision(_NO_INTS, plans, _NO_FLOATS)
+
+
+_NO_INTS = np.zeros((0, 0), np.int64)
+_NO_FLOATS = np.zeros((0, 0), np.float32)
+NO_DECISION = Decision(_NO_INTS, _NO_FLOATS, _NO_FLOATS)
+_KINDS = {"slate": PICK, "item": PICK, "weights": RANK, "recipe": RANK, "query": NEAREST}
+
+
+def _space(config: EnvConfig, size: int) -> spaces.Space[object]:
+    if config.action == "slate":
+        return spaces.MultiDiscrete([size] * config.slate_size)
+    if config.action == "item":
+        return spaces.Discrete(size)
+    if config.action == "recipe":
+        return spaces.Discrete(len(RECIPES))
+    length = len(FEATURES) if config.action == "weights" else query_dim(config)
+    return spaces.Box(-1.0, 1.0, (length,), np.float32)
+
+
+@kernel
+def first_outside(picks, bound):
+    """Returns the flat place of the first index outside 0 .. bound - 1, or -1."""
+    for i in range(picks.shape[0]):
+        for k in range(picks.shape[1]):
+            if picks[i, k] < 0 or picks[i, k] >= bound:
+                return i * picks.shape[1] + k
+    return -1
+
+
+@inlined
+def pick(picks, ids, i, taken, stamp, slate):
+    """Writes the picked candidates; one picked twice becomes the next best one still free.
+
+    Args:
+        picks: candidate indices, (n, k), of which row i is read.
+        ids: candidate item ids, (n, c); stamp 0 says to read them. With any other stamp, what is
+            offered is the whole catalogue but the items stamped so in `taken`.
+    """
+    size = ids.shape[1] if stamp == 0 else taken.shape[0]
+    for k in range(slate.shape[0]):
+        place = picks[i, k]
+        while True:
+            item = ids[i, place] if stamp == 0 else place
+            free = stamp == 0 or taken[item] != stamp
+            for before in range(k):
+                if slate[before] == item:
+                    free = False
+            if free:
+                break
+            place = (place + 1) % size
+        slate[k] = item
+
+
+@kernel
+def shortlist(scores, size):
+    """Returns the places of the `size` highest scores, best first."""
+    if scores.shape[0] > 4 * size:
+        bar = np.partition(scores, scores.shape[0] - size)[scores.shape[0] - size]
+        places = np.flatnonzero(scores >= bar)
+        return places[np.argsort(-scores[places])][:size]
+    return np.argsort(-scores)[:size]
+
+
+@kernel
+def rank(plans, i, ids, features, row, vectors, key, slate):
+    """Writes the best candidates by weighted features, less their likeness to those above.
+
+    The penalty is maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
+
+    Args:
+        plans: ranking weights, (n, F + 2), of which row i is read.
+        features: candidate features, (m, c, F), of which `row` is read.
+    """
+    mmr = plans[i, MMR]
+    scores = np.zeros(ids.shape[0], np.float32)
+    for c in range(ids.shape[0]):
+        for f in range(len(FEATURES)):
+            scores[c] += plans[i, f] * features[row, c, f]
+    places = shortlist(scores, _SHORTLIST)
+    likeness = np.zeros(places.shape[0], np.float32)  # to the `compared` first slots
+    compared = np.zeros(places.shape[0], np.int32)
+    for k in range(slate.shape[0]):
+        best, best_value = -1, np.float32(0.0)
+        for j in range(places.shape[0]):
+            if best >= 0 and scores[places[j]] <= best_value:
+                break  # sorted: without its penalty already no better
+            while compared[j] < k and mmr > 0.0:
+                close = rows_dot(vectors, slate[compared[j]], vectors, ids[places[j]])
+                likeness[j] = max(likeness[j], close)
+                compared[j] += 1
+            value = scores[places[j]] - mmr * likeness[j]
+            if compared[j] <= k and (best < 0 or value > best_value):
+                best, best_value = j, value
+        slate[k] = ids[places[best]]
+        compared[best] = _CHOSEN
+    if plans[i, EXPLORE] > 0.0:
+        explore(ids, key, slate)
+
+
+@kernel
+def explore(ids, key, slate):
+    """Replaces the last slot by a random candidate that is not on the slate yet."""
+    place = noise.below(key, noise.EXPLORE, ids.shape[0])
+    for _ in range(ids.shape[0]):
+        on_slate = False
+        for k in range(slate.shape[0]):
+            on_slate = on_slate or slate[k] == ids[place]
+        if not on_slate:
+            slate[slate.shape[0] - 1] = ids[place]
+            return
+        place = (place + 1) % ids.shape[0]
+
+
+@kernel
+def nearest(history, residuals, i, ids, vectors, slate):
+    """Writes the candidates nearest to the recent interest plus the residual query."""
+    scale, length = inverse_norm(history.recent), residuals.shape[1]
+    target = np.empty(length, np.float32)
+    for j in range(length):
+        target[j] = scale * history.recent[j] + residuals[i, j]
+    scores = np.empty(ids.shape[0], np.float32)
+    for c in range(ids.shape[0]):
+        scores[c] = row_dot(target, vectors, ids[c])
+    places = shortlist(scores, slate.shape[0])
+    for k in range(slate.shape[0]):
+        slate[k] = ids[places[k]]

@@ -1,0 +1,190 @@
+"""BOUNDARY: the candidate items offered at a step, and what a ranker may know about each."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.interface.observation import FACTOR_DIM, inverse_norm
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.compilation import cosines, inlined, kernel, row_dot
+
+FEATURES = (
+    *("interest", "recent", "co_consumption", "popularity"),
+    *("satiation", "skipped", "substance", "repetition"),
+)
+"""Columns of the candidate features, all about in [-1, 1]."""
+
+INTEREST, RECENT, CO_CONSUMPTION, POPULARITY, SATIATION, SKIPPED, SUBSTANCE, REPETITION = range(8)
+UNIFORM, TWO_STAGE = 0, 1
+RECALLS = {"uniform": UNIFORM, "two-stage": TWO_STAGE}
+
+_TWO_STAGE_SHARES = (
+    0.50,
+    0.20,
+    0.15,
+    0.10,
+)  # recent, interest, co-consumption, popular; rest random
+_LAST_SHOWN = 5
+
+
+class Items(NamedTuple):
+    """What everybody may know about the items of a catalogue."""
+
+    vectors: npt.NDArray[np.float32]  # (items, d), unit
+    factors: npt.NDArray[np.float32]  # (items, 16), unit or zero: who consumed it in the logs
+    popularity: npt.NDArray[np.float32]  # (items,), in [0, 1], from the logs
+    substance: npt.NDArray[np.float32]  # (items,), in [-1, 1], read off the text by a probe
+
+
+@inlined
+def mark_unavailable(history, cap_slates, taken, stamp):
+    """Stamps the items that may not be offered: shown in the last steps, or consumed before."""
+    slots = history.shown.shape[0]
+    for j in range(min(history.num_shown, slots) if cap_slates > 0 else 0):
+        taken[history.shown[j]] = stamp
+    for j in range(history.num_taken):
+        taken[history.taken[j]] = stamp
+
+
+@kernel
+def recall_uniform(key, first, taken, stamp, ids):
+    """Fills ids[first:] with distinct available items drawn uniformly."""
+    num_items, draw = taken.shape[0], 0
+    for c in range(first, ids.shape[0]):
+        item = noise.below(key, noise.CANDIDATES + draw, num_items)
+        draw += 1
+        while taken[item] == stamp and draw < 16 * ids.shape[0]:
+            item = noise.below(key, noise.CANDIDATES + draw, num_items)
+            draw += 1
+        while taken[item] == stamp:  # a small catalogue, nearly used up
+            item = (item + 1) % num_items
+        taken[item] = stamp
+        ids[c] = item
+
+
+@kernel
+def take_best(scores, taken, stamp, ids, first, count):
+    """Appends to `ids` the `count` available items with the highest scores; changes `scores`."""
+    for item in range(scores.shape[0]):
+        if taken[item] == stamp:
+            scores[item] = -1e9
+    order = np.argsort(-scores)
+    for c in range(count):
+        ids[first + c] = order[c]
+        taken[order[c]] = stamp
+    return first + count
+
+
+@kernel
+def recall_two_stage(history, items, key, taken, stamp, ids):
+    """Fills ids as a retrieval stage would: by text, co-consumption, popularity, at random."""
+    size, num_items = ids.shape[0], taken.shape[0]
+    scores = np.empty(num_items, np.float32)
+    first = 0
+    for source in range(4):
+        for item in range(num_items):
+            if source == 0:
+                scores[item] = row_dot(history.recent, items.vectors, item)
+            elif source == 1:
+                scores[item] = row_dot(history.interest, items.vectors, item)
+            elif source == 2:
+                scores[item] = row_dot(history.factor, items.factors, item)
+            else:
+                scores[item] = items.popularity[item]
+        share = int(_TWO_STAGE_SHARES[source] * size)
+        first = take_best(scores, taken, stamp, ids, first, share)
+    recall_uniform(key, first, taken, stamp, ids)
+
+
+@kernel
+def sort_by_recent(history, vectors, ids):
+    """Orders the candidates by cosine to the recent interest, so that an index has a meaning."""
+    scores = np.empty(ids.shape[0], np.float32)
+    for c in range(ids.shape[0]):
+        scores[c] = -row_dot(history.recent, vectors, ids[c])
+    ids[:] = ids[np.argsort(scores)]
+
+
+@kernel
+def describe(history, items, ids, features, i):
+    """Writes the features of the candidates into features[i], (c, 8); see FEATURES."""
+    slow, fast = inverse_norm(history.interest), inverse_norm(history.recent)
+    factor_scale = inverse_norm(history.factor)
+    last = min(history.num_shown, _LAST_SHOWN, history.shown.shape[0])
+    before = np.empty(last, np.int32)
+    for j in range(last):
+        before[j] = history.shown[(history.num_shown - 1 - j) % history.shown.shape[0]]
+    likeness = np.empty((last, ids.shape[0]), np.float32)
+    cosines(before, items.vectors, ids, items.vectors, likeness)
+    for c in range(ids.shape[0]):
+        item = ids[c]
+        interest = recent = satiation = skipped = np.float32(0.0)
+        for j in range(items.vectors.shape[1]):
+            y = items.vectors[item, j]
+            interest += history.interest[j] * y
+            recent += history.recent[j] * y
+            satiation += history.satiation[j] * y
+            skipped += history.skipped[j] * y
+        repetition = np.float32(0.0)
+        for j in range(last):
+            repetition = max(repetition, likeness[j, c])
+        features[i, c, INTEREST], features[i, c, RECENT] = interest * slow, recent * fast
+        shared = row_dot(history.factor, items.factors, item) * factor_scale
+        features[i, c, CO_CONSUMPTION] = shared
+        features[i, c, POPULARITY] = items.popularity[item]
+        features[i, c, SATIATION] = 1.0 - math.exp(-max(satiation, np.float32(0.0)))
+        features[i, c, SKIPPED] = math.tanh(max(skipped, np.float32(0.0)))
+        features[i, c, SUBSTANCE] = items.substance[item]
+        features[i, c, REPETITION] = repetition
+
+
+@inlined
+def offer(history, items, recall, cap_slates, in_order, key, taken, stamp, ids):
+    """Fills `ids` with the candidates of this step, best recent match first where order matters."""
+    mark_unavailable(history, cap_slates, taken, stamp)
+    if recall == TWO_STAGE:
+        recall_two_stage(history, items, key, taken, stamp, ids)
+    else:
+        recall_uniform(key, 0, taken, stamp, ids)
+    if in_order == 1:
+        sort_by_recent(history, items.vectors, ids)
+
+
+def co_consumption_factors(
+    users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], num_items: int
+) -> npt.NDArray[np.float32]:
+    """Returns item factors in which items consumed by the same users are close.
+
+    Args:
+        users: user of each satisfied consumption in the training logs, (m,).
+        items: its item, (m,).
+        num_items: rows of the result.
+
+    Returns:
+        Unit rows, zero for items never consumed, (num_items, 16): the leading right singular
+        vectors of the consumption matrix with rows and columns scaled by root frequency.
+    """
+    from scipy import sparse
+    from scipy.sparse.linalg import svds
+
+    factors = np.zeros((num_items, FACTOR_DIM), np.float32)
+    num_users = int(users.max()) + 1 if len(users) else 0
+    rank = min(FACTOR_DIM, num_users - 1, num_items - 1)
+    if len(users) == 0 or rank < 1:
+        return factors
+    matrix = sparse.coo_matrix(
+        (np.ones(len(users)), (users, items)), shape=(num_users, num_items)
+    ).tocsr()
+    rows = np.maximum(np.asarray(matrix.sum(1)).ravel(), 1.0)
+    columns = np.maximum(np.asarray(matrix.sum(0)).ravel(), 1.0)
+    scaled = sparse.diags(rows**-0.5) @ matrix @ sparse.diags(columns**-0.5)
+    start = np.ones(min(scaled.shape))  # a fixed start makes the result reproducible
+    _, values, right = svds(scaled, k=rank, v0=start)
+    raw = (right.T * values)[:, ::-1]
+    norms = np.linalg.norm(raw, axis=1, keepdims=True)
+    factors[:, :rank] = np.where(norms > 1e-9, raw / np.maximum(norms, 1e-9), 0.0)
+    return factors

@@ -1,0 +1,44 @@
+"""What users become when nothing is recommended to them: the null policy to compare with."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.response import response_dtype
+from llmrec_env.simulation.users import evolve, interest_vector
+from llmrec_env.world import World
+
+
+def undisturbed(
+    world: World, user_ids: npt.NDArray[np.int64], noise_keys: npt.NDArray[np.uint64], steps: int
+) -> npt.NDArray[np.float32]:
+    """Returns the true interests of users who are shown nothing, (n, steps + 1, d).
+
+    Row t is the interest before step t. Nobody leaves. What happens by chance is what happens in
+    sessions of the same noise keys, so that the difference is what an agent did.
+    """
+    users = world.users[user_ids]
+    users["noise_key"] = noise_keys
+    response = np.zeros(1, response_dtype(world.config.slate_size))
+    response["slate"] = response["item"] = response["choice"] = -1
+    affinity = np.zeros((world.config.interest_slots, world.config.slate_size), np.float32)
+    out = np.empty((len(users), steps + 1, world.config.dim), np.float32)
+    _drift_alone(
+        *(users, world.params, world.interests, world.items.vectors, world.traits),
+        *(affinity, response, out),
+    )
+    return out
+
+
+@kernel
+def _drift_alone(users, params, interests, vectors, traits, affinity, response, out):
+    weights, response = np.empty(users[0].weight.shape[0], np.float32), response[0]
+    for i in range(users.shape[0]):
+        user = users[i]
+        for t in range(out.shape[1]):
+            interest_vector(user, interests.vectors, weights, out[i, t])
+            key = noise.step_key(user.noise_key, user.step)
+            evolve(user, params[0], interests, vectors, traits, affinity, key, response)

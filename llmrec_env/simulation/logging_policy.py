@@ -1,0 +1,192 @@
+"""The public past of every user: what a logging policy showed, what was clicked, rated, typed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.config import EnvConfig
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.compilation import kernel, rows_dot
+from llmrec_env.simulation.response import new_scratch, respond, response_dtype
+from llmrec_env.simulation.users import Interests, compare, evolve
+
+_SEARCHED = 400  # items among which the logging policy looks for something near an interest
+_SEARCH_SHARE, _POPULAR_SHARE = 0.5, 0.3  # of the logged slots; the rest is uniform
+_RATED_SHARE = 0.55  # of the clicks
+
+EVENTS = ("browse", "click", "rating", "query")
+
+RECORD = np.dtype(
+    [
+        ("user", np.int64),
+        ("item", np.int64),  # item id; phrase id for a query
+        ("event", "U6"),
+        ("value", np.float32),  # click: satisfied 1 or 0; rating: 1 to 5; otherwise 1
+        ("timestamp", np.int64),  # steps, negative: before the user's first session
+    ]
+)
+
+
+class Logs(NamedTuple):
+    """Logged slates of U users, W each in order of time, K items each."""
+
+    slates: npt.NDArray[np.int32]  # (U, W, K)
+    items: npt.NDArray[np.int32]  # (U, W), item clicked, -1 for none
+    satisfied: npt.NDArray[np.int32]  # (U, W), 0 or 1
+    ratings: npt.NDArray[np.int32]  # (U, W), 1 to 5, 0 where the user did not rate
+    queries: npt.NDArray[np.int32]  # (U, W), phrase typed, -1 for none
+
+    def clicks(self, users: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+        """Returns (user, item, satisfied) of the clicks of these users, each (m,)."""
+        row, step = np.nonzero(self.items[users] >= 0)
+        user = users[row]
+        items = self.items[user, step].astype(np.int64)
+        return user, items, self.satisfied[user, step].astype(np.int64)
+
+    def table(self, users: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.void]:
+        """Returns the records of `users` (all of them by default), in order of user and time."""
+        chosen = np.arange(len(self.items)) if users is None else users
+        _, steps, slots = self.slates.shape
+        u, t, _ = np.meshgrid(chosen, np.arange(steps), np.arange(slots), indexing="ij")
+        shown = self.slates[chosen].ravel()
+        parts = [_records(u.ravel(), shown, "browse", np.ones(shown.size), t.ravel() - steps)]
+        columns = (
+            ("click", self.items, self.items >= 0, self.satisfied),
+            ("rating", self.items, self.ratings > 0, self.ratings),
+            ("query", self.queries, self.queries >= 0, np.ones_like(self.queries)),
+        )
+        for event, what, happened, value in columns:
+            row, step = np.nonzero(happened[chosen])
+            user = chosen[row]
+            values = value[user, step]
+            parts.append(_records(user, what[user, step], event, values, step - steps))
+        table = np.concatenate(parts)
+        return table[np.lexsort((table["timestamp"], table["user"]))]
+
+
+def _records(
+    users: npt.NDArray[np.int64],
+    items: npt.NDArray[np.integer],
+    event: str,
+    values: npt.NDArray[np.generic],
+    timestamps: npt.NDArray[np.int64],
+) -> npt.NDArray[np.void]:
+    records = np.empty(len(users), RECORD)
+    columns = (users, items, event, values, timestamps)
+    for name, column in zip(RECORD.names or (), columns, strict=True):
+        records[name] = column
+    return records
+
+
+def split_of(users: npt.NDArray[np.int64], split: str) -> npt.NDArray[np.bool_]:
+    """Says which user ids belong to a split: ids ending in 8 validation, in 9 test, else train."""
+    last = users % 10
+    masks = {"train": last < 8, "validation": last == 8, "test": last == 9, "all": last >= 0}
+    return masks[split]
+
+
+@kernel
+def searched(vectors, phrases, phrase, key, count, found):
+    """Writes the items nearest to a phrase, with some noise, among a few hundred random ones."""
+    num_items = vectors.shape[0]
+    sample = np.empty(min(count, num_items), np.int32)
+    scores = np.empty(sample.shape[0], np.float32)
+    for c in range(sample.shape[0]):
+        sample[c] = noise.below(key, noise.LOGGED_SLATE + 64 + 2 * c, num_items)
+        luck = 0.10 * noise.gumbel(key, noise.LOGGED_SLATE + 65 + 2 * c)
+        scores[c] = rows_dot(vectors, sample[c], phrases, phrase) + luck
+    order = np.argsort(-scores)
+    for k in range(found.shape[0]):
+        found[k] = sample[order[k]]
+
+
+@kernel
+def logged_slate(user, interests, vectors, popular, key, found, slate):
+    """Writes what the logging policy shows: search results for one interest, popular, random items.
+
+    Args:
+        popular: cumulative probabilities of the popular items, (items,).
+        found: scratch, (k,).
+    """
+    slot = noise.below(key, noise.LOGGED_SLATE, user.active.shape[0])
+    while user.active[slot] == 0:
+        slot = (slot + 1) % user.active.shape[0]
+    searched(vectors, interests.vectors, user.phrase[slot], key, _SEARCHED, found)
+    for k in range(slate.shape[0]):
+        source = noise.uniform(key, noise.LOGGED_SLATE + 1 + k)
+        place = noise.uniform(key, noise.LOGGED_SLATE + 24 + k)
+        if source < _SEARCH_SHARE:
+            item = found[k]
+        elif source < _SEARCH_SHARE + _POPULAR_SHARE:
+            item = min(np.searchsorted(popular, place), vectors.shape[0] - 1)
+        else:
+            item = min(int(place * vectors.shape[0]), vectors.shape[0] - 1)
+        on_slate = True
+        while on_slate:
+            on_slate = False
+            for before in range(k):
+                if slate[before] == item:
+                    on_slate, item = True, (item + 1) % vectors.shape[0]
+        slate[k] = item
+
+
+@kernel
+def rating_of(satisfied, key):
+    """Returns 4 or 5 for a satisfied click, 1 to 3 for another, 0 where the user did not rate."""
+    if noise.uniform(key, noise.LOGGED_SLATE + 48) >= _RATED_SHARE:
+        return 0
+    if satisfied == 1:
+        return 4 + noise.below(key, noise.LOGGED_SLATE + 49, 2)
+    return 1 + noise.below(key, noise.LOGGED_SLATE + 49, 3)
+
+
+@kernel
+def warm_up(users, params, interests, vectors, traits, popular, responses, logs):
+    """Plays W logged slates with every user, without churn, and writes them down."""
+    k = responses[0].slate.shape[0]
+    scratch = new_scratch(users[0].weight.shape[0], k, vectors.shape[1])
+    found, affinity = np.empty(k, np.int32), scratch.affinity
+    steps = logs.items.shape[1]
+    for i in range(users.shape[0]):
+        user, response = users[i], responses[0]
+        user.step = -steps
+        for t in range(steps):
+            key = noise.step_key(user.noise_key, user.step)
+            logged_slate(user, interests, vectors, popular, key, found, response.slate)
+            slate = response.slate
+            compare(user, interests.vectors, vectors, slate, params[0], scratch)
+            respond(user, params[0], vectors, traits, key, response, scratch)
+            evolve(user, params[0], interests, vectors, traits, affinity, key, response)
+            logs.slates[i, t] = response.slate
+            logs.items[i, t] = response.item
+            logs.satisfied[i, t] = response.satisfied
+            logs.ratings[i, t] = rating_of(response.satisfied, key) if response.item >= 0 else 0
+            logs.queries[i, t] = response.query
+        user.step, user.last_switch = 0, -1
+
+
+def write_logs(
+    config: EnvConfig,
+    users: npt.NDArray[np.void],
+    params: npt.NDArray[np.void],
+    interests: Interests,
+    vectors: npt.NDArray[np.float32],
+    traits: npt.NDArray[np.void],
+) -> Logs:
+    """Returns the logs of all users, and advances `users` to the start of their sessions."""
+    n, steps, k = len(users), config.warmup_slates, config.slate_size
+    logs = Logs(
+        slates=np.empty((n, steps, k), np.int32),
+        items=np.empty((n, steps), np.int32),
+        satisfied=np.empty((n, steps), np.int32),
+        ratings=np.empty((n, steps), np.int32),
+        queries=np.empty((n, steps), np.int32),
+    )
+    attraction = np.exp(0.5 * traits["quality"].astype(np.float64))
+    popular = np.cumsum(attraction) / attraction.sum()
+    responses = np.zeros(1, response_dtype(k))
+    warm_up(users, params, interests, vectors, traits, popular, responses, logs)
+    return logs

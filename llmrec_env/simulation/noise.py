@@ -1,0 +1,74 @@
+"""Counter-based random numbers: the same (session key, step, draw) gives the same number, always.
+
+No generator has a state, so what one session draws does not depend on the batch it is in, on the
+other sessions or on earlier actions, and two agents on one seed meet the same luck.
+The mixing function is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from llmrec_env.simulation.compilation import kernel
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+# Places of a step's draws. Each use has its own, so that adding one never moves another.
+CHOICE = 0
+SATISFACTION = 24
+SPONTANEOUS = 32  # .. 43: one for each pair of interest slots
+WAKE = 48  # .. 59
+SWITCH = 64  # a switch takes 64 places from here; the switches of a burst follow one another
+REFINE = 1024
+QUERY = 1032
+EXPLORE = 1056
+LOGGED_SLATE = 1 << 12  # the logging policy of the warm-up
+CANDIDATES = 1 << 16
+
+
+@kernel
+def mix(x):
+    """Returns 64 well-mixed bits of `x`."""
+    z = np.uint64(x)
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    return z ^ (z >> np.uint64(31))
+
+
+@kernel
+def step_key(session_key, step):
+    """Returns the key of one step of a session."""
+    return mix(np.uint64(session_key) + mix(np.uint64(step + 1) * _GOLDEN))
+
+
+@kernel
+def uniform(key, draw):
+    """Returns a number in (0, 1)."""
+    bits = mix(key + np.uint64(draw + 1) * _GOLDEN)
+    return (np.float64(bits >> np.uint64(12)) + 0.5) * (1.0 / 4503599627370496.0)  # exact
+
+
+@kernel
+def below(key, draw, bound):
+    """Returns an integer in 0 .. bound - 1."""
+    return min(int(uniform(key, draw) * bound), bound - 1)
+
+
+@kernel
+def gumbel(key, draw):
+    """Returns a standard Gumbel number."""
+    return -math.log(-math.log(uniform(key, draw)))
+
+
+@kernel
+def normal_pair(key, draw):
+    """Returns two independent standard normal numbers (Box and Muller, 1958) from one place."""
+    bits = mix(key + np.uint64(draw + 1) * _GOLDEN)
+    radius = (np.float64(bits >> np.uint64(32)) + 0.5) * (1.0 / 4294967296.0)
+    angle = np.float64(bits & np.uint64(0xFFFFFFFF)) * (2.0 * math.pi / 4294967296.0)
+    length = math.sqrt(-2.0 * math.log(radius))
+    return length * math.cos(angle), length * math.sin(angle)

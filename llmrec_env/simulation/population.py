@@ -1,0 +1,64 @@
+"""HIDDEN: the users of a world as they are before anything is recorded of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.config import EnvConfig
+from llmrec_env.simulation.response import TASTE_DIM
+from llmrec_env.simulation.users import ATTEMPTS, MAX_LOG_WEIGHT, Interests, user_dtype
+
+
+def new_users(
+    config: EnvConfig, interests: Interests, community_taste: npt.NDArray[np.float32]
+) -> npt.NDArray[np.void]:
+    """Returns the hidden state of every user of the world, before any record, (num_users,).
+
+    Args:
+        community_taste: text-free taste of the communities, (communities, TASTE_DIM).
+    """
+    n, slots = config.num_users, config.interest_slots
+    rng = np.random.default_rng([config.world_seed, 3])
+    users = np.zeros(n, user_dtype(config))
+    users["user_id"] = np.arange(n)
+    users["noise_key"] = rng.integers(0, 2**63, n, dtype=np.uint64)
+    users["community"] = rng.integers(0, len(community_taste), n)
+    users["phrase"] = _first_phrases(users["community"], interests, slots, rng)
+    active = rng.integers(config.active_min, config.active_max + 1, n)
+    users["active"] = np.arange(slots) < active[:, None]
+    users["rest"] = rng.normal(0.0, config.base_sd, (n, slots))
+    users["weight"] = np.clip(users["rest"], -MAX_LOG_WEIGHT, MAX_LOG_WEIGHT)
+    own_taste = rng.normal(size=(n, TASTE_DIM))
+    users["taste"] = 0.8 * community_taste[users["community"]] + 0.6 * own_taste
+    users["patience"] = config.patience_start
+    users["consumed"] = -1
+    users["last_switch"] = -1
+    return users
+
+
+def _first_phrases(
+    community: npt.NDArray[np.int32],
+    interests: Interests,
+    slots: int,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    n, topics = len(community), interests.community_topics[community]
+    order = np.argsort(rng.random(topics.shape), axis=1)
+    places = np.resize(np.arange(topics.shape[1]), slots)
+    chosen = np.take_along_axis(topics, order[:, places], axis=1)  # (n, slots), distinct topics
+    own = rng.random((n, slots)) < 0.15
+    anywhere = rng.integers(0, len(interests.topic_start) - 1, (n, slots))
+    chosen = np.where(own, anywhere, chosen)
+    first, last = interests.topic_start[chosen], interests.topic_start[chosen + 1]
+    phrases = first + (rng.random((n, slots)) * (last - first)).astype(np.int64)
+    for _ in range(ATTEMPTS):
+        twice = _held_before(phrases)
+        phrases[twice] = rng.integers(0, len(interests.vectors), int(twice.sum()))
+    return phrases
+
+
+def _held_before(phrases: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Says of each slot whether an earlier slot holds the same phrase, (n, slots)."""
+    same = phrases[:, :, None] == phrases[:, None, :]
+    return np.tril(same, k=-1).any(axis=2)

@@ -1,0 +1,156 @@
+"""HIDDEN: what a user does with a slate. One item is chosen, or none; it satisfies or not."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.compilation import inlined, kernel, row_dot
+
+TASTE_DIM = 4
+_AGAIN = 3.0  # logit lost by an item consumed lately
+
+TRAITS = np.dtype(
+    [
+        ("taste", np.float32, (TASTE_DIM,)),  # b, what users like beside the text
+        ("quality", np.float32),  # standardised
+        ("substance", np.float32),  # q in [-1, 1] of the item's text; below 0 is clickbait
+    ]
+)
+"""What items are like beside their text; one record an item."""
+
+
+def response_dtype(slate_size: int) -> np.dtype[np.void]:
+    """Returns the record of what one user did at one step, and of what happened to the user."""
+    return np.dtype(
+        [
+            ("slate", np.int32, (slate_size,)),  # item ids in the order shown
+            ("choice", np.int32),  # slot, -1 for none
+            ("item", np.int32),  # item id, -1 for none
+            ("satisfied", np.int32),  # z, 0 or 1
+            ("relevance", np.float32),  # f(u, y) of the chosen item, 0 for none
+            ("observed_relevance", np.float32),  # f(v, y) with the agent's own v
+            ("query", np.int32),  # id of the phrase typed, -1 for none
+            ("died", np.int32),  # phrase ids of the last change of the step, -1 for none
+            ("born", np.int32),
+            ("woken", np.int32),
+            ("slept", np.int32),
+            ("refined_from", np.int32),
+            ("refined_to", np.int32),
+            ("terminated", np.int32),
+            ("truncated", np.int32),
+        ],
+        align=True,
+    )
+
+
+class Scratch(NamedTuple):
+    """Working memory of one step of one user."""
+
+    weights: npt.NDArray[np.float32]  # (p,), omega
+    affinity: npt.NDArray[np.float32]  # (p, k), cos(e_p, y_k)
+    relevance: npt.NDArray[np.float32]  # (k,), f(u, y_k)
+    odds: npt.NDArray[np.float64]  # (k,), of choosing the slot, against the null item
+    logits: npt.NDArray[np.float64]  # (k,), of satisfaction if chosen
+    slate_mean: npt.NDArray[np.float32]  # (d,)
+
+
+@kernel
+def new_scratch(p, k, d):
+    """Returns working memory for p interest slots, k slate slots and d dimensions."""
+    return Scratch(
+        np.empty(p, np.float32),
+        np.empty((p, k), np.float32),
+        np.empty(k, np.float32),
+        np.empty(k, np.float64),
+        np.empty(k, np.float64),
+        np.empty(d, np.float32),
+    )
+
+
+@kernel
+def sigmoid(x):
+    """Returns 1 / (1 + exp(-x))."""
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+@kernel
+def satiation_of(user, vectors, item):
+    """Returns sat(y) in [0, 1): how tired the user is of what lies in the item's direction."""
+    return 1.0 - math.exp(-max(row_dot(user.satiation, vectors, item), np.float32(0.0)))
+
+
+@inlined
+def appeal(user, params, vectors, traits, item, relevance):
+    """Returns the utility of an item at rank 1, and the logit of P(z = 1) if it is consumed."""
+    satiation = satiation_of(user, vectors, item)
+    trait = traits[item]
+    taste = np.float32(0.0)
+    for r in range(TASTE_DIM):
+        taste += user.taste[r] * trait.taste[r]
+    utility = (
+        params.choice_relevance * relevance
+        - params.satiation_choice * satiation
+        + params.choice_taste * taste
+        + params.choice_quality * trait.quality
+        - params.lure * trait.substance
+    )
+    logit = (
+        params.satisfaction_bias
+        + params.satisfaction_relevance * relevance
+        - params.satiation_satisfaction * satiation
+        + params.satisfaction_taste * taste
+        + params.satisfaction_quality * trait.quality
+        + params.goodwill_satisfaction * user.goodwill
+    )
+    return utility, logit
+
+
+@kernel
+def consumed_before(user, item):
+    """Says whether the item is among the last 50 that the user consumed."""
+    found = 0
+    for j in range(user.consumed.shape[0]):  # no early exit: a loop of fixed length is vectorised
+        found += 1 if user.consumed[j] == item else 0
+    return found > 0
+
+
+@inlined
+def respond(user, params, vectors, traits, key, response, scratch):
+    """Fills in what the user chooses from `response.slate` and whether it satisfies.
+
+    The choice is a conditional logit with a null item (McFadden, 1974); examination falls with the
+    rank as in the position-based model. One uniform number decides, the null item lying first, so
+    that two agents on one seed differ in whether anything is chosen only where they must.
+
+    Args:
+        key: the noise key of the step.
+        scratch: holds `relevance` f(u, y_k) (k,); receives `odds` and `logits` (k,).
+    """
+    relevance, odds, logits = scratch.relevance, scratch.odds, scratch.logits
+    slots = relevance.shape[0]
+    total = 1.0  # the odds of the null item
+    for k in range(slots):
+        item = response.slate[k]
+        utility, logits[k] = appeal(user, params, vectors, traits, item, relevance[k])
+        utility -= params.rank_penalty[k] + params.choice_null
+        if user.step < 0 and consumed_before(user, item):  # sessions offer nothing twice
+            utility -= _AGAIN
+        odds[k] = math.exp(min(utility, 700.0))
+        total += odds[k]
+    response.choice, response.item, response.satisfied, response.relevance = -1, -1, 0, 0.0
+    left = noise.uniform(key, noise.CHOICE) * total - 1.0
+    for k in range(slots):
+        if left < 0.0:
+            return
+        left -= odds[k]
+        if left < 0.0 or k == slots - 1:
+            response.choice, response.item = k, response.slate[k]
+            response.relevance = relevance[k]
+            if noise.uniform(key, noise.SATISFACTION) < sigmoid(logits[k]):
+                response.satisfied = 1
+            return

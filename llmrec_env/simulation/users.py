@@ -1,0 +1,343 @@
+"""HIDDEN: who users are, and how their interests drift, satiate, and wear out."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.config import EnvConfig
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.compilation import cosines, inlined, kernel
+from llmrec_env.simulation.response import TASTE_DIM
+
+NUM_COMMUNITIES = 16
+COMMUNITY_TOPICS = 12
+MAX_ACTIVE = 6
+MAX_SLATE = 20
+MEMORY = 50  # consumed items a user remembers
+MAX_LOG_WEIGHT = 3.0
+ATTEMPTS = 8  # to find a phrase the user does not hold yet
+NOT_CLOSE = 0.25  # cosine below which what is shown wakes nothing
+
+
+def user_dtype(config: EnvConfig) -> np.dtype[np.void]:
+    """Returns the record of one user's hidden state."""
+    slots, dim = config.interest_slots, config.dim
+    return np.dtype(
+        [
+            ("noise_key", np.uint64),
+            ("user_id", np.int64),
+            ("community", np.int32),
+            ("step", np.int32),
+            ("phrase", np.int32, (slots,)),  # ids of the interests' texts
+            ("active", np.int32, (slots,)),  # a_p, 0 is dormant
+            ("weight", np.float32, (slots,)),  # theta_p, log-weight
+            ("rest", np.float32, (slots,)),  # resting log-weight
+            ("taste", np.float32, (TASTE_DIM,)),  # a
+            ("satiation", np.float32, (dim,)),  # c
+            ("goodwill", np.float32),  # h
+            ("patience", np.float32),  # m
+            ("consumed", np.int32, (MEMORY,)),
+            ("num_consumed", np.int32),
+            ("last_switch", np.int32),  # step of the last switch, -1 before the first
+        ],
+        align=True,
+    )
+
+
+PARAMETERS = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            *("ou_rate", "ou_sigma", "switch_rate", "refine_rate", "theta_birth", "burst_step"),
+            *("burst_size", "reinforce", "exposure", "discovery", "satiation_decay"),
+            *("satiation_choice", "satiation_satisfaction", "goodwill_decay", "goodwill_gain"),
+            *("goodwill_satisfaction", "choice_relevance", "choice_taste", "choice_quality"),
+            *("choice_null", "lure", "position_bias", "satisfaction_bias"),
+            *("satisfaction_relevance", "satisfaction_taste", "satisfaction_quality"),
+            *("patience_start", "patience_max", "patience_satisfied", "patience_dissatisfied"),
+            *("patience_ignored", "query_rate", "horizon"),
+        )
+    ]
+    + [
+        ("examined", np.float64, (MAX_SLATE,)),  # exam_k = k^-gamma
+        ("rank_penalty", np.float64, (MAX_SLATE,)),  # gamma ln k
+        ("scale", np.float64),  # s_f
+    ]
+)
+"""The parameters the compiled dynamics read: one record."""
+
+
+def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
+    """Returns the effective parameters as an array of one record, (1,)."""
+    effective = config.effective()
+    params = np.zeros(1, PARAMETERS)
+    for name in PARAMETERS.names or ():
+        if hasattr(effective, name):
+            params[name] = getattr(effective, name)
+    ranks = np.arange(1, MAX_SLATE + 1)
+    params["examined"] = ranks**-effective.position_bias
+    params["rank_penalty"] = effective.position_bias * np.log(ranks)
+    params["scale"] = scale
+    return params
+
+
+class Interests(NamedTuple):
+    """What interests can be: phrases, ordered by topic, and who draws from which topics."""
+
+    vectors: npt.NDArray[np.float32]  # (phrases, d), unit
+    neighbours: npt.NDArray[np.int32]  # (phrases, 6), nearest phrases of the same topic
+    topic_start: npt.NDArray[np.int32]  # (topics + 1,), where each topic's phrases begin
+    community_topics: npt.NDArray[np.int32]  # (communities, 12)
+
+
+@kernel
+def fresh_phrase(user, topic_start, community_topics, key, draw, own_share):
+    """Returns a random phrase: of one of the community's topics, or (`own_share`) of any topic."""
+    num_topics = topic_start.shape[0] - 1
+    if noise.uniform(key, draw) < own_share:
+        topic = noise.below(key, draw + 1, num_topics)
+    else:
+        place = noise.below(key, draw + 1, community_topics.shape[1])
+        topic = community_topics[user.community, place]
+    first = topic_start[topic]
+    return first + noise.below(key, draw + 2, topic_start[topic + 1] - first)
+
+
+@kernel
+def holds(user, phrase):
+    """Says whether the phrase is one of the user's interests, active or dormant."""
+    for p in range(user.phrase.shape[0]):
+        if user.phrase[p] == phrase:
+            return True
+    return False
+
+
+@kernel
+def relative_weights(user, out):
+    """Writes omega_p in [0, 1], 0 for dormant interests, 1 for the strongest."""
+    top = np.float32(-1e9)
+    for p in range(user.weight.shape[0]):
+        if user.active[p] == 1 and user.weight[p] > top:
+            top = user.weight[p]
+    for p in range(user.weight.shape[0]):
+        out[p] = math.exp(user.weight[p] - top) if user.active[p] == 1 else 0.0
+
+
+@kernel
+def interest_vector(user, phrase_vectors, weights, out):
+    """Writes u = sum_p omega_p e_p, not renormalised; `weights` is scratch for omega."""
+    relative_weights(user, weights)
+    out[:] = 0.0
+    for p in range(weights.shape[0]):
+        if weights[p] > 0.0:
+            for j in range(out.shape[0]):
+                out[j] += weights[p] * phrase_vectors[user.phrase[p], j]
+
+
+@inlined
+def compare(user, phrases, vectors, slate, params, scratch):
+    """Writes how each interest relates to each slot, and f(u, y_k) = [alpha(y_k) . u]_+.
+
+    Args:
+        scratch: receives `weights` omega (p,), `affinity` cos(e_p, y_k) (p, k), `relevance` (k,).
+    """
+    weights, relevance = scratch.weights, scratch.relevance
+    relative_weights(user, weights)
+    cosines(user.phrase, phrases, slate, vectors, scratch.affinity)
+    for k in range(slate.shape[0]):
+        total = np.float32(0.0)
+        for p in range(weights.shape[0]):
+            total += weights[p] * scratch.affinity[p, k]
+        relevance[k] = max(total, np.float32(0.0)) / params.scale
+
+
+@inlined
+def evolve(user, params, interests, vectors, traits, affinity, key, response):
+    """Changes the user by one step: by itself, and because of what was shown and consumed."""
+    drift(user, params, affinity, key, response)
+    wake(user, params, affinity, key, response)
+    switch(user, params, interests, key, response)
+    forget(user, response)
+    refine(user, params, interests, key, response)
+    for k in range(user.weight.shape[0]):
+        limit = np.float32(MAX_LOG_WEIGHT)
+        user.weight[k] = min(max(user.weight[k], -limit), limit)
+    satiate(user, params, vectors, response)
+    if response.item >= 0:
+        user.goodwill = params.goodwill_decay * user.goodwill + (
+            params.goodwill_gain * traits[response.item].substance
+        )
+        user.consumed[user.num_consumed % MEMORY] = response.item
+        user.num_consumed += 1
+    else:
+        user.goodwill = params.goodwill_decay * user.goodwill
+    ask(user, params, key, response)
+    user.step += 1
+
+
+@inlined
+def drift(user, params, affinity, key, response):
+    """Log-weights wander around their rest, and follow what is consumed or merely shown."""
+    effect = params.reinforce * (1.0 if response.satisfied == 1 else -0.5)
+    wander = next_wander = 0.0
+    for p in range(user.weight.shape[0]):
+        if p % 2 == 1:
+            wander = next_wander
+        elif params.ou_sigma > 0.0:
+            wander, next_wander = noise.normal_pair(key, noise.SPONTANEOUS + p // 2)
+        change = params.ou_rate * (user.rest[p] - user.weight[p]) + params.ou_sigma * wander
+        if response.choice >= 0:
+            change += effect * max(affinity[p, response.choice], np.float32(0.0))
+        for k in range(affinity.shape[1]):
+            seen = params.examined[k] * max(affinity[p, k], np.float32(0.0))
+            change += params.exposure * seen
+        user.weight[p] += change
+
+
+@kernel
+def attraction(params, affinity, p, choice):
+    """Returns how strongly the slate calls a dormant interest p; times pi_d it is a probability."""
+    best = 0.0
+    for k in range(affinity.shape[1]):
+        close = max(affinity[p, k] - NOT_CLOSE, 0.0)
+        best = max(best, close * params.examined[k])
+    attracted = best / (1.0 - NOT_CLOSE)
+    if choice >= 0:
+        attracted += 0.5 * max(affinity[p, choice] - NOT_CLOSE, 0.0)
+    return attracted
+
+
+@inlined
+def wake(user, params, affinity, key, response):
+    """Wakes at most one dormant interest: of those called, the one called most strongly."""
+    response.woken = -1
+    slot, strongest = -1, -1.0
+    for p in range(user.weight.shape[0]):
+        if user.active[p] == 0 and params.discovery > 0.0:
+            called = attraction(params, affinity, p, response.choice)
+            if (
+                noise.uniform(key, noise.WAKE + p) < params.discovery * called
+                and called > strongest
+            ):
+                slot, strongest = p, called
+    if slot >= 0:
+        user.active[slot] = 1
+        user.weight[slot] = 0.5 * params.theta_birth
+        response.woken = user.phrase[slot]
+
+
+@inlined
+def switch(user, params, interests, key, response):
+    """An active interest dies and a dormant one is born: one by chance, several in a burst."""
+    response.died, response.born = -1, -1
+    if noise.uniform(key, noise.SWITCH) < params.switch_rate:
+        switch_one(user, params, interests, key, noise.SWITCH + 1, response)
+    if params.burst_step > 0 and user.step == int(params.burst_step):
+        for burst in range(int(params.burst_size)):
+            switch_one(user, params, interests, key, noise.SWITCH + 64 * (burst + 1), response)
+
+
+@kernel
+def switch_one(user, params, interests, key, draw, response):
+    """Ends an active interest (probability ~ exp theta); its slot gets a fresh, dormant phrase."""
+    active = 0
+    for p in range(user.active.shape[0]):
+        active += user.active[p]
+    if active <= 1 or active >= user.active.shape[0]:
+        return
+    died, born, most_died, most_born = -1, -1, -1e9, -1e9
+    for p in range(user.active.shape[0]):
+        if user.active[p] == 1:
+            score = user.weight[p] + noise.gumbel(key, draw + p)
+            if score > most_died:
+                died, most_died = p, score
+        else:
+            score = noise.gumbel(key, draw + 16 + p)
+            if score > most_born:
+                born, most_born = p, score
+    response.died, response.born = user.phrase[died], user.phrase[born]
+    user.active[died], user.active[born] = 0, 1
+    user.weight[born] = params.theta_birth
+    for attempt in range(ATTEMPTS):
+        phrase = fresh_phrase(
+            *(user, interests.topic_start, interests.community_topics),
+            *(key, draw + 32 + 3 * attempt, 0.3),
+        )
+        if not holds(user, phrase):
+            user.phrase[died] = phrase
+            break
+    user.last_switch = user.step
+
+
+@inlined
+def forget(user, response):
+    """Puts the weakest interest to sleep when more than six are awake."""
+    response.slept = -1
+    active, weakest = 0, -1
+    for p in range(user.active.shape[0]):
+        if user.active[p] == 1:
+            active += 1
+            if weakest < 0 or user.weight[p] < user.weight[weakest]:
+                weakest = p
+    if active > MAX_ACTIVE:
+        user.active[weakest] = 0
+        response.slept = user.phrase[weakest]
+
+
+@inlined
+def refine(user, params, interests, key, response):
+    """Moves one phrase to a neighbouring phrase of its topic."""
+    response.refined_from, response.refined_to = -1, -1
+    if noise.uniform(key, noise.REFINE) < params.refine_rate:
+        slot = noise.below(key, noise.REFINE + 1, user.phrase.shape[0])
+        place = noise.below(key, noise.REFINE + 2, interests.neighbours.shape[1])
+        before = user.phrase[slot]
+        after = interests.neighbours[before, place]
+        if not holds(user, after):
+            user.phrase[slot] = after
+            if user.active[slot] == 1:
+                response.refined_from, response.refined_to = before, after
+
+
+@inlined
+def satiate(user, params, vectors, response):
+    """Satiation fades, and grows in the direction of what was consumed."""
+    decay = np.float32(params.satiation_decay)
+    if response.item >= 0:
+        item = response.item
+        for j in range(user.satiation.shape[0]):
+            user.satiation[j] = decay * user.satiation[j] + vectors[item, j]
+    else:
+        for j in range(user.satiation.shape[0]):
+            user.satiation[j] = decay * user.satiation[j]
+
+
+@inlined
+def ask(user, params, key, response):
+    """Sometimes the user types one of the active interests (probability ~ exp theta)."""
+    response.query = -1
+    if noise.uniform(key, noise.QUERY) < params.query_rate:
+        most = -1e9
+        for p in range(user.active.shape[0]):
+            if user.active[p] == 1:
+                score = user.weight[p] + noise.gumbel(key, noise.QUERY + 1 + p)
+                if score > most:
+                    most, response.query = score, user.phrase[p]
+
+
+@inlined
+def tire(user, params, response):
+    """Moves patience by what happened; at 0 the user leaves."""
+    if response.choice < 0:
+        change = -params.patience_ignored
+    elif response.satisfied == 1:
+        change = params.patience_satisfied
+    else:
+        change = -params.patience_dissatisfied
+    user.patience = min(user.patience + change, params.patience_max)
+    response.terminated = 1 if user.patience <= 0.0 else 0
+    response.truncated = 1 if user.step >= params.horizon else 0

@@ -1,0 +1,328 @@
+"""The satisfaction classifier: its pairs, what it learns and refuses, its probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from tiny_bert import WORDS, save_tiny_bert
+
+from agents.joint.satisfaction.augmentation import Augmentation
+from agents.joint.satisfaction.classification import fit_temperature, judge
+from agents.joint.satisfaction.classifier import SatisfactionClassifier
+from agents.joint.satisfaction.pairs import Pair, check_pairs, pairs_of, split_pairs
+from agents.neural.trainer import Recipe
+from llmrec_env.content.encoders import WeightsError
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("peft", reason="peft is not installed")
+
+QUICK = Recipe(epochs=3, batch_size=16, learning_rate=3e-3, patience=3)
+
+
+def alike(number, seed=0, first=0):
+    """Pairs of which those satisfy whose item begins as the behaviour does."""
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for place in range(number):
+        topic, other = rng.choice(len(WORDS), 2, replace=False)
+        satisfied = int(rng.random() < 0.5)
+        item = WORDS[topic if satisfied else other]
+        pairs.append(Pair((WORDS[topic],) * 2, f"{item} {item}", satisfied, first + place // 4))
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return save_tiny_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(params=["together", "apart"])
+def reading(request):
+    return request.param
+
+
+# --- pairs
+
+
+@pytest.fixture(scope="module")
+def data(world):
+    return world.public()
+
+
+def test_pairs_are_the_clicks_and_the_liked_texts_before_them(data):
+    pairs = pairs_of(data, size=3)
+    logs, texts, phrases = data.logs, data.catalog.texts, data.phrases.texts
+    assert len(pairs) == (logs.items >= 0).sum()
+    row = int(np.argmax((logs.satisfied == 1).sum(axis=1) + (logs.queries >= 0).sum(axis=1)))
+    past, expected = [], []
+    for step in range(logs.items.shape[1]):
+        item, query = logs.items[row, step], logs.queries[row, step]
+        if item >= 0:
+            satisfied = int(logs.satisfied[row, step])
+            behaviour = tuple(reversed(past[-3:]))
+            expected.append(Pair(behaviour, texts[item], satisfied, int(data.users[row])))
+            past += [texts[item]] if satisfied else []
+        past += [phrases[query]] if query >= 0 else []
+    assert [pair for pair in pairs if pair.user == data.users[row]] == expected
+    assert any(len(pair.behaviour) == 3 for pair in expected)
+
+
+def test_browsed_items_are_negatives_that_were_shown(data):
+    clicks, pairs = pairs_of(data), pairs_of(data, browsed=0.5)
+    added = len(pairs) - len(clicks)
+    assert 0.4 < added / len(clicks) < 0.6
+    assert sum(pair.satisfied for pair in pairs) == sum(pair.satisfied for pair in clicks)
+    shown = {}
+    for user, slates in zip(data.users, data.logs.slates, strict=True):
+        shown[int(user)] = {data.catalog.texts[item] for item in slates.ravel()}
+    assert all(pair.item in shown[pair.user] for pair in pairs)
+    assert pairs == pairs_of(data, browsed=0.5) != pairs_of(data, browsed=0.5, seed=1)
+
+
+def test_ratings_are_labels_too(data):
+    pairs = pairs_of(data, ratings=True)
+    assert len(pairs) == (data.logs.ratings > 0).sum()
+    assert sum(pair.satisfied for pair in pairs) == (data.logs.ratings >= 4).sum()
+
+
+@pytest.mark.parametrize("settings", [{"size": 0}, {"browsed": -1}, {"browsed": 5}])
+def test_pairs_out_of_range_are_refused(data, settings):
+    with pytest.raises(ValueError, match="use 1 or more, and 0 to 4"):
+        pairs_of(data, **settings)
+
+
+def test_split_shares_no_user():
+    pairs = alike(400)
+    parts = split_pairs(pairs, (0.7, 0.3))
+    users = [{pair.user for pair in part} for part in parts]
+    assert not users[0] & users[1] and len(users[0]) == 70 and len(users[1]) == 30
+    assert sorted(pair for part in parts for pair in part) == sorted(pairs)
+    assert parts != split_pairs(pairs, (0.7, 0.3), seed=1)
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_label_alone_is_refused_with_the_reason(bert, label):
+    good, bad = alike(8), [pair._replace(satisfied=label) for pair in alike(8, first=50)]
+    classifier = SatisfactionClassifier(bert, "frozen")
+    message = r"all 8 are labelled .*satisfied.*From one class .*browsed=1"
+    for train, held_out in ((bad, good), (good, bad)):
+        with pytest.raises(ValueError, match=message):
+            classifier.learn(train, held_out, QUICK)
+    with pytest.raises(ValueError, match=message):
+        classifier.judge(bad)
+
+
+def test_a_user_on_both_sides_is_refused(bert):
+    classifier = SatisfactionClassifier(bert, "frozen")
+    with pytest.raises(ValueError, match=r"2 users are in .* split_pairs"):
+        classifier.learn(alike(8), alike(40, seed=1), QUICK)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"satisfied": 2}, ValueError, r"training pair 1: satisfied=2"),
+        ({"satisfied": float("nan")}, ValueError, r"satisfied=nan"),
+        ({"item": None}, TypeError, r"training pair 1.*texts\[2\]"),
+        ({"behaviour": ("secret", "\ud800")}, ValueError, r"training pair 1.*texts\[1\]"),
+    ],
+)
+def test_malformed_pairs_are_refused_by_place(change, error, message):
+    pairs = alike(4)
+    pairs[1] = pairs[1]._replace(**change)
+    with pytest.raises(error, match=message) as caught:
+        check_pairs(pairs, "training")
+    assert "secret" not in str(caught.value)
+
+
+def test_plain_tuples_are_pairs(bert):
+    pairs = [tuple(pair) for pair in alike(12)]
+    classifier = SatisfactionClassifier(bert, "frozen")
+    classifier.learn(pairs, [tuple(pair) for pair in alike(12, first=50)], QUICK)
+    assert classifier.probability(pairs).shape == (12,)
+    with pytest.raises(ValueError, match=r"texts\[1\]") as caught:
+        classifier.probability([(("secret", "\ud800"), "film", 1, 0)])
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"reading": "mean"}, "Unknown reading"), ({"dropout": 1}, "dropout=1 is out of range")],
+)
+def test_bad_settings_are_refused(bert, settings, message):
+    with pytest.raises(ValueError, match=message):
+        SatisfactionClassifier(bert, **settings)
+
+
+# --- reading
+
+
+def test_a_pair_is_read_alone_as_in_company(bert, reading):
+    classifier = SatisfactionClassifier(bert, "full", reading=reading)
+    pairs = [*alike(9), Pair((), "film", 1, 0), Pair(("jazz " * 90,), "piano " * 90, 0, 1)]
+    pairs.append(Pair((), "", 1, 0))
+    together = classifier.features(pairs).detach().numpy()
+    alone = np.concatenate([classifier.features([pair]).detach().numpy() for pair in pairs])
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    assert np.isfinite(together).all() and classifier.features([]).shape == (0, together.shape[1])
+
+
+def test_texts_read_together_are_one_sequence_of_two_segments(bert):
+    classifier = SatisfactionClassifier(bert, "frozen", reading="together")
+    tower, pair = classifier.tower, Pair(("jazz piano", "film"), "slow trains", 1, 0)
+    tokens = tower.tokenizer("jazz piano film", "slow trains", return_tensors="pt")
+    assert tokens["input_ids"][0, [0, 4, 7]].tolist() == [2, 3, 3]
+    assert tokens["token_type_ids"].tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]]
+    with torch.no_grad():
+        expected = tower.model(**tokens).last_hidden_state[0, 0]
+    torch.testing.assert_close(classifier.features([pair])[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_texts_read_apart_are_two_vectors_their_product_and_cosine(bert):
+    classifier = SatisfactionClassifier(bert, "frozen", reading="apart")
+    behaviour, item = ("jazz piano", "film"), "slow trains"
+    vectors = classifier.tower.vectors([*behaviour, item])
+    mean = vectors[:2].mean(axis=0)
+    mean, item_vector = mean / np.linalg.norm(mean), vectors[2]
+    found = classifier.features([Pair(behaviour, item, 1, 0), Pair((), item, 1, 0)]).numpy()
+    scale = classifier.tower.width**0.5
+    others = [0.3 * scale * mean, 0.3 * scale * item_vector, 0.3 * scale**2 * mean * item_vector]
+    expected = np.concatenate([[scale * mean @ item_vector, 0.0], *others])
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+    assert found[1, 0] == 0 and found[1, 1] == 1
+
+
+def test_before_learning_nothing_is_known(bert, reading):
+    classifier = SatisfactionClassifier(bert, "full", reading=reading)
+    np.testing.assert_array_equal(classifier.probability(alike(4)), 0.5)
+
+
+# --- learning
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
+def test_held_out_users_are_told_apart(bert, mode):
+    classifier = SatisfactionClassifier(bert, mode)
+    recipe = Recipe(epochs=10, batch_size=16, learning_rate=1e-3, patience=8)
+    progress = classifier.learn(alike(480), alike(64, 1, 500), recipe, head_rate=2e-3)
+    found = classifier.judge(alike(200, 2, 900))
+    assert found.auc > {"frozen": 0.85, "lora": 0.95, "full": 0.98}[mode]
+    assert found.accuracy > 0.75 and progress.best < 0.6 and not classifier.training
+    parts = {"frozen": 0, "lora": classifier.tower.num_trained, "full": 30_000}
+    assert classifier.num_trained >= parts[mode] + 2 * (3 * classifier.tower.width + 3)
+
+
+def test_batches_and_augmentation_are_counted_and_change_what_is_learnt(bert):
+    vectors = []
+    for augmentation in (Augmentation(0.5, 0.5, 1.0), Augmentation(0.5, 0.5, 1.0), Augmentation(0)):
+        classifier, seen = SatisfactionClassifier(bert, "frozen"), []
+        classifier.learn(
+            alike(40), alike(16, 1, 500), QUICK, augmentation=augmentation, on_pairs=seen.append
+        )
+        assert seen == [16, 16, 8] * 3
+        vectors.append(classifier.margins(alike(5, 3)))
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert np.abs(vectors[0] - vectors[2]).max() > 1e-4
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_killed_training_goes_on_bit_for_bit(bert, mode, tmp_path):
+    train, held_out = alike(48), alike(16, 1, 500)
+    augmentation = Augmentation()
+
+    class Killed(Exception):
+        pass
+
+    def trained(checkpoint=None, batches=None):
+        classifier, seen = SatisfactionClassifier(bert, mode, seed=4), []
+
+        def kill(number):
+            seen.append(number)
+            if batches is not None and len(seen) > batches:
+                raise Killed
+
+        more = {"augmentation": augmentation, "checkpoint": checkpoint, "on_pairs": kill}
+        progress = classifier.learn(train, held_out, QUICK, **more)
+        return classifier, progress, seen
+
+    whole, expected, _ = trained()
+    with pytest.raises(Killed):
+        trained(tmp_path / "training.pt", batches=4)
+    again, progress, seen = trained(tmp_path / "training.pt")
+    assert len(seen) == 6  # the first of three epochs was not repeated
+    assert progress == expected and again.temperature == whole.temperature
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_tensorboard_is_written_where_told(bert, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    classifier = SatisfactionClassifier(bert, "frozen")
+    classifier.learn(alike(16), alike(16, 1, 500), QUICK, log_folder=tmp_path / "log")
+    assert any((tmp_path / "log").iterdir())
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
+def test_saved_classifier_comes_back(bert, mode, tmp_path, reading):
+    classifier = SatisfactionClassifier(bert, mode, reading=reading)
+    classifier.learn(alike(32), alike(16, 1, 500), QUICK)
+    classifier.save(tmp_path)
+    other = SatisfactionClassifier(bert, mode, reading=reading, seed=9)
+    other.restore(tmp_path)
+    np.testing.assert_array_equal(other.probability(alike(9)), classifier.probability(alike(9)))
+    different = SatisfactionClassifier(bert, mode, reading=reading, max_length=64)
+    with pytest.raises(WeightsError, match="max_length=128"):
+        different.restore(tmp_path)
+
+
+# --- probabilities
+
+
+def test_judgement_of_numbers_worked_out_by_hand():
+    found = judge([0.9, 0.8, 0.6, 0.4, 0.3, 0.1], [1, 1, 0, 1, 0, 0], bins=3)
+    assert found.accuracy == pytest.approx(4 / 6)
+    assert found.precision == pytest.approx(2 / 3) and found.recall == pytest.approx(2 / 3)
+    assert found.f1 == pytest.approx(2 / 3) and found.auc == pytest.approx(8 / 9)
+    assert [tuple(x) for x in found.reliability] == [
+        pytest.approx((0.2, 0.0, 2)),
+        pytest.approx((0.5, 0.5, 2)),
+        pytest.approx((0.85, 1.0, 2)),
+    ]
+    assert found.calibration_error == pytest.approx((0.2 + 0.0 + 0.15) / 3)
+    losses = -np.log([0.9, 0.8, 0.4, 0.4, 0.7, 0.9])
+    assert found.log_loss == pytest.approx(losses.mean())
+
+
+def test_equal_predictions_are_judged_as_one():
+    one, other = (judge([0.5] * 40, np.roll([0] * 20 + [1] * 20, by)) for by in (0, 7))
+    assert one == other and one.calibration_error == 0 and one.auc == 0.5
+
+
+def test_no_predicted_yes_has_no_precision():
+    found = judge([0.1, 0.2], [0, 1], bins=1)
+    assert np.isnan(found.precision) and found.recall == 0 and found.f1 == 0
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_temperature_is_found_and_calibrates(temperature):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, 20_000)
+    z = rng.random(20_000) < expit(logits)
+    found = fit_temperature(logits * temperature, z)
+    assert found == pytest.approx(temperature, rel=0.05)
+    before = judge(expit(logits * temperature), z).calibration_error
+    after = judge(expit(logits * temperature / found), z).calibration_error
+    assert after < 0.015 < 0.05 < before
+
+
+@pytest.mark.parametrize(
+    ("probability", "happened"),
+    [([0.5], [1, 0]), ([0.5, 1.2], [0, 1]), ([0.5, np.nan], [0, 1]), ([0.5, 0.6], [1, 1])],
+)
+def test_predictions_that_cannot_be_judged_are_refused(probability, happened):
+    with pytest.raises(ValueError):
+        judge(probability, happened, bins=1)

@@ -1,0 +1,126 @@
+"""The upper bounds: the best slate by brute force, and that knowing more wins more."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from agents.rankers.baselines import Content, Random
+from agents.rankers.oracles import PLANNING, Foresight, Oracle, best_slate, worth
+from agents.rollout import play
+
+EXAMINED = np.arange(1, 21) ** -0.5
+
+
+def _value(slate, odds, value):
+    share = odds[list(slate)] * EXAMINED[: len(slate)]
+    return (share * value[list(slate)]).sum() / (1 + share.sum())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_slate_is_the_best_of_all_slates(seed):
+    rng = np.random.default_rng(seed)
+    odds, value = rng.lognormal(0, 2, 8), rng.normal(0.3, 0.4, 8)
+    slate = np.empty(3, np.int64)
+    best_slate(odds, value, EXAMINED, slate)
+    best = max(_value(order, odds, value) for order in itertools.permutations(range(8), 3))
+    assert len(set(slate)) == 3
+    assert _value(slate, odds, value) == pytest.approx(best, abs=1e-6)
+
+
+def test_items_that_are_not_there_are_never_chosen():
+    odds, value = np.array([0.0, 9.0, 1.0, 2.0, 0.0]), np.array([0.0, 1.0, 0.01, 0.02, 0.0])
+    slate = np.empty(3, np.int64)
+    best_slate(odds, value, EXAMINED, slate)
+    assert set(slate) == {1, 2, 3}
+
+
+def _worth(simulator, i, foresight):
+    world, c = simulator.world, simulator.buffers.ids.shape[1]
+    odds, value, weights = np.empty(c), np.empty(c), np.empty(8, np.float32)
+    worth(
+        *(simulator.users[i], world.params[0], world.interests.vectors, world.items.vectors),
+        *(world.traits, foresight, weights, simulator.buffers.ids, i, odds, value),
+    )
+    return odds, value
+
+
+def _by_formula(simulator, i, foresight):
+    user, world, config = simulator.users[i], simulator.world, simulator.config
+    y, traits = (
+        world.items.vectors[simulator.buffers.ids[i]],
+        world.traits[simulator.buffers.ids[i]],
+    )
+    relevance = np.maximum(y @ simulator.interests()[i], 0) / world.params["scale"][0]
+    tired = np.maximum(y @ user["satiation"], 0)
+    taste = traits["taste"] @ user["taste"]
+    utility = 6 * relevance - 1.2 * (1 - np.exp(-tired)) + 0.5 * taste + 0.25 * traits["quality"]
+    utility -= config.lure * traits["substance"] + config.choice_null
+    logit = config.satisfaction_bias + config.satisfaction_relevance * relevance
+    logit -= config.satiation_satisfaction * (1 - np.exp(-tired))
+    logit += 0.5 * taste + 0.25 * traits["quality"]
+    logit += config.goodwill_satisfaction * user["goodwill"]
+    pleased = 1 / (1 + np.exp(-logit))
+    active = np.where(user["active"] == 1, user["weight"], -np.inf)
+    weak = (1 - np.exp(active - active.max())) @ world.interests.vectors[user["phrase"]]
+    value = pleased * relevance + foresight.substance * traits["substance"]
+    value += foresight.discovery * np.maximum(y @ weak - 0.2, 0)
+    value += foresight.satisfaction * (pleased - 0.5) - foresight.satiation * np.minimum(tired, 4)
+    return np.exp(utility), value
+
+
+@pytest.mark.parametrize("foresight", [Foresight(), PLANNING])
+def test_worth_follows_the_choice_and_satisfaction_models(new_simulator, draw_actions, foresight):
+    fixed = {"choice_relevance": 6, "satiation_choice": 1.2, "choice_taste": 0.5}
+    fixed |= {"choice_quality": 0.25, "satisfaction_taste": 0.5, "satisfaction_quality": 0.25}
+    simulator = new_simulator(6, observation="dict", **fixed)
+    for seed in range(4):
+        simulator.step(draw_actions(simulator, np.random.default_rng(seed)))
+    for i in range(6):
+        odds, value = _worth(simulator, i, foresight)
+        expected_odds, expected_value = _by_formula(simulator, i, foresight)
+        np.testing.assert_allclose(odds, expected_odds, rtol=1e-3)
+        np.testing.assert_allclose(value, expected_value, atol=1e-4)
+
+
+def test_the_myopic_slate_is_the_best_by_brute_force(new_vec):
+    env = new_vec(3, observation="dict", candidates=8)
+    agent = Oracle("oracle-myopic", Foresight())
+    agent.attach(env)
+    observation, _ = env.reset(seed=0)
+    actions = agent.act(observation, np.ones(3, bool))
+    examined = env.simulator.world.params["examined"][0]
+    np.testing.assert_allclose(examined, EXAMINED)
+    for i in range(3):
+        odds, value = _worth(env.simulator, i, Foresight())
+        best = max(_value(order, odds, value) for order in itertools.permutations(range(8), 5))
+        assert _value(actions[i], odds, value) == pytest.approx(best, rel=1e-6)
+
+
+def test_oracles_never_show_what_is_not_there(new_vec):
+    env = new_vec(6, observation="dict", candidates=0)
+    agent = Oracle("oracle-planning", PLANNING)
+    agent.attach(env)
+    observation, _ = env.reset(seed=0)
+    for _ in range(12):
+        actions = agent.act(observation, np.zeros(6, bool))
+        assert (np.take_along_axis(observation["candidates"], actions, 1) >= 0).all()
+        observation = env.step(actions)[0]
+
+
+def test_the_oracle_beats_content_beats_random(new_vec):
+    users = np.arange(60)
+    env = new_vec(60, observation="dict", split="all")
+    returns = {}
+    for agent in (Random(), Content(), Oracle("oracle-myopic", Foresight())):
+        agent.fit(env, 0)
+        returns[agent.name] = np.concatenate(
+            [play(agent, env, users, seed).reward.sum(1) for seed in range(3)]
+        )
+    for weaker, stronger in (("random", "content"), ("content", "oracle-myopic")):
+        gain = returns[stronger] - returns[weaker]
+        assert returns[stronger].mean() > 1.2 * returns[weaker].mean()
+        assert gain.mean() / (gain.std() / math.sqrt(len(gain))) > 4

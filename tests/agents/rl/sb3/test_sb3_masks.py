@@ -1,0 +1,64 @@
+"""Masked picks: only what is offered can be chosen, in training and in acting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sb3_contrib")
+from agents.rl.sb3 import StableBaselines
+from agents.rl.sb3.wrappers import Offered, offered_view
+
+N = 4
+
+
+def _pair(new_vec, action="item", **changes):
+    settings = {"n_steps": 8, "batch_size": 32, "n_epochs": 1, "ent_coef": 1.0}
+    agent = StableBaselines("maskable-ppo", 3, action=action, **settings)
+    modes = {"action": action, "observation": "dict", "slate_size": 1 if action == "item" else 5}
+    return agent, new_vec(N, autoreset_mode="same_step", **modes, **changes)
+
+
+def test_only_what_is_offered_of_a_whole_catalogue_is_chosen(new_vec):
+    agent, env = _pair(new_vec, candidates=0, off=["churn"])
+    chosen, decide = [], env.simulator.mode.decide
+
+    def recorded(actions, n):
+        chosen.append(env.simulator.buffers.ids[np.arange(n), actions])
+        return decide(actions, n)
+
+    env.simulator.mode.decide = recorded
+    agent.fit(env, 256)
+    assert len(chosen) == 64 and (np.stack(chosen) >= 0).all()
+    observation, _ = env.reset(seed=0)
+    best = agent.act(observation, np.ones(N, bool))
+    for i in range(N):
+        observation["candidates"][i, best[i]] = -1
+    second = agent.act(observation, np.ones(N, bool))
+    assert (second != best).all()
+
+
+def test_masks_are_those_of_the_observation_that_was_shown_last(new_vec):
+    _, env = _pair(new_vec, "slate", candidates=0, patience_start=1.0)
+    vec_env = offered_view(env, ["session"]).wrap(env)
+    vec_env.seed(0)
+    seen, ended = vec_env.reset(), 0
+    for _ in range(30):
+        masks = np.stack(vec_env.env_method("action_masks"))
+        assert masks.shape == (N, 5 * 600) and not masks.all()
+        np.testing.assert_array_equal(masks[:, :600], env.simulator.buffers.ids >= 0)
+        np.testing.assert_array_equal(masks[:, 600:1200], masks[:, :600])
+        assert seen.shape == (N, *vec_env.observation_space.shape) and not seen[:, -10:].any()
+        seen, _, dones, infos = vec_env.step(np.zeros((N, 5), np.int64))
+        for i in np.flatnonzero(dones):
+            assert infos[i]["terminal_observation"].shape == seen[i].shape
+            ended += 1
+    assert ended > 2
+
+
+def test_masked_picks_see_what_a_vector_observation_shows(new_vec):
+    modes = {"action": "slate", "observation_dim": 8}
+    seen, _ = new_vec(3, observation="vector", **modes).reset(seed=4)
+    env = new_vec(3, observation="dict", **modes)
+    blocks, _ = env.reset(seed=4)
+    np.testing.assert_array_equal(Offered(env.config, []).see(blocks), seen)

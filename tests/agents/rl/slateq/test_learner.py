@@ -1,0 +1,150 @@
+"""The reference learner: segments, saving, refusals, and in the slow suite that it plans."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from agents import make_agent  # noqa: E402
+from agents.base import Learner, Privileged, read_agent  # noqa: E402
+from agents.rl.slateq import PrivilegedSlateQ, SlateQ  # noqa: E402
+from agents.rollout import play  # noqa: E402
+
+SHORT = {"steps": 8, "log_epochs": 1, "blind": 0, "ramp": 1}
+MODES = {"observation": "dict", "action": "slate"}
+
+
+@pytest.fixture
+def train_env(new_vec):
+    return new_vec(4, autoreset_mode="same_step", **MODES)
+
+
+def _assert_same(a, b):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            _assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        for x, y in zip(a, b, strict=True):
+            _assert_same(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+def test_killed_and_resumed_it_is_the_same_to_the_bit(train_env):
+    whole, first, second = (SlateQ(3, **SHORT) for _ in range(3))
+    assert isinstance(whole, Learner) and not isinstance(whole, Privileged)
+    done = whole.learn(train_env, 128, 0, 0)
+    whole.learn(train_env, 128, 1, done)
+    first.learn(train_env, 128, 0, 0)
+    second.restore(first.state())
+    second.learn(train_env, 128, 1, done)
+    _assert_same(whole.state(), second.state())
+
+
+def test_user_steps_are_counted_and_reported(train_env):
+    agent, told = SlateQ(3, **SHORT), []
+    agent.on_steps = told.append
+    assert agent.learn(train_env, 128, 0, 100) == 128
+    assert told == [132, 164, 196, 228]
+
+
+@pytest.mark.parametrize("cause", ["rate", "reward"])
+def test_a_loss_that_is_not_finite_stops_it_with_what_it_was(train_env, cause, monkeypatch):
+    agent = SlateQ(3, **SHORT)
+    agent.learn(train_env, 64, 0, 0)
+    before = agent.state()
+    if cause == "rate":
+        for optimiser in agent.optimisers:
+            for group in optimiser.param_groups:
+                group["full"] = 1e30
+        agent._state = agent.state()
+    else:
+        step = train_env.step
+
+        def spoilt(actions):
+            observation, reward, *rest = step(actions)
+            return observation, reward * np.nan, *rest
+
+        monkeypatch.setattr(train_env, "step", spoilt)
+    with pytest.raises(FloatingPointError, match="before this segment"):
+        agent.learn(train_env, 256, 1, 64)
+    for part in ("model", "future"):
+        _assert_same(agent.state()[part], before[part])
+
+
+def test_saved_and_loaded_it_acts_the_same(train_env, new_vec, tmp_path):
+    agent = SlateQ(3, **SHORT)
+    agent.fit(train_env, 64)
+    agent.save(tmp_path)
+    _, config, weights = read_agent(tmp_path)
+    again = SlateQ(**config)
+    again.load(weights, new_vec(3, split="test", **MODES))
+    env = new_vec(3, split="test", **MODES)
+    for size in (3, 2):  # another number of sessions begins anew
+        observation, _ = env.reset(seed=1)
+        some = {name: x[:size] for name, x in observation.items()}
+        starts = np.zeros(size, bool)
+        np.testing.assert_array_equal(agent.act(some, starts), again.act(some, starts))
+
+
+def test_without_a_discount_it_learns_no_future(train_env):
+    agent = SlateQ(3, gamma=0.0, **SHORT)
+    agent.fit(train_env, 64)
+    assert float(agent.future.skip.weight.detach().abs().sum()) == 0.0
+
+
+def test_what_it_cannot_do_is_refused(new_vec, train_env):
+    with pytest.raises(ValueError, match="Did you mean 'greedy'"):
+        SlateQ(slates="greedi")
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        SlateQ(3, learning_rate=1e30, **SHORT).fit(train_env, 64)
+    with pytest.raises(ValueError, match="mmr=0"):
+        SlateQ(slates="exact")
+    with pytest.raises(RuntimeError, match="fit"):
+        SlateQ().act(new_vec(1, **MODES).reset()[0], np.ones(1, bool))
+
+
+def test_the_privileged_one_believes_the_truth(train_env):
+    agent = PrivilegedSlateQ(3, **SHORT)
+    agent.fit(train_env, 64)
+    assert isinstance(agent, Privileged)
+    observation, _ = train_env.reset(seed=1)
+    agent.act(observation, np.ones(4, bool))
+    found = agent.tracker.belief @ train_env.public_data().phrase_vectors
+    np.testing.assert_allclose(found, train_env.simulator.interests(), atol=1e-5)
+
+
+# --- on the real encoder
+
+
+def _made(split, n, reset="next_step"):
+    kwargs = dict(world_seed=100, split=split, autoreset_mode=reset, **MODES)
+    return gymnasium.make_vec("llmrec/Drift-v0", num_envs=n, **kwargs).unwrapped
+
+
+@pytest.mark.slow
+def test_given_the_interests_it_plans_and_is_about_as_good_as_the_myopic_oracle():
+    train_env = _made("train", 64, "same_step")
+    users = train_env.simulator.world.users_of("validation")[:200]
+    env = _made("validation", len(users))
+    exact = {"slates": "exact", "mmr": 0.0}
+    agents = {
+        "near": PrivilegedSlateQ(1, gamma=0.0, **exact),
+        "far": PrivilegedSlateQ(1, **exact),
+        "blind": SlateQ(1),
+        "myopic": make_agent("oracle-myopic", train_env.config),
+    }
+    returns = {}
+    for name, agent in agents.items():
+        agent.fit(train_env, 100_000)
+        played = [play(agent, env, users, seed).reward.sum(1).mean() for seed in (3, 4)]
+        returns[name] = float(np.mean(played))
+    assert returns["far"] > 1.3 * returns["blind"]
+    assert returns["far"] > 1.03 * returns["near"]
+    assert returns["far"] > 0.95 * returns["myopic"]

@@ -1,0 +1,128 @@
+"""Slates by brute force, targets by recursion, and the compiled advantage."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from agents.rl.slateq.future import STATE_LENGTH, Future, add_future, targets  # noqa: E402
+from agents.rl.slateq.slates import SLATES  # noqa: E402
+from agents.rl.slateq.tracking import SEEN  # noqa: E402
+
+C, K = 7, 3
+EVEN = np.ones(K)
+
+
+def _case(seed, n=5):
+    rng = np.random.default_rng(seed)
+    odds, value = np.exp(rng.normal(size=(n, C))), rng.random((n, C))
+    vectors = rng.normal(size=(C, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return odds, value, np.tile(np.arange(C, dtype=np.int32), (n, 1)), vectors
+
+
+def _worth(odds, value, slate):
+    slate = list(slate)
+    return (odds[slate] * value[slate]).sum() / (1.0 + odds[slate].sum())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_exact_slate_is_the_best_of_all(seed):
+    odds, value, candidates, vectors = _case(seed)
+    slates = SLATES["exact"](odds, value, EVEN, candidates, vectors, 0.0)
+    for i, slate in enumerate(slates):
+        best = max(_worth(odds[i], value[i], x) for x in itertools.combinations(range(C), K))
+        assert _worth(odds[i], value[i], slate) == pytest.approx(best)
+
+
+def test_greedy_adds_what_raises_the_slate_most_and_top_k_what_is_largest_alone():
+    odds, value, candidates, vectors = _case(9)
+    greedy = SLATES["greedy"](odds, value, EVEN, candidates, vectors, 0.0)
+    top = SLATES["top-k"](odds, value, EVEN, candidates, vectors, 0.0)
+    for i in range(len(odds)):
+        chosen = []
+        for _ in range(K):
+            rest = [c for c in range(C) if c not in chosen]
+            chosen.append(max(rest, key=lambda c: _worth(odds[i], value[i], [*chosen, c])))
+        assert greedy[i].tolist() == chosen
+        assert top[i].tolist() == np.argsort(-odds[i] * value[i])[:K].tolist()
+
+
+@pytest.mark.parametrize("way", SLATES)
+def test_nothing_is_shown_twice_and_nothing_that_is_not_there(way):
+    odds, value, candidates, vectors = _case(3, n=20)
+    odds[:, 2] = 0.0
+    slates = SLATES[way](odds, value, EVEN, candidates, vectors, 0.0)
+    assert all(len(set(slate)) == K and 2 not in slate for slate in slates.tolist())
+
+
+def test_a_penalty_for_likeness_spreads_slates():
+    odds, value, candidates, vectors = _case(5, n=40)
+    vectors[1] = vectors[0]
+    value[:, :2], odds[:, :2] = 1.0, 9.0
+    alike = SLATES["greedy"](odds, value, EVEN, candidates, vectors, 0.0)
+    spread = SLATES["greedy"](odds, value, EVEN, candidates, vectors, 5.0)
+    both = [({0, 1} <= set(slate)) for slate in alike.tolist()]
+    assert all(both) and not any({0, 1} <= set(slate) for slate in spread.tolist())
+
+
+def test_targets_are_of_the_next_state_and_end_with_the_session():
+    rng, steps, gamma, trace = np.random.default_rng(0), 6, 0.9, 0.7
+    value = rng.random((steps + 1, 2)).astype(np.float32)
+    reward = rng.random((steps, 2)).astype(np.float32)
+    done = np.zeros((steps, 2), bool)
+    done[2, 0] = True
+    returns, future = targets(value, reward, done, gamma, trace)
+
+    def of(t, i):
+        if t == steps:
+            return value[t, i]
+        return reward[t, i] + gamma * (not done[t, i]) * (
+            (1 - trace) * value[t + 1, i] + trace * of(t + 1, i)
+        )
+
+    for t, i in itertools.product(range(steps), range(2)):
+        assert returns[t, i] == pytest.approx(of(t, i), rel=1e-5)
+        ahead = 0.5 * (value[t + 1, i] + of(t + 1, i))
+        assert future[t, i] == pytest.approx(gamma * (not done[t, i]) * ahead, rel=1e-5)
+
+
+def test_the_compiled_advantage_is_the_one_that_learns():
+    torch.manual_seed(0)
+    future = Future()
+    for parameter in future.parameters():
+        torch.nn.init.normal_(parameter)
+    rng = np.random.default_rng(1)
+    states = rng.normal(size=(4, STATE_LENGTH)).astype(np.float32)
+    seen = rng.normal(size=(4, C, len(SEEN))).astype(np.float32)
+    value = np.zeros((4, C))
+    add_future(*future.exported(), states, seen, 0.5, value)
+    rows = np.repeat(states, C, axis=0)
+    with torch.no_grad():
+        expected = future.advantage(torch.from_numpy(rows), torch.from_numpy(seen.reshape(-1, 4)))
+    np.testing.assert_allclose(value, 0.5 * expected.numpy().reshape(4, C), rtol=1e-4, atol=1e-5)
+
+
+def test_it_learns_that_substance_lasts():
+    torch.manual_seed(0)
+    future, rng = Future(), np.random.default_rng(2)
+    item = rng.random((2_000, len(SEEN))).astype(np.float32)
+    consumed = (rng.random(2_000) < 0.5).astype(np.float32)
+    later = 1.0 + 0.7 * consumed * item[:, 3]
+    batch = {"item": item, "consumed": consumed, "future": later, "returns": later}
+    batch["state"] = np.zeros((2_000, STATE_LENGTH), np.float32)
+    batch = {name: torch.from_numpy(np.float32(x)) for name, x in batch.items()}
+    optimiser = torch.optim.Adam(future.parameters(), lr=0.02)
+    for _ in range(200):
+        optimiser.zero_grad()
+        future.loss(batch).backward()
+        optimiser.step()
+    state = torch.zeros(2, STATE_LENGTH)
+    poor, rich = (
+        future.advantage(state, torch.tensor([[0.5, 0.5, 0.5, x]] * 2)) for x in (0.0, 1.0)
+    )
+    assert float((rich - poor)[0].detach()) == pytest.approx(0.7, abs=0.1)

@@ -1,0 +1,267 @@
+"""The top-K correction against its formula, and the agent that learns by it."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from agents import make_agent
+from agents.base import Agent, Learner, read_agent
+from agents.rl.logged_observations import logged_choices, observed
+from agents.rl.reinforce import TopKReinforce, corrected_loss, log_policy, slate_multiplier
+from agents.rollout import play
+from llmrec_env.config import EnvConfig
+
+N = 4
+NO_CAP = float("inf")
+
+
+def _training(new_vec, n=N, **changes):
+    return new_vec(n, action="slate", observation="dict", autoreset_mode="same_step", **changes)
+
+
+@pytest.fixture(scope="module")
+def learnt(new_vec):
+    agent = TopKReinforce(seed=1)
+    agent.fit(_training(new_vec), 256)
+    return agent
+
+
+@pytest.fixture
+def acting_env(new_vec):
+    return new_vec(N, split="test", action="slate", observation="dict")
+
+
+def _gradient(loss_of, scores):
+    scores = scores.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss_of(scores).sum(), scores)
+    return gradient
+
+
+# --- the correction
+
+
+def test_the_multiplier_is_that_of_the_paper():
+    # λ_K = K (1 - π)^(K - 1): K for what is never drawn, 0 for what always is.
+    found = slate_multiplier(torch.tensor([0.0, 0.2, 1.0]), 3)
+    torch.testing.assert_close(found, torch.tensor([3.0, 3 * 0.8**2, 0.0]))
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_the_gradient_is_that_of_the_chance_to_be_on_the_slate(slots):
+    # Chen et al. (2019), eq. 6: the same as replacing π by α = 1 - (1 - π)^K.
+    scores = torch.tensor([[0.3, -1.0, 2.0], [0.0, 0.5, 0.1]], dtype=torch.float64)
+    taken, credit = torch.tensor([2, 1]), torch.tensor([1.5, -0.7], dtype=torch.float64)
+    behaviour = torch.tensor([0.4, 0.25], dtype=torch.float64)
+
+    def on_slate(x):
+        probability = x.softmax(1).gather(1, taken[:, None])[:, 0]
+        return -credit / behaviour * (1 - (1 - probability) ** slots)
+
+    def ours(x):
+        return corrected_loss(log_policy(x, taken), behaviour.log(), credit, slots, NO_CAP)
+
+    torch.testing.assert_close(_gradient(ours, scores), _gradient(on_slate, scores))
+
+
+def test_its_gradient_by_hand():
+    scores, taken = torch.tensor([[0.0, float(np.log(3.0))]]), torch.tensor([1])  # π = 1/4, 3/4
+    behaviour, credit = torch.tensor([0.5]).log(), torch.tensor([2.0])
+    # π/β · λ · R · (1{a} - π) = 1.5 · 2 · 0.25 · 2 · (-3/4, 1/4), of which the loss is minus.
+    towards = torch.tensor([[-1.5 * 0.75, 1.5 * 0.25]])
+    towards[0, 0] = -towards[0, 1]  # gradients of a softmax sum to 0
+    found = _gradient(
+        lambda x: corrected_loss(log_policy(x, taken), behaviour, credit, 2, NO_CAP), scores
+    )
+    torch.testing.assert_close(found, -towards)
+
+
+def test_slates_of_one_on_policy_are_plain_reinforce():
+    scores, taken = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    taken, credit = taken % 5, torch.linspace(-1, 1, 8)
+    behaviour = log_policy(scores, taken)
+    found = _gradient(
+        lambda x: corrected_loss(log_policy(x, taken), behaviour, credit, 1, 1.0), scores
+    )
+    one_hot = torch.nn.functional.one_hot(taken, 5)
+    torch.testing.assert_close(found, -credit[:, None] * (one_hot - scores.softmax(1)))
+
+
+def test_weights_are_capped():
+    logs, credit = torch.tensor([0.5, 0.5, 0.5]).log(), torch.ones(3)
+    behaviour = torch.tensor([0.01, 0.1, 0.5]).log()  # π / β = 50, 5, 1
+    loss = corrected_loss(logs, behaviour, credit, 1, 4.0)
+    torch.testing.assert_close(loss, -torch.tensor([4.0, 4.0, 1.0]) * logs)
+
+
+def test_what_was_not_consumed_teaches_nothing():
+    scores, taken = torch.zeros(2, 3), torch.tensor([0, 0])
+    behaviour, credit = log_policy(scores, taken), torch.tensor([0.0, 1.0])
+    found = _gradient(
+        lambda x: corrected_loss(log_policy(x, taken), behaviour, credit, 3, 5.0), scores
+    )
+    assert not found[0].any() and found[1].any()
+
+
+def test_the_correction_finds_the_second_best_too():
+    # Section 6.1.3 of the paper: ten items, a uniform β; plain REINFORCE is content with the best.
+    reward = torch.tensor([1.0] * 8 + [9.0, 10.0])
+    behaviour, every = torch.full((10,), 0.1).log(), torch.arange(10)
+    policy = {}
+    for slots in (1, 2):
+        scores = torch.zeros(10, requires_grad=True)
+        for _ in range(4_000):
+            logs = log_policy(scores.expand(10, 10), every)
+            loss = (behaviour.exp() * corrected_loss(logs, behaviour, reward, slots, NO_CAP)).sum()
+            (gradient,) = torch.autograd.grad(loss, scores)
+            scores = (scores - 0.1 * gradient).detach().requires_grad_()
+        policy[slots] = scores.softmax(0)
+    assert policy[1][9] > 0.95 and policy[1][8] < 0.05
+    assert policy[2][8] > 0.3 and policy[2][:8].max() < 0.1
+
+
+# --- logs
+
+
+def test_logged_steps_look_as_they_would_in_the_environment(new_vec, assert_same):
+    env = _training(new_vec)
+    seen, _ = env.reset(seed=3)
+    for _ in range(5):
+        seen = env.step(np.tile(np.arange(5), (N, 1)))[0]
+    ours = observed(env.simulator.histories, env.public_data(), env.config, seen["candidates"])
+    assert ours.keys() == seen.keys() - {"user_id"}
+    for name, block in ours.items():
+        np.testing.assert_allclose(block, seen[name], atol=1e-6, err_msg=name)
+
+
+def test_it_imitates_what_satisfied(new_vec):
+    env, agent = _training(new_vec), TopKReinforce(log_epochs=20)
+    agent._prepare(env)
+    agent._rng = np.random.default_rng(0)
+    data = env.public_data()
+    logged = logged_choices(data, env.config, agent.sight, agent._rng)
+    assert len(logged.seen) == ((data.logs.items >= 0) & (data.logs.satisfied == 1)).sum()
+
+    @torch.no_grad()
+    def likelihood():
+        scores = agent.policy.scores(logged.seen)[:, : agent.slots]
+        return float(log_policy(scores, logged.choice).mean())
+
+    before = likelihood()
+    agent._imitate(logged)
+    assert likelihood() > before + 0.05
+
+
+# --- playing and learning
+
+
+def test_a_rollout_holds_what_was_consumed_and_by_which_policy(new_vec):
+    env, agent = _training(new_vec, n=16), TopKReinforce(steps=90)
+    agent._prepare(env)
+    agent._rng = np.random.default_rng(0)
+    rollout = agent._play(env, agent._see(env.reset(seed=0)[0]))
+    assert rollout.done.any()
+    # What happened in the last step of a session is not what `info` says of the next one.
+    assert rollout.consumed.numpy().reshape(90, 16)[rollout.done].any()
+    with torch.no_grad():
+        logs = log_policy(agent.policy.scores(rollout.seen), rollout.taken)
+    torch.testing.assert_close(rollout.behaviour, logs)
+    rewarded = torch.from_numpy(rollout.reward).flatten() > 0
+    assert rewarded.any() and rollout.consumed[rewarded].all()
+
+
+def test_it_keeps_the_protocol(learnt, acting_env, assert_same):
+    assert isinstance(learnt, Agent) and isinstance(learnt, Learner)
+    observation, _ = acting_env.reset(seed=3)
+    kept = copy.deepcopy(observation)
+    slates = learnt.act(observation, np.ones(N, bool))
+    assert_same(observation, kept)
+    assert slates.shape == (N, 5) and slates.dtype == np.int64
+    assert all(len(set(slate)) == 5 for slate in slates)
+    assert acting_env.action_space.contains(slates.astype(acting_env.action_space.dtype))
+    for i in range(N):
+        one = {name: block[i : i + 1] for name, block in observation.items()}
+        np.testing.assert_array_equal(learnt.act(one, np.ones(1, bool))[0], slates[i])
+
+
+def test_it_does_not_act_before_it_has_learnt(acting_env):
+    with pytest.raises(RuntimeError, match="call fit"):
+        TopKReinforce().act(acting_env.reset(seed=0)[0], np.ones(N, bool))
+
+
+def test_segments_go_on_bit_for_bit_after_a_restart(new_vec):
+    def learn(agent, segments):
+        env = _training(new_vec)  # nothing is left over from earlier segments
+        done = 128 * segments[0]
+        for segment in segments:
+            torch.rand(3)  # the luck of others plays no part
+            done += agent.learn(env, 128, segment, done)
+        return agent
+
+    whole = learn(TopKReinforce(seed=2), [0, 1])
+    half, rest = learn(TopKReinforce(seed=2), [0]), TopKReinforce(seed=2)
+    rest.restore(half.state())
+    learn(rest, [1])
+    for name, weights in whole.state()["policy"].items():
+        torch.testing.assert_close(rest.state()["policy"][name], weights, rtol=0, atol=0)
+        assert name == "updates" or weights.isfinite().all()
+    other = learn(TopKReinforce(seed=3), [0, 1]).state()["policy"]
+    assert not torch.equal(other["start"], whole.state()["policy"]["start"])
+
+
+def test_learning_leaves_the_luck_of_the_caller_alone(new_vec):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    TopKReinforce().fit(_training(new_vec), 128)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_steps_are_told_as_they_are_done(new_vec):
+    agent, told = TopKReinforce(steps=8), []
+    agent.on_steps = told.append
+    assert agent.learn(_training(new_vec), 100, 0, 1_000) == 96
+    assert told == [1_032, 1_064, 1_096]
+
+
+def test_it_is_saved_and_read_back(learnt, acting_env, tmp_path):
+    learnt.save(tmp_path)
+    name, config, weights = read_agent(tmp_path)
+    again = TopKReinforce(**config)
+    again.load(weights, acting_env)
+    assert name == "reinforce-topk" and again.settings == learnt.settings
+    observation, _ = acting_env.reset(seed=4)
+    before, after = (agent.act(observation, np.ones(N, bool)) for agent in (learnt, again))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_loss_that_is_not_finite_stops_it_as_it_was(new_vec, monkeypatch):
+    env, agent = _training(new_vec), TopKReinforce()
+    agent.learn(env, 128, 0, 0)
+    before, step = agent.state(), env.step
+    steps = iter(range(10_000))
+
+    def broken(actions):
+        observation, reward, *rest = step(actions)
+        return (observation, reward * (np.nan if next(steps) > 50 else 1.0), *rest)
+
+    monkeypatch.setattr(env, "step", broken)  # the second update meets it
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        agent.learn(env, 256, 1, 128)
+    for name, weights in before["policy"].items():
+        assert torch.equal(agent.state()["policy"][name], weights)
+
+
+@pytest.mark.slow
+def test_it_learns_to_satisfy(new_vec, tiny):
+    agents = {"ours": TopKReinforce(), "popular": make_agent("popular", EnvConfig(**tiny))}
+    rewards = {}
+    for name, agent in agents.items():
+        agent.fit(_training(new_vec, n=32), 60_000)
+        env = new_vec(24, split="validation", action="slate", observation=agent.observation)
+        users = np.resize(env.simulator.world.users_of("validation"), 24)
+        rewards[name] = play(agent, env, users, 3).reward.sum(1).mean()
+    assert rewards["ours"] > 1.2 * rewards["popular"]

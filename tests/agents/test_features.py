@@ -1,0 +1,229 @@
+"""What learning agents see: blocks, what they hold, and what they may be computed from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agents.features import (
+    CANDIDATE_BLOCKS,
+    DEFAULT_BLOCKS,
+    JOINT_BLOCKS,
+    USER_BLOCKS,
+    Seen,
+    Sight,
+)
+from agents.joint.recommender import Joint
+from agents.rankers.ranking import standardise
+from agents.user_statistics import count_outcomes, count_topics, last_satisfied, nearest, topics_of
+from llmrec_env.interface.observation import QUERY, SATISFIED, UNSATISFIED, VECTOR_BLOCKS
+from llmrec_env.sb3 import Sb3VecEnv
+
+N = 4
+
+
+@pytest.fixture(scope="module")
+def env(new_vec):
+    return new_vec(N, observation="dict", autoreset_mode="same_step")
+
+
+@pytest.fixture(scope="module")
+def joint(env):
+    agent = Joint(epochs=1)
+    agent.fit(env, 0)
+    return agent
+
+
+@pytest.fixture(scope="module")
+def observation(env):
+    """What is observed after some steps."""
+    observation, _ = env.reset(seed=1)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        actions = np.stack([rng.permutation(20)[:5] for _ in range(N)])
+        observation = env.step(actions)[0]
+    return observation
+
+
+@pytest.fixture
+def new_sight(env, joint):
+    def make(blocks=DEFAULT_BLOCKS):
+        sight = Sight(blocks)
+        sight.fit(env.public_data(), env.config, joint)
+        return sight
+
+    return make
+
+
+def test_blocks_lie_side_by_side_the_candidates_last(new_sight, observation):
+    sight = new_sight((*USER_BLOCKS, *CANDIDATE_BLOCKS))
+    assert list(sight.slices) == [*USER_BLOCKS, "candidates"]
+    ends = [0]
+    for place in sight.slices.values():
+        assert place.start == ends[-1] < place.stop
+        ends.append(place.stop)
+    assert ends[-2:] == [sight.user, sight.length]
+    assert sight.length - sight.user == sight.candidates * sight.features == 20 * 11
+    seen = sight.see(observation)
+    assert seen.shape == (N, sight.length) and seen.dtype == np.float32
+    assert np.isfinite(seen).all()
+
+
+def test_each_block_alone_is_what_it_is_among_all(new_sight, observation):
+    whole = new_sight((*USER_BLOCKS, *CANDIDATE_BLOCKS))
+    seen = whole.see(observation)
+    for block in (*VECTOR_BLOCKS, "session", "satisfied_items", "outcomes", "topic_counts"):
+        alone = new_sight((block, "candidate_features"))
+        assert list(alone.slices) == [block, "candidates"]
+        part = alone.see(observation)[:, alone.slices[block]]
+        np.testing.assert_array_equal(part, seen[:, whole.slices[block]])
+        assert np.abs(part).max() > 0, block
+
+
+def test_vectors_are_the_leading_components(new_sight, observation):
+    sight = new_sight()
+    seen = sight.see(observation)
+    for block in VECTOR_BLOCKS:
+        np.testing.assert_array_equal(seen[:, sight.slices[block]], observation[block][:, :32])
+
+
+def test_candidates_are_described_column_by_column(new_sight, observation, joint):
+    sight = new_sight(JOINT_BLOCKS)
+    about = sight.see(observation)[:, sight.user :].reshape(N, 20, sight.features)
+    np.testing.assert_array_equal(about[:, :, :8], observation["candidate_features"])
+    columns = dict(zip(sight.columns, np.moveaxis(about, 2, 0), strict=True))
+    np.testing.assert_allclose(
+        columns["joint_score"], standardise(joint.scores(observation)), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        columns["joint_probability"], joint.probability(observation), atol=1e-5
+    )
+
+
+def test_pooled_is_the_mean_and_the_largest_of_each_column(new_sight, observation):
+    sight = new_sight()
+    seen = sight.see(observation)
+    about = seen[:, sight.user :].reshape(N, 20, 8)
+    expected = np.concatenate([about.mean(1), about.max(1)], 1)
+    np.testing.assert_allclose(seen[:, sight.slices["pooled"]], expected, atol=1e-6)
+
+
+def test_the_belief_of_the_joint_recommender_is_shown(new_sight, observation, joint):
+    sight = new_sight(JOINT_BLOCKS)
+    shown = sight.see(observation)[:, sight.slices["joint"]]
+    np.testing.assert_array_equal(shown, joint.interest(observation)[:, :32])
+
+
+def test_what_is_seen_of_a_session_does_not_depend_on_the_others(new_sight, observation):
+    sight = new_sight(tuple(block for block in (*USER_BLOCKS, *CANDIDATE_BLOCKS)))
+    batch = sight.see(observation)
+    for i in range(N):
+        one = {name: values[i : i + 1] for name, values in observation.items()}
+        np.testing.assert_allclose(sight.see(one)[0], batch[i], atol=1e-5)
+
+
+def test_the_last_items_that_satisfied_come_newest_first():
+    history = np.array([[7, 3, 5, 2, 9, 8, 6, -1], [-1] * 8], np.int32)
+    kinds = [QUERY, SATISFIED, UNSATISFIED, *[SATISFIED] * 4, -1]
+    feedback = np.array([kinds, [-1] * 8], np.int32)
+    np.testing.assert_array_equal(
+        last_satisfied(history, feedback), [[3, 2, 9, 8], [-1, -1, -1, -1]]
+    )
+
+
+def test_zeros_stand_for_items_that_never_were(new_sight, observation):
+    sight = new_sight(("satisfied_items", "candidate_features"))
+    unknown = {**observation, "history_feedback": np.full((N, 128), -1, np.int32)}
+    assert not sight.see(unknown)[:, sight.slices["satisfied_items"]].any()
+
+
+def test_outcomes_are_decayed_shares_of_the_last_steps():
+    slates = np.array([[[0, 1], [2, 3], [4, 5], [-1, -1]]], np.int32)
+    items, satisfied = np.array([[1, -1, 4, -1]], np.int32), np.array([[1, -1, 0, -1]], np.int32)
+    substance = np.array([0, 0.5, 0, 0, -1, 0], np.float32)
+    out = np.full((1, 8), 9, np.float32)
+    count_outcomes(slates, items, satisfied, substance, np.array([0.5, 1], np.float32), out)
+    fast, all_alike = 0.5 * np.array([1, 0.25, 0.5, 0.25]), np.array([1, 1, 1, -0.5]) / 4
+    np.testing.assert_allclose(out[0], [*fast, *all_alike], atol=1e-6)
+
+
+def test_topics_count_items_and_not_queries():
+    topics = np.array([0, 3, 3], np.int32)
+    history = np.array([[0, 1, 2, 1, 0, -1]], np.int32)
+    feedback = np.array([[QUERY, SATISFIED, UNSATISFIED, SATISFIED, SATISFIED, -1]], np.int32)
+    out = np.full((1, 4), 9, np.float32)
+    count_topics(history, feedback, topics, out)
+    np.testing.assert_allclose(np.expm1(out * np.log(129))[0], [1, 0, 0, 3], atol=1e-4)
+
+
+def test_topics_are_the_clusters_of_the_items_every_time():
+    rng = np.random.default_rng(1)
+    centres = np.eye(16, 20)[rng.permutation(16)]
+    kind = np.repeat(np.arange(16), 10)
+    vectors = (centres[kind] + 0.05 * rng.normal(size=(160, 20))).astype(np.float32)
+    topics = topics_of(vectors)
+    assert all(len(set(topics[kind == k])) == 1 for k in range(16)) and len(set(topics)) == 16
+    np.testing.assert_array_equal(topics, topics_of(vectors))
+
+
+def test_nearest_is_the_largest_cosine(world):
+    vectors = world.items.vectors
+    ids = np.array([[3, 9, -1, -1], [-1] * 4, [5, 6, 7, 8]], np.int32)
+    candidates = np.arange(9, dtype=np.int32).reshape(3, 3)
+    found = nearest(vectors, ids, candidates)
+    np.testing.assert_allclose(
+        found[0], (vectors[candidates[0]] @ vectors[[3, 9]].T).max(1), atol=1e-5
+    )
+    assert not found[1].any()
+    np.testing.assert_allclose(
+        found[2], (vectors[candidates[2]] @ vectors[[5, 6, 7, 8]].T).max(1), atol=1e-5
+    )
+
+
+def test_last_observations_of_sessions_are_shown_alike(new_vec, new_sight, assert_same):
+    """The wrapper shows of every observation what the Sight sees, of the last ones too."""
+    sight = new_sight()
+    modes = {"observation": "dict", "autoreset_mode": "same_step", "horizon": 3}
+    plain, seen = (Sb3VecEnv(new_vec(N, **modes)) for _ in range(2))
+    wrapped = Seen(seen, sight)
+    for vec_env in (plain, wrapped):
+        vec_env.seed(4)
+    assert wrapped.observation_space.shape == (sight.length,)
+    np.testing.assert_array_equal(wrapped.reset(), sight.see(plain.reset()))
+    actions, ended = np.tile(np.arange(5), (N, 1)), 0
+    for _ in range(7):
+        observations, rewards, dones, infos = plain.step(actions)
+        shown, *same, shown_infos = wrapped.step(actions)
+        assert_same(same, [rewards, dones])
+        np.testing.assert_array_equal(shown, sight.see(observations))
+        for info, shown_info in zip(infos, shown_infos, strict=True):
+            assert info.keys() == shown_info.keys()
+            if "terminal_observation" in info:
+                last = info["terminal_observation"]
+                one = {name: np.asarray(values)[None] for name, values in last.items()}
+                np.testing.assert_array_equal(shown_info["terminal_observation"], sight.see(one)[0])
+                ended += 1
+    assert ended == 2 * N
+
+
+def test_the_start_ranks_like_something_sensible(new_sight):
+    assert dict(zip(new_sight().columns, new_sight().start(), strict=True))["recent"] == 1.0
+    weights = dict(zip(JOINT_BLOCKS, [0] * len(JOINT_BLOCKS), strict=True))
+    sight = new_sight(tuple(weights))
+    assert [name for name, x in zip(sight.columns, sight.start(), strict=True) if x] == [
+        "joint_score"
+    ]
+
+
+def test_what_cannot_be_seen_is_refused(env, new_vec):
+    with pytest.raises(ValueError, match=r"block 'satiaton'. Did you mean 'satiation'"):
+        Sight(["satiaton"])
+    with pytest.raises(ValueError, match="add one of candidate_features"):
+        Sight(["interest"])
+    data = env.public_data()
+    with pytest.raises(ValueError, match=r"joint_score.*give fit\(\.\.\., joint="):
+        Sight(JOINT_BLOCKS).fit(data, env.config)
+    with pytest.raises(ValueError, match="candidates=0 offers the whole catalogue"):
+        Sight().fit(data, new_vec(1, observation="dict", candidates=0).config)
+    with pytest.raises(ValueError, match="observation='vector' lacks the ids"):
+        Sight().fit(data, new_vec(1).config)

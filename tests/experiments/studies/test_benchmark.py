@@ -1,0 +1,111 @@
+"""The main job end to end on a tiny world: tables, figures, report, resuming, refusals."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments import store
+from experiments.__main__ import main
+from experiments.report.page import write_report
+from experiments.runs.running import Running
+from experiments.studies import benchmark
+from experiments.studies.ladder import run as run_ladder
+from experiments.studies.ladder import verdicts
+from llmrec_env.config import EnvConfig
+
+AGENTS = ("random", "content", "ppo", "oracle-planning")
+TABLES = (*store.FILES.values(), store.SESSIONS)
+
+
+@pytest.fixture(scope="module")
+def tiny_env(tiny):
+    return EnvConfig(**tiny)
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_env):
+    return dict(agents=AGENTS, worlds=2, train_steps=4096, env=tiny_env)
+
+
+@pytest.fixture(scope="module")
+def run(settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    return folder, benchmark.run(**settings, how=Running(folder))
+
+
+def test_the_order_of_agents_and_the_sizes_are_those_asked_for(run):
+    _, rows = run
+    assert [row.agent for row in rows] == list(AGENTS)
+    assert {row.worlds for row in rows} == {2}
+    assert {row.users for row in rows} == {12}  # 6 test users in each world of 60
+    assert [row.train_steps for row in rows] == [0, 0, 4096, 0]
+    assert rows[0].mean < rows[1].mean < rows[3].mean
+
+
+def test_tables_figures_manifest_and_report_are_there(run):
+    folder, rows = run
+    assert store.read_table(folder, store.Row) == rows
+    manifest = store.read_manifest(folder)
+    assert [x["name"] for x in manifest["encoders"]] == ["hashing"]
+    assert manifest["wall_seconds"] > 0
+    assert manifest["command"][:1] != [__file__] and manifest["seconds"]["ppo"]["training"] > 0
+    assert "oracle-planning" in write_report(folder).read_text(encoding="utf-8")
+    kinds = ("leaderboard", "dynamics", "distribution", "improvement", "learning", "diversity")
+    drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert {f"llmrec-Drift-v0-{kind}" for kind in kinds} <= drawn
+
+
+def test_no_text_of_a_user_is_in_the_results(run, world):
+    folder, _ = run
+    files = (x for x in folder.iterdir() if x.is_file() and x.name != store.REPORT)
+    written = b"".join(path.read_bytes() for path in files)  # the page looks synthetic ones up
+    assert not any(text.encode() in written for text in world.phrases.texts)
+
+
+def test_a_run_in_two_parts_and_two_processes_writes_the_same_bytes(run, settings, tmp_path):
+    folder, _ = run
+    rows = benchmark.run(**settings, how=Running(tmp_path, jobs=2))
+    cells = (tmp_path / "cells.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "cells.jsonl").write_bytes(b"".join(cells[:3]) + cells[3][:20])  # torn
+    assert benchmark.run(**settings, how=Running(tmp_path, resume=True)) == rows
+    for name in TABLES:
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_other_settings_are_not_mixed_in(run, settings):
+    folder, _ = run
+    with pytest.raises(store.ResultsError, match=r"worlds was 2, now 1"):
+        benchmark.run(**{**settings, "worlds": 1}, how=Running(folder, resume=True))
+    with pytest.raises(store.ResultsError, match="already holds"):
+        benchmark.run(**settings, how=Running(folder))
+
+
+def test_a_dry_run_lists_the_cells_and_writes_nothing(settings, tmp_path, capsys):
+    benchmark.run(**settings, how=Running(tmp_path / "none"), dry_run=True)
+    *cells, whole = capsys.readouterr().out.splitlines()
+    assert len(cells) == 2 * len(AGENTS)
+    assert "4,096 user-steps" in cells[2] and cells[2].endswith(" s")
+    assert whole.startswith("8 cells, 8,192 user-steps")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["benchmark", "--agents", "contnt"], "Did you mean 'content'"),
+        (["benchmark", "--tasks", "llmrec/Drift-v9"], "Did you mean 'llmrec/Drift-v0'"),
+        (["benchmrk"], "Did you mean 'benchmark'"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(words, said, capsys, tmp_path):
+    extra = ["--output", str(tmp_path / "x")] if words[0] == "benchmark" else []
+    assert main([*words, *extra]) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_the_ladder_says_which_steps_hold(tiny_env, tmp_path):
+    ladders = run_ladder(("video",), (20,), worlds=1, env=tiny_env, how=Running(tmp_path))
+    lines = verdicts(ladders["video", 20])
+    assert len(lines) == 7
+    assert all(line.startswith(("holds", "FAILS")) for line in lines)

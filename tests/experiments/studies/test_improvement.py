@@ -1,0 +1,43 @@
+"""Gains of a results folder, and the share of the oracle's lead."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from experiments import store
+from experiments.studies import improvement
+
+
+def _episode(agent, user, ret):
+    numbers = {"task": "llmrec/Drift-v0", "agent": agent, "world": 0, "seed": 0, "user": user}
+    others = {x.name: 0 for x in dataclasses.fields(store.Episode) if x.name not in numbers}
+    return store.Episode(**{**others, **numbers, "ret": ret})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    opened = store.open_folder(tmp_path / "run")
+    level = {"drift-aware": 2.0, "joint": 3.0, "slateq": 4.0, "oracle-planning": 6.0}
+    rows = [
+        _episode(agent, user, value * (1.0 + 0.01 * user))
+        for agent, value in level.items()
+        for user in range(12)
+    ]
+    store.write_table(opened, store.Episode, rows)
+    return tmp_path / "run"
+
+
+def test_gains_are_relative_and_the_gap_runs_from_drift_aware_to_planning(folder, capsys):
+    (found,) = improvement.run(folder)
+    assert found.over["drift-aware"].value == pytest.approx(1.0)
+    assert found.over["joint"].value == pytest.approx(1.0 / 3.0)
+    assert found.closed is not None and found.closed.value == pytest.approx(0.5)
+    assert "+33.3 % [+33.3, +33.3]" in (folder / "gains.md").read_text()
+    assert "50.0 % [50.0, 50.0]" in capsys.readouterr().out
+
+
+def test_an_agent_that_is_not_there_is_named(folder):
+    with pytest.raises(ValueError, match=r"'slatq'.*Did you mean 'slateq'"):
+        improvement.run(folder, agents=("slatq",))

@@ -1,0 +1,162 @@
+"""The study of the joint recommender on a tiny world: variants, cold users, cold items."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from tiny_bert import save_tiny_bert
+
+from experiments import store
+from experiments.report.figures import study_figures
+from experiments.runs.offline_ranking import known_histories
+from experiments.runs.running import Running
+from experiments.runs.spec import Cell
+from experiments.statistics.intervals import Interval
+from experiments.store import Episode
+from experiments.studies import cold_start, joint_ablation
+from llmrec_env.config import EnvConfig
+
+TASK = "llmrec/Drift-v0"
+
+
+@pytest.fixture(scope="module")
+def study(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("joint")
+    how = Running(output=folder)
+    return folder, joint_ablation.run(env=EnvConfig(**tiny), epochs=1, how=how)
+
+
+def drawn(folder):
+    return {path.suffix for path in (folder / "figures").glob("joint.*")}
+
+
+def test_all_parts_land_in_one_folder(study):
+    folder, found = study
+    labels = [joint_ablation.label_of(x) for x in (*joint_ablation.WEIGHTS, *joint_ablation.LOSSES)]
+    assert list(found["variants"]) == [*joint_ablation.REFERENCES, "joint", *labels]
+    played = {(row.task, row.agent) for row in store.read_table(folder, Episode)}
+    names = {(name, "joint") for name in ("joint", *labels)}
+    assert played == names | {("references", name) for name in joint_ablation.REFERENCES}
+    assert drawn(folder) == {".png", ".svg", ".pdf"}
+    assert json.loads((folder / "joint.json").read_text()) == json.loads(json.dumps(found))
+
+
+def test_variants_are_what_they_are_called(study):
+    _, found = study
+    assert joint_ablation.label_of({"text": 0.0, "ranking": "choice"}) == "text=0 ranking=choice"
+    assert joint_ablation.label_of({"click": 0.3, "text": 1.0}) == "click=0.3 text=1"
+    returns = [x["return"] for x in found["variants"].values()]
+    assert len(set(returns)) > 6  # settings reach the agents
+
+
+def test_gains_are_over_the_same_users(study):
+    _, found = study
+    variants = found["variants"]
+    assert variants["joint"]["joint"] is None and variants["content"]["content"] is None
+    for other in joint_ablation.COMPARED:
+        for name, row in variants.items():
+            if name != other:
+                expected = row["return"].value / variants[other]["return"].value - 1.0
+                assert row[other].value == pytest.approx(expected)
+                assert row[other].low <= row[other].value <= row[other].high
+
+
+def test_users_whose_past_is_known_are_those_of_the_benchmark(study, tiny):
+    _, found = study
+    warmup = EnvConfig(**tiny).warmup_slates
+    assert list(found["users"]) == list(cold_start.BY_USERS)
+    for name, points in found["users"].items():
+        assert list(points) == [*cold_start.KNOWN, warmup]
+        if name in found["variants"]:
+            assert points[warmup]["return"] == found["variants"][name]["return"]
+    content = found["users"]["content"]
+    assert content[0]["content"] == pytest.approx((0.0, 0.0, 0.0))
+    assert len({points["return"] for points in content.values()}) > 1
+
+
+def test_the_whole_past_replayed_is_the_history_of_the_world(world):
+    users = np.array([9, 19, 3])
+    whole = known_histories(world, users, world.config.warmup_slates)
+    np.testing.assert_array_equal(whole, world.histories[users])
+    nothing = known_histories(world, users, 0)
+    assert not nothing["num_taken"].any() and (nothing["item"] == -1).all()
+    assert not np.array_equal(known_histories(world, users, 5)["item"], whole["item"])
+
+
+def test_logs_say_nothing_about_cold_items(world):
+    data = world.public()
+    away = cold_start._drawn(len(world.catalog), 0)
+    found = cold_start.withheld(data, away)
+    assert away.sum() == 120 and not np.array_equal(away, cold_start._drawn(600, 1))
+    before, logs = data.logs, found.logs
+    gone = (before.items >= 0) & away[before.items]
+    assert gone.any() and (logs.items[gone] == -1).all() and (logs.slates[gone] == -1).all()
+    assert not logs.satisfied[gone].any() and not logs.ratings[gone].any()
+    np.testing.assert_array_equal(logs.items[~gone], before.items[~gone])
+    kept, own = logs.slates[~gone], before.slates[~gone]
+    assert not away[kept].any()
+    np.testing.assert_array_equal(kept[~away[own]], own[~away[own]])
+    assert all(len(set(slate)) == 5 for slate in kept.tolist())
+    assert not found.items.popularity[away].any() and not found.items.factors[away].any()
+    assert found.items.popularity.any() and np.array_equal(data.logs.items, before.items)
+
+
+def test_nothing_withheld_changes_nothing(world):
+    data = world.public()
+    found = cold_start.withheld(data, np.zeros(len(world.catalog), np.bool_))
+    for left, right in zip((*found.logs, *found.items), (*data.logs, *data.items), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_without_clicks_only_texts_tell_something_about_items(study):
+    _, found = study
+    items = found["items"]
+    assert list(items) == list(cold_start.BY_ITEMS)
+    assert items["content"]["return"] == found["variants"]["content"]["return"]  # it learns nothing
+    for name in ("content", "joint"):
+        assert items[name]["shown"] > 2 * items["collaborative"]["shown"]
+        assert 0.05 < items[name]["consumed"] < 0.5
+        assert 0.0 < items[name]["satisfied"] < 1.0 > items[name]["satisfied_others"] > 0.0
+
+
+def test_tables_show_intervals_and_leave_out_what_is_not_there(study, capsys):
+    _, found = study
+    joint_ablation._print(found | {"items": {}})
+    printed = capsys.readouterr().out
+    assert "text=0 ranking=choice" in printed and "logged slates known" in printed
+    assert "cold items" not in printed
+    assert joint_ablation._cell("joint", Interval(0.1, -0.05, 0.2)) == "+10.0% [-5.0%, +20.0%]"
+    assert joint_ablation._cell("satisfied", None) == ""
+
+
+@pytest.mark.slow
+def test_parts_can_be_left_out_and_the_language_model_trained(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
+    bert = str(save_tiny_bert(tmp_path / "bert"))
+    env = EnvConfig(**tiny | {"encoder": bert})
+    plan = {"parts": (), "language": ("lora",), "users": 3, "epochs": 1}
+    found = joint_ablation.run(**plan, env=env, how=Running(output=tmp_path / "out"))
+    assert list(found["variants"]) == [*joint_ablation.REFERENCES, "joint", "joint-lora"]
+    assert found["users"] == found["items"] == {} and drawn(tmp_path / "out")
+    assert "weights of the language model learn" in capsys.readouterr().out
+
+
+def test_a_world_is_a_cell_and_luck_is_common(tiny):
+    base = Cell(TASK, "joint", 0, users=4, env=tiny, settings={"epochs": 1})
+    cell = cold_start._cell(base, "content", 1)
+    assert (cell.agent, cell.world, cell.settings) == ("content", 1, {})
+    env, users = cold_start._held_out(cell, cold_start._trained(cell))
+    assert users.tolist() == [9, 19, 29, 39] and env.config.split == "test"
+
+
+def test_the_figure_has_a_panel_for_what_there_is():
+    gains = {"click=0": Interval(-0.1, -0.2, -0.05), "content": Interval(-0.3, -0.4, -0.2)}
+    known = {"content": {0: Interval(1.0, 0.5, 1.5), 20: Interval(2.0, 1.5, 2.5)}}
+    both = study_figures.variants_and_known(gains, "joint", known)
+    assert isinstance(both, Figure) and len(both.axes) == 2
+    assert [x.get_text() for x in both.axes[0].get_yticklabels()] == list(gains)
+    assert [x.get_text() for x in both.axes[1].get_xticklabels()] == ["0", "20"]
+    assert len(study_figures.variants_and_known(gains, "joint", {}).axes) == 1

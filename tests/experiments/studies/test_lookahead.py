@@ -1,0 +1,132 @@
+"""The probe of far-sightedness: what is paired with what, and what it must not let pass."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments import store
+from experiments.runs.running import Running
+from experiments.statistics.leaderboard import group
+from experiments.store import Episode
+from experiments.studies import lookahead
+from experiments.studies.lookahead import Probe, gains_of, label_of
+from llmrec_env.config import EnvConfig
+
+DRIFT, STATIC = "llmrec/Drift-v0", "llmrec/Static-v0"
+PROBE = Probe(("ppo",), (0.0, 0.98), (DRIFT, STATIC), 2, 3, 10, 500, True, {"horizon": 30})
+
+
+def made_up(task, agent, returns, seed=0):
+    blank = dict.fromkeys(("survived", "steps", "consumed", "satisfied", "angle"), 0)
+    return [
+        Episode(task=task, agent=agent, world=0, seed=seed, user=user, ret=float(ret), **blank)
+        for user, ret in enumerate(returns)
+    ]
+
+
+@pytest.fixture(scope="module")
+def probed(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("foresight")
+    plan = {"agents": ("ppo",), "tasks": (DRIFT,), "worlds": 1, "seeds": 2}
+    env, how = EnvConfig(**tiny), Running(output=folder)
+    return folder, lookahead.run(**plan, train_steps=4096, env=env, how=how)
+
+
+def test_cells_of_a_pair_differ_in_the_discount_alone():
+    cells = PROBE.cells()
+    learners = [cell for cell in cells if cell.agent == "ppo"]
+    assert len(learners) == 2 * 2 * 3 * 2 and len(cells) - len(learners) == 2 * 2 * 2
+    near, far = (
+        [
+            dataclasses.replace(cell, settings={}, label="")
+            for cell in learners
+            if cell.settings == {"gamma": gamma} and cell.label == label_of(cell.task, gamma)
+        ]
+        for gamma in PROBE.gammas
+    )
+    assert near == far and len(near) == 12
+    assert {cell.train_steps for cell in learners} == {500}
+    assert {cell.split for cell in cells} == {"test"}
+    without = dataclasses.replace(PROBE, oracles=False).cells()
+    assert without == learners
+
+
+def test_gains_are_paired_by_user_and_seed():
+    users = np.random.default_rng(0).gamma(2.0, 3.0, 20)
+    sessions = {
+        label_of(DRIFT, 0.0): {
+            "ppo": made_up(DRIFT, "ppo", users) + made_up(DRIFT, "ppo", users[::-1], 1)
+        },
+        label_of(DRIFT, 0.98): {
+            "ppo": made_up(DRIFT, "ppo", users + 1) + made_up(DRIFT, "ppo", users[::-1] + 1, 1)
+        },
+    }
+    probe = dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False)
+    (gain,) = gains_of(sessions, probe)
+    assert gain.difference == pytest.approx((1.0, 1.0, 1.0))  # not paired, it had a width of 2
+    assert gain.far - gain.near == pytest.approx(1.0)
+    assert (gain.seeds, gain.users) == (2, 20)
+
+
+def test_an_agent_that_earns_nothing_has_a_difference_and_no_gain():
+    returns = {0.0: np.zeros(5), 0.98: np.ones(5)}
+    sessions = {label_of(DRIFT, g): {"ppo": made_up(DRIFT, "ppo", x)} for g, x in returns.items()}
+    gains = gains_of(sessions, dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False))
+    assert gains[0].gain is None and gains[0].difference.value == 1.0
+    assert lookahead.by_agent(gains) == {}
+    lookahead.print_gains(gains, PROBE.gammas)
+
+
+def test_the_discount_reaches_the_agent_and_the_oracles_come_last(probed):
+    folder, gains = probed
+    assert [gain.agent for gain in gains] == ["ppo", "oracle-planning over oracle-myopic"]
+    sessions = group(store.read_table(folder, Episode))
+    near, far = (sessions[label_of(DRIFT, gamma)]["ppo"] for gamma in (0.0, 0.98))
+    assert [(x.user, x.seed) for x in near] == [(x.user, x.seed) for x in far]
+    differences = [own.ret - other.ret for own, other in zip(far, near, strict=True)]
+    assert any(differences)
+    assert gains[0].difference.value == pytest.approx(np.mean(differences))
+    oracles = [np.mean([x.ret for x in sessions[DRIFT][name]]) for name in lookahead.ORACLES]
+    assert (gains[1].near, gains[1].far) == pytest.approx(oracles)
+
+
+def test_tables_and_figure_are_there(probed):
+    folder, gains = probed
+    with open(folder / "foresight.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["difference_low"]) for row in rows] == [x.difference.low for x in gains]
+    assert [float(row["gain"]) for row in rows] == [x.gain.value for x in gains]
+    table = (folder / "foresight.md").read_text(encoding="utf-8")
+    assert table.startswith("near: gamma 0; far: gamma 0.98.") and table.count("\n|") == 4
+    assert b"ppo by looking ahead" in (folder / "figures" / "foresight.svg").read_bytes()
+
+
+def test_bold_is_what_leaves_out_zero(tmp_path):
+    clear = {0.0: np.ones(5), 0.98: np.full(5, 2.0)}
+    noise = {0.0: np.arange(1.0, 6.0), 0.98: np.arange(5.0, 0.0, -1.0)}
+    for returns, bold in ((clear, True), (noise, False)):
+        made = {label_of(DRIFT, g): {"ppo": made_up(DRIFT, "ppo", x)} for g, x in returns.items()}
+        gains = gains_of(made, dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False))
+        lookahead.write_gains(tmp_path, gains, PROBE.gammas)
+        assert ("**" in (tmp_path / "foresight.md").read_text(encoding="utf-8")) == bold
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"gammas": (0.98, 0.0)}, r"gammas=\(0.98, 0.0\) must ascend"),
+        ({"gammas": (0.5, 0.5)}, "must ascend"),
+        ({"gammas": (0.0, 1.5)}, r"within \[0, 1\]"),
+        ({"agents": ("pppo",)}, "Did you mean 'ppo'"),
+        ({"agents": ("content",)}, "'content' does not take these settings"),
+        ({"tasks": ("llmrec/Drift-v9",)}, "Did you mean 'llmrec/Drift-v0'"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(changes, said, tiny, tmp_path):
+    folder = tmp_path / "none"
+    plan = {"agents": ("ppo",), "env": EnvConfig(**tiny), "how": Running(output=folder)}
+    with pytest.raises(ValueError, match=said):
+        lookahead.run(**{**plan, **changes})
+    assert not folder.exists()

@@ -1,0 +1,180 @@
+"""What a user does with a slate, against the formulas in plain numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from llmrec_env.config import EnvConfig
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.response import (
+    appeal,
+    new_scratch,
+    respond,
+    response_dtype,
+    satiation_of,
+)
+from llmrec_env.simulation.users import compare, parameters
+
+SLOTS, SLATE, KEYS = 8, 5, 20_000
+
+
+@kernel
+def frequencies(user, params, vectors, traits, response, scratch, counts):
+    """Counts what many noise keys lead to: (null, slot 0, ...) x (in vain, satisfied)."""
+    for i in range(KEYS):
+        key = noise.step_key(np.uint64(i * 7919 + 1), 0)
+        respond(user, params, vectors, traits, key, response, scratch)
+        counts[response.choice + 1, response.satisfied] += 1
+
+
+@pytest.fixture
+def user(world):
+    user = world.users[:1].copy()
+    user["consumed"], user["num_consumed"] = -1, 0
+    user["step"] = -1  # while logged: only then an item can be shown that was consumed before
+    user["satiation"], user["goodwill"] = 0.3 * world.items.vectors[7], 0.2
+    return user
+
+
+def _params(world, tiny, **changes):
+    return parameters(EnvConfig(**{**tiny, **changes}), world.text.space.scale)
+
+
+def _ask(world, user, params, slate, relevance):
+    response = np.zeros(1, response_dtype(SLATE))
+    response["slate"], scratch = slate, new_scratch(SLOTS, SLATE, world.items.vectors.shape[1])
+    scratch.relevance[:] = relevance
+    counts = np.zeros((SLATE + 1, 2), np.int64)
+    frequencies(user[0], params[0], world.items.vectors, world.traits, response[0], scratch, counts)
+    return counts
+
+
+def _formulas(world, user, config, slate, relevance):
+    """The utilities and logits of a slate, straight from their definition."""
+    traits, user = world.traits[slate], user[0]
+    sat = 1 - np.exp(-np.maximum(world.items.vectors[slate] @ user["satiation"], 0))
+    taste = traits["taste"] @ user["taste"]
+    utility = config.choice_relevance * relevance - config.satiation_choice * sat
+    utility += config.choice_taste * taste + config.choice_quality * traits["quality"]
+    utility -= config.lure * traits["substance"]
+    utility -= config.position_bias * np.log(np.arange(1, SLATE + 1)) + config.choice_null
+    utility -= 3.0 * np.isin(slate, user["consumed"])
+    logit = config.satisfaction_bias + config.satisfaction_relevance * relevance
+    logit -= config.satiation_satisfaction * sat
+    logit += config.satisfaction_taste * taste + config.satisfaction_quality * traits["quality"]
+    return utility, logit + config.goodwill_satisfaction * user["goodwill"]
+
+
+@pytest.mark.parametrize("position_bias", [0.0, 0.5, 2.0])
+def test_choices_and_satisfaction_have_the_probabilities_of_the_logits(
+    world, tiny, user, position_bias
+):
+    slate = np.array([7, 11, 100, 250, 4], np.int32)
+    relevance = np.array([0.3, 0.7, 0.4, 0.5, 0.45])
+    user["consumed"][0, 17] = 250
+    config = EnvConfig(**tiny, position_bias=position_bias)
+    params = parameters(config, world.text.space.scale)
+    counts = _ask(world, user, params, slate, relevance)
+    utility, logit = _formulas(world, user, config, slate, relevance)
+    odds = np.append(1.0, np.exp(utility))
+    assert stats.chisquare(counts.sum(1), KEYS * odds / odds.sum()).pvalue > 1e-3
+    assert counts[0, 1] == 0  # nothing chosen, nobody satisfied
+    for slot, rate in enumerate(1 / (1 + np.exp(-logit))):
+        pleased, tried = int(counts[slot + 1, 1]), int(counts[slot + 1].sum())
+        assert stats.binomtest(pleased, tried, rate).pvalue > 1e-4
+
+
+def test_equal_items_are_chosen_by_their_rank(world, tiny, user):
+    off = {"off": ["taste", "quality", "satiation", "goodwill"], "position_bias": 1.0}
+    counts = _ask(world, user, _params(world, tiny, **off), np.arange(5), np.full(5, 0.7))
+    share = 1 / np.arange(1, 6)
+    chosen = counts[1:].sum(1)
+    assert stats.chisquare(chosen, chosen.sum() * share / share.sum()).pvalue > 1e-3
+    off["off"] = [*off["off"], "position"]
+    chosen = _ask(world, user, _params(world, tiny, **off), np.arange(5), np.full(5, 0.7))[1:]
+    assert stats.chisquare(chosen.sum(1)).pvalue > 1e-3
+
+
+def _appeal(world, tiny, user, item=7, relevance=0.5, **changes):
+    params = _params(world, tiny, **changes)
+    return appeal(
+        user[0], params[0], world.items.vectors, world.traits, item, np.float32(relevance)
+    )
+
+
+def test_satiation_lowers_utility_and_logit_of_what_lies_in_its_direction(world, tiny, user):
+    user["satiation"] = 0.0
+    fresh = _appeal(world, tiny, user)
+    user["satiation"] = 2.0 * world.items.vectors[7]
+    tired = _appeal(world, tiny, user)
+    full = 1 - np.exp(-2.0)
+    assert satiation_of(user[0], world.items.vectors, 7) == pytest.approx(full, rel=1e-5)
+    assert fresh[0] - tired[0] == pytest.approx(1.2 * full, rel=1e-4)
+    assert fresh[1] - tired[1] == pytest.approx(1.8 * full, rel=1e-4)
+    user["satiation"] = -2.0 * world.items.vectors[7]  # what is opposite does not refresh
+    assert _appeal(world, tiny, user) == pytest.approx(fresh)
+
+
+def test_relevance_raises_both(world, tiny, user):
+    low, high = _appeal(world, tiny, user, relevance=0.2), _appeal(world, tiny, user, relevance=0.7)
+    assert high[0] - low[0] == pytest.approx(0.5 * 6, rel=1e-5)
+    assert high[1] - low[1] == pytest.approx(0.5 * 4, rel=1e-5)
+
+
+def test_goodwill_raises_satisfaction_and_not_choice(world, tiny, user):
+    user["goodwill"] = -1.0
+    low = _appeal(world, tiny, user)
+    user["goodwill"] = 1.0
+    high = _appeal(world, tiny, user)
+    assert high[0] == low[0] and high[1] - low[1] == pytest.approx(3.0, rel=1e-5)
+
+
+def test_clickbait_is_chosen_more_and_satisfies_no_better(world, tiny, user):
+    item = int(np.argmin(world.traits["substance"]))
+    bare = _appeal(world, tiny, user, item=item, lure=0.0)
+    lured = _appeal(world, tiny, user, item=item, lure=0.8)
+    assert lured[0] - bare[0] == pytest.approx(-0.8 * world.traits["substance"][item], rel=1e-4)
+    assert lured[0] > bare[0] and lured[1] == bare[1]
+
+
+@pytest.mark.parametrize("kind", ["taste", "quality"])
+def test_traits_raise_both(world, tiny, user, kind):
+    with_it = _appeal(world, tiny, user)
+    without = _appeal(world, tiny, user, off=[kind])
+    trait = world.traits[7]
+    amount = user["taste"][0] @ trait["taste"] if kind == "taste" else trait["quality"]
+    weight = 0.5 if kind == "taste" else 0.25
+    for on, off in zip(with_it, without, strict=True):
+        assert on - off == pytest.approx(weight * amount, rel=1e-3, abs=1e-6)
+
+
+def test_relevance_is_the_rectified_product_with_the_interest_over_the_scale(world, tiny):
+    slate = np.arange(0, 500, 100, dtype=np.int32)
+    scratch, params = new_scratch(SLOTS, SLATE, 32), _params(world, tiny)
+    vectors, phrases = world.items.vectors, world.interests.vectors
+    signs = set()
+    for user in world.users[:10]:
+        compare(user, phrases, vectors, slate, params[0], scratch)
+        active = user["active"] == 1
+        omega = np.where(active, np.exp(user["weight"] - user["weight"][active].max()), 0)
+        products = vectors[slate] @ (omega @ phrases[user["phrase"]])
+        signs |= set(np.sign(products))
+        expected = np.maximum(products, 0) / world.text.space.scale
+        np.testing.assert_allclose(scratch.relevance, expected, atol=1e-5)
+        cosines = phrases[user["phrase"]] @ vectors[slate].T
+        np.testing.assert_allclose(scratch.affinity, cosines, atol=1e-5)
+    assert signs == {-1.0, 1.0}
+
+
+def test_scale_is_the_mean_best_cosine_of_the_phrases(world):
+    best = (world.interests.vectors @ world.items.vectors.T).max(1)
+    assert world.params["scale"][0] == pytest.approx(best.mean(), rel=1e-5)
+
+
+def test_huge_utilities_do_not_overflow(world, tiny, user):
+    params = _params(world, tiny, choice_relevance=30.0, choice_null=-10.0)
+    counts = _ask(world, user, params, np.arange(5), np.full(5, 100.0))
+    assert counts[0].sum() == 0 and counts.sum() == KEYS
