@@ -61,7 +61,7 @@ SEGMENT = 50_000
 
 
 @runtime_checkable
-class Learner(Agent, Protocol):
+class OnlineAgent(Agent, Protocol):
     """An agent that learns by acting, in segments that can be repeated bit for bit."""
 
     on_steps: Callable[[int], None] | None
@@ -91,7 +91,7 @@ class Learner(Agent, Protocol):
         ...
 
 
-def learn_in_segments(agent: Learner, env: RecVectorEnv, num_steps: int) -> None:
+def learn_in_segments(agent: OnlineAgent, env: RecVectorEnv, num_steps: int) -> None:
     """Lets a learner learn for `num_steps` user-steps: what `fit` of such an agent does."""
     done = segment = 0
     while done < num_steps:

@@ -54,7 +54,7 @@ JOINT_BLOCKS = (*USER_BLOCKS, "candidate_features", "joint_score", "joint_probab
 """The default and what a fitted joint recommender believes of users and candidates."""
 
 
-class Sight:
+class FeatureExtractor:
     """Turns `dict` observations into flat arrays, (n, length)."""
 
     slices: dict[str, slice]
@@ -214,18 +214,18 @@ class Sight:
         return 1.0 / (1.0 + np.exp(-(slope * odds + offset)))
 
 
-_WRITERS: dict[str, Callable[[Sight, Any, Floats], None]] = {
-    "session": Sight._session,
-    "satisfied_items": Sight._satisfied_items,
-    "outcomes": Sight._outcomes,
-    "topic_counts": Sight._topic_counts,
-    "joint": Sight._belief,
+_WRITERS: dict[str, Callable[[FeatureExtractor, Any, Floats], None]] = {
+    "session": FeatureExtractor._session,
+    "satisfied_items": FeatureExtractor._satisfied_items,
+    "outcomes": FeatureExtractor._outcomes,
+    "topic_counts": FeatureExtractor._topic_counts,
+    "joint": FeatureExtractor._belief,
 }
-_COLUMNS: dict[str, Callable[[Sight, Any], Floats]] = {
-    "candidate_features": Sight._features,
-    "nearest_satisfied": Sight._nearest_satisfied,
-    "joint_score": Sight._joint_score,
-    "joint_probability": Sight._joint_probability,
+_COLUMNS: dict[str, Callable[[FeatureExtractor, Any], Floats]] = {
+    "candidate_features": FeatureExtractor._features,
+    "nearest_satisfied": FeatureExtractor._nearest_satisfied,
+    "joint_score": FeatureExtractor._joint_score,
+    "joint_probability": FeatureExtractor._joint_probability,
 }
 
 
@@ -253,15 +253,15 @@ class Seen(VecEnvWrapper):
 
     venv: Any  # its observations are dicts
 
-    def __init__(self, venv: VecEnv, sight: Sight) -> None:
+    def __init__(self, venv: VecEnv, features: FeatureExtractor) -> None:
         """Takes the environment and a fitted Sight."""
-        box = spaces.Box(-np.inf, np.inf, (sight.length,), np.float32)
+        box = spaces.Box(-np.inf, np.inf, (features.length,), np.float32)
         super().__init__(venv, observation_space=box)
-        self.sight = sight
+        self.features = features
 
     def reset(self) -> Floats:
         """Begins all sessions and returns what is seen of them, (n, length)."""
-        return self.sight.see(self.venv.reset())
+        return self.features.see(self.venv.reset())
 
     def step_wait(self) -> tuple[Floats, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[Any]]:
         """Advances every session and returns (seen, rewards, dones, infos)."""
@@ -270,6 +270,6 @@ class Seen(VecEnvWrapper):
         if len(ended):
             last = [infos[i]["terminal_observation"] for i in ended]
             together = {name: np.stack([one[name] for one in last]) for name in last[0]}
-            for i, seen in zip(ended, self.sight.see(together), strict=True):
+            for i, seen in zip(ended, self.features.see(together), strict=True):
                 infos[i]["terminal_observation"] = seen.copy()  # not a view of its neighbours
-        return self.sight.see(observations), rewards, dones, infos
+        return self.features.see(observations), rewards, dones, infos

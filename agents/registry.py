@@ -10,7 +10,7 @@ from typing import Any
 from agents.base import Agent, Privileged
 from agents.rankers.als import Collaborative, DriftAware
 from agents.rankers.baselines import Content, ContentRecency, Popular, Random
-from agents.rankers.oracles import PLANNING, Foresight, Oracle
+from agents.rankers.oracles import PLANNING, Lookahead, Oracle
 from agents.rl.sb3 import ALGORITHMS, StableBaselines
 from llmrec_env.config import EnvConfig, unknown
 
@@ -47,7 +47,7 @@ AGENTS: dict[str, Callable[..., Agent]] = {
     **{name: partial(StableBaselines, name) for name in ALGORITHMS},
     "reinforce-topk": _later("agents.rl.reinforce", "TopKReinforce"),
     "slateq": _later("agents.rl.slateq", "SlateQ"),
-    "oracle-myopic": lambda **settings: Oracle("oracle-myopic", Foresight(), **settings),
+    "oracle-myopic": lambda **settings: Oracle("oracle-myopic", Lookahead(), **settings),
     "oracle-planning": lambda **settings: Oracle("oracle-planning", PLANNING, **settings),
 }
 """Every agent, from the weakest expected to the strongest."""

@@ -28,7 +28,7 @@ class Episodes(NamedTuple):
     survived: npt.NDArray[np.bool_]  # (n,), whether the user stayed to the horizon
 
 
-def play(
+def rollout(
     agent: Agent,
     env: RecVectorEnv,
     users: npt.NDArray[np.int64],

@@ -39,7 +39,7 @@ EXPERIMENTS: dict[str, Callable[..., Any]] = {
     "ablation": ablation.run,
     "curves": learning_curves.run,
     "tune": tune.run,
-    "foresight": lookahead.run,
+    "lookahead": lookahead.run,
     "validity": validity.run,
     "joint": joint_ablation.run,
     "logged": offline_logs.run,
@@ -65,7 +65,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -98,7 +98,7 @@ def novelty(items: ArrayLike, popularity: ArrayLike) -> _Floats:
     return _ratio(np.abs(np.log2(chosen)).sum(axis=-1), (ids >= 0).sum(axis=-1))
 
 
-def tracking_angle(u: ArrayLike, v: ArrayLike) -> _Floats:
+def tracking_error(u: ArrayLike, v: ArrayLike) -> _Floats:
     """Returns the angle between true interests u and estimates v, (...), 0 to 180 degrees.
 
     Both (..., d) and of any length; a zero vector points nowhere and gives NaN.

@@ -94,13 +94,13 @@ def test_novelty_by_hand():
 def test_angles_by_hand():
     u = [[1.0, 0.0]] * 5
     v = [[3.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
-    for angle in (metrics.tracking_angle, metrics.preference_shift):
-        np.testing.assert_allclose(angle(u, v), [0, 90, 180, 45, np.nan], atol=1e-12)
+    for tracking_error in (metrics.tracking_error, metrics.preference_shift):
+        np.testing.assert_allclose(tracking_error(u, v), [0, 90, 180, 45, np.nan], atol=1e-12)
 
 
 @pytest.mark.parametrize("radians", [1e-9, 1e-4, 1.0, np.pi - 1e-9])
 def test_small_and_straight_angles_are_exact(radians):
-    found = metrics.tracking_angle([1.0, 0.0], [math.cos(radians), math.sin(radians)])
+    found = metrics.tracking_error([1.0, 0.0], [math.cos(radians), math.sin(radians)])
     assert np.radians(found) == pytest.approx(radians, rel=1e-6)
 
 
@@ -108,13 +108,13 @@ def test_small_and_straight_angles_are_exact(radians):
 @given(rngs)
 def test_an_angle_is_a_distance_of_directions(rng):
     u, v, w = rng.normal(size=(3, 4, 6))
-    angle = metrics.tracking_angle(u, v)
+    tracking_error = metrics.tracking_error(u, v)
     cosine = np.vecdot(u, v) / (np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1))
-    np.testing.assert_allclose(np.cos(np.radians(angle)), cosine, atol=1e-12)
-    np.testing.assert_allclose(metrics.tracking_angle(v * 1e200, u * 1e-200), angle)
-    np.testing.assert_allclose(metrics.tracking_angle(u, -v), 180 - angle)
-    detour = metrics.tracking_angle(u, w) + metrics.tracking_angle(w, v)
-    assert (angle <= detour + 1e-9).all()
+    np.testing.assert_allclose(np.cos(np.radians(tracking_error)), cosine, atol=1e-12)
+    np.testing.assert_allclose(metrics.tracking_error(v * 1e200, u * 1e-200), tracking_error)
+    np.testing.assert_allclose(metrics.tracking_error(u, -v), 180 - tracking_error)
+    detour = metrics.tracking_error(u, w) + metrics.tracking_error(w, v)
+    assert (tracking_error <= detour + 1e-9).all()
 
 
 def test_discovered_and_lost_by_hand():
@@ -285,7 +285,7 @@ def test_ranking_metrics_see_the_order_of_scores_alone(rng):
         ("novelty", ([1], [0.5, 0.0]), r"popularity is 0; pass \(0, 1\]"),
         ("effective_topics", ([1, 2],), r"topics has shape \(2,\); pass one row a user"),
         ("intra_list_diversity", ([1, 2],), r"slate has shape \(2,\)"),
-        ("tracking_angle", ([1, 0], [1, 0, 0]), r"u and v have shapes \(2,\) and \(3,\)"),
+        ("tracking_error", ([1, 0], [1, 0, 0]), r"u and v have shapes \(2,\) and \(3,\)"),
         ("preference_shift", ([1, np.inf], [1, 0]), r"u_end has .* finite"),
         ("regret", ([1, 2], [1]), r"returns and oracle_returns have shapes"),
         ("discovered_and_lost", ([[1]], [[1], [2]]), r"end \(2, 1\); pass one row a user"),

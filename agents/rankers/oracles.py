@@ -19,7 +19,7 @@ from llmrec_env.simulation.users import relative_weights
 _DINKELBACH_ROUNDS = 5
 
 
-class Foresight(NamedTuple):
+class Lookahead(NamedTuple):
     """What the planning oracle adds to the expected reward of an item; all 0: myopic."""
 
     substance: float = 0.0  # reward per unit of substance: goodwill lasts
@@ -29,7 +29,7 @@ class Foresight(NamedTuple):
 
 
 @kernel
-def worth(user, params, phrases, items, traits, foresight, weights, candidates, i, odds, value):
+def worth(user, params, phrases, items, traits, lookahead, weights, candidates, i, odds, value):
     """Writes the odds of choosing each candidate at rank 1, and what consuming it is worth."""
     relative_weights(user, weights)
     d = phrases.shape[1]
@@ -51,10 +51,10 @@ def worth(user, params, phrases, items, traits, foresight, weights, candidates, 
         odds[c] = math.exp(utility - params.choice_null)
         value[c] = (
             pleased * relevance
-            + foresight.substance * traits[item].substance
-            - foresight.satiation * min(tired, 4.0)
-            + foresight.discovery * max(row_dot(weak, items, item) - 0.2, 0.0)
-            + foresight.satisfaction * (pleased - 0.5)
+            + lookahead.substance * traits[item].substance
+            - lookahead.satiation * min(tired, 4.0)
+            + lookahead.discovery * max(row_dot(weak, items, item) - 0.2, 0.0)
+            + lookahead.satisfaction * (pleased - 0.5)
         )
 
 
@@ -80,21 +80,21 @@ def best_slate(odds, value, examined, slate):
 
 
 @kernel
-def oracle_slates(users, params, phrases, items, traits, foresight, candidates, slates):
+def oracle_slates(users, params, phrases, items, traits, lookahead, candidates, slates):
     """Writes the best slate of each session as candidate indices, (n, k)."""
     c = candidates.shape[1]
     odds, value = np.empty(c), np.empty(c)
     weights = np.empty(users[0].weight.shape[0], np.float32)
     for i in range(users.shape[0]):
         worth(
-            *(users[i], params[0], phrases, items, traits, foresight),
+            *(users[i], params[0], phrases, items, traits, lookahead),
             *(weights, candidates, i, odds, value),
         )
         best_slate(odds, value, params[0].examined, slates[i])
 
 
 class Oracle:
-    """Maximises the expected reward of the step, plus what its foresight adds.
+    """Maximises the expected reward of the step, plus what its lookahead adds.
 
     It reads the hidden state of the environment it is attached to.
     """
@@ -102,9 +102,9 @@ class Oracle:
     observation = "dict"
     action = "slate"
 
-    def __init__(self, name: str, foresight: Foresight, seed: int = 0) -> None:
+    def __init__(self, name: str, lookahead: Lookahead, seed: int = 0) -> None:
         """Takes a name for tables, and what consumption is worth beyond the step."""
-        self.name, self.foresight, self.seed = name, foresight, seed
+        self.name, self.lookahead, self.seed = name, lookahead, seed
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns nothing: it knows."""
@@ -119,17 +119,17 @@ class Oracle:
         slates = np.empty((simulator.n, simulator.config.slate_size), np.int64)
         oracle_slates(
             *(simulator.users, world.params, world.interests.vectors, world.items.vectors),
-            *(world.traits, self.foresight, observation["candidates"], slates),
+            *(world.traits, self.lookahead, observation["candidates"], slates),
         )
         return slates
 
     def save(self, path: Path) -> None:
-        """Writes the foresight."""
-        write_agent(path, self.name, {"seed": self.seed}, {"foresight": np.array(self.foresight)})
+        """Writes the lookahead."""
+        write_agent(path, self.name, {"seed": self.seed}, {"lookahead": np.array(self.lookahead)})
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
-        """Takes the foresight; `attach` gives it users to read."""
-        self.foresight = Foresight(*weights["foresight"].tolist())
+        """Takes the lookahead; `attach` gives it users to read."""
+        self.lookahead = Lookahead(*weights["lookahead"].tolist())
 
 
-PLANNING = Foresight(substance=0.32, satiation=0.07, discovery=0.32, satisfaction=0.18)
+PLANNING = Lookahead(substance=0.32, satiation=0.07, discovery=0.32, satisfaction=0.18)

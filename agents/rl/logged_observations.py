@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agents.features import Sight
+from agents.features import FeatureExtractor
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import FEATURES, describe
 from llmrec_env.interface.observation import (
@@ -38,7 +38,7 @@ class Logged(NamedTuple):
 
 
 def logged_choices(
-    data: PublicData, config: EnvConfig, sight: Sight, rng: np.random.Generator
+    data: PublicData, config: EnvConfig, features: FeatureExtractor, rng: np.random.Generator
 ) -> Logged:
     """Returns the logged steps in which an item satisfied, as they would have been observed."""
     users, steps, slots = data.logs.slates.shape
@@ -50,7 +50,7 @@ def logged_choices(
         if len(rows) and t >= steps - _MOST // users:
             others = rng.integers(len(data.catalog), size=(len(rows), config.candidates - slots))
             ids = np.concatenate([slates[rows, 0], others], 1).astype(np.int32)
-            seen = sight.see(observed(histories[rows], data, config, ids))
+            seen = features.see(observed(histories[rows], data, config, ids))
             choice = (slates[rows, 0] == items[rows]).argmax(1)
             parts.append((torch.from_numpy(seen), torch.from_numpy(choice)))
         replay(
@@ -58,7 +58,7 @@ def logged_choices(
             *(data.items.vectors, data.items.factors, data.phrase_vectors, scratch),
         )
     if not parts:
-        return Logged(torch.empty(0, sight.length), torch.empty(0, dtype=torch.int64))
+        return Logged(torch.empty(0, features.length), torch.empty(0, dtype=torch.int64))
     return Logged(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

@@ -24,7 +24,7 @@ import torch
 from gymnasium import spaces
 
 from agents.base import learn_in_segments, segment_seed, write_agent
-from agents.features import Sight
+from agents.features import FeatureExtractor
 from agents.hyperparameters import DEFAULTS
 from agents.rankers.ranking import best_slots
 from agents.rl.logged_observations import Logged, logged_choices
@@ -136,7 +136,7 @@ class TopKReinforce:
         """
         if self.policy is None:
             raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
-        return self.policy.predict(self.sight.see(observation), deterministic=True)[0]
+        return self.policy.predict(self.features.see(observation), deterministic=True)[0]
 
     # --- learning
 
@@ -157,7 +157,9 @@ class TopKReinforce:
         self._rng = np.random.default_rng([self.seed, segment, 3])
         try:
             if segment == 0:
-                self._imitate(logged_choices(env.public_data(), env.config, self.sight, self._rng))
+                self._imitate(
+                    logged_choices(env.public_data(), env.config, self.features, self._rng)
+                )
             seen = self._see(env.reset(seed=segment_seed(self.seed, segment))[0])
             rollouts: list[Rollout] = []
             for update in range(1, updates + 1):
@@ -175,12 +177,12 @@ class TopKReinforce:
         if self.policy is not None:
             return
         self.slots = env.config.slate_size
-        self.sight = Sight()
-        self.sight.fit(env.public_data(), env.config)
+        self.features = FeatureExtractor()
+        self.features.fit(env.public_data(), env.config)
         settings = self.settings
         own: dict[str, Any] = {"scale": settings.scale, "keep": settings.average}
-        own |= self.sight.policy_kwargs()
-        box = spaces.Box(-np.inf, np.inf, (self.sight.length,), np.float32)
+        own |= self.features.policy_kwargs()
+        box = spaces.Box(-np.inf, np.inf, (self.features.length,), np.float32)
         with torch.random.fork_rng(devices=[]):  # the caller's luck is not ours to use up
             torch.manual_seed(self.seed)
             rate = settings.learning_rate
@@ -189,7 +191,7 @@ class TopKReinforce:
             self._take(self._state)
 
     def _see(self, observation: Any) -> Tensor:
-        return torch.from_numpy(self.sight.see(observation))
+        return torch.from_numpy(self.features.see(observation))
 
     @torch.no_grad()
     def _play(self, env: RecVectorEnv, seen: Tensor) -> Rollout:

@@ -17,14 +17,14 @@ from rich.progress import track
 from rich.table import Table
 
 import llmrec_env
-from agents.rollout import play
+from agents.rollout import rollout
 from experiments import store
 from experiments.runs.environments import task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.measures import Truth, episode_rows
 from experiments.runs.resolve import Player, find_players, place_of, ready
 from experiments.runs.running import overrides
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.statistics import intervals
 from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode
@@ -81,13 +81,13 @@ def run(
     name, changes = place_of(players[0], task, overrides(env))
     saved = players[0].saved
     numbers = worlds or (saved.config.world_seed if saved else 0,)
-    cells = [
-        (player, Cell(name, player.label, world, player.seed, users=_users(users), env=changes))
+    specs = [
+        (player, RunSpec(name, player.label, world, player.seed, users=_users(users), env=changes))
         for world in numbers
         for player in players
     ]
-    shown = track(cells, "sessions", console=Console(stderr=True), transient=True)
-    episodes = [row for player, cell in shown for row in play_cell(player, cell)]
+    shown = track(specs, "sessions", console=Console(stderr=True), transient=True)
+    episodes = [row for player, spec in shown for row in play_run(player, spec)]
     found = compare(episodes, [player.label for player in players])
     print_comparison(found, f"{name}, {len({(x.world, x.user) for x in episodes})} test users")
     if (folder := output or (saved.path if saved else None)) is not None:
@@ -97,13 +97,13 @@ def run(
     return found
 
 
-def play_cell(player: Player, cell: Cell) -> list[Episode]:
+def play_run(player: Player, spec: RunSpec) -> list[Episode]:
     """Returns the sessions of a player with the test users of a world."""
-    ids = np.arange(task_config(cell.task, cell.env).num_users)
-    users = ids[split_of(ids, cell.split)][: cell.users]
-    agent, env = ready(player, cell, len(users), cell.split)
+    ids = np.arange(task_config(spec.task, spec.env).num_users)
+    users = ids[split_of(ids, spec.split)][: spec.users]
+    agent, env = ready(player, spec, len(users), spec.split)
     truth = Truth(env)
-    return episode_rows(cell, play(agent, env, users, EVALUATION_SEED, truth), truth)
+    return episode_rows(spec, rollout(agent, env, users, EVALUATION_SEED, truth), truth)
 
 
 def compare(episodes: Sequence[Episode], labels: Sequence[str]) -> list[Comparison]:

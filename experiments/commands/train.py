@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 import llmrec_env
 from agents import AGENTS, Agent, make_agent
-from agents.base import RECORD, WEIGHTS, Learner
+from agents.base import RECORD, WEIGHTS, OnlineAgent
 from agents.checkpoint import save_agent
 from experiments import store
 from experiments.commands.evaluate import EVALUATION
@@ -24,7 +24,7 @@ from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
 from experiments.runs.resolve import learns_by_acting
 from experiments.runs.running import encoder_identities, overrides
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.runs.trackers import Track
 from experiments.runs.training import discard, train
 from experiments.store import LearningPoint, ResultsError
@@ -74,7 +74,7 @@ def run(
     # Refused now, not when the world has been built.
     own = dataclasses.replace(plain, action=new.action, observation=new.observation)
     num_steps = int(steps) if learns_by_acting(new) else 0
-    cell = Cell(task, agent, world, seed, num_steps, env=changes, settings=chosen)
+    spec = RunSpec(task, agent, world, seed, num_steps, env=changes, settings=chosen)
     config = {"task": task, "agent": agent, "world": world, "seed": seed, "steps": num_steps}
     config |= {"settings": chosen, "env": changes}
     folder = _open(output or Path("runs") / agent, config, resume, overwrite)
@@ -83,11 +83,11 @@ def run(
         return store.read_table(folder, LearningPoint)
     store.write_manifest(folder, config=config)
     started = time.perf_counter()
-    points = _learn(new, own, cell, folder, track)
+    points = _learn(new, own, spec, folder, track)
     save_agent(new, own, folder)
     store.write_table(folder, LearningPoint, points)
-    discard(folder, cell)
-    wall, encoders = round(time.perf_counter() - started, 1), encoder_identities([cell])
+    discard(folder, spec)
+    wall, encoders = round(time.perf_counter() - started, 1), encoder_identities([spec])
     store.write_manifest(folder, config=config, encoders=encoders, wall_seconds=wall)
     print(f"agent in {folder}; python -m experiments evaluate {folder}")
     return points
@@ -142,14 +142,14 @@ def _open(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -
 
 
 def _learn(
-    agent: Agent, own: EnvConfig, cell: Cell, folder: Path, track: tuple[str, ...]
+    agent: Agent, own: EnvConfig, spec: RunSpec, folder: Path, track: tuple[str, ...]
 ) -> list[LearningPoint]:
     """Trains under a progress bar, and returns the learning curve.
 
     Where a number is no longer finite, the last good agent is saved.
     """
     try:
-        curve = _curve(agent, cell, folder, track)
+        curve = _curve(agent, spec, folder, track)
     except (ValueError, TypeError, FloatingPointError) as error:
         begun = any((folder / store.CHECKPOINTS).glob("*.pt"))
         if not begun:
@@ -160,26 +160,26 @@ def _learn(
             save_agent(agent, own, folder)
         kept = f"That agent is saved in {folder}." if begun else "Nothing is saved."
         raise ResultsError(f"{error} {kept}") from error
-    about = (cell.name, cell.agent, cell.world, cell.seed)
+    about = (spec.name, spec.agent, spec.world, spec.seed)
     return [LearningPoint(*about, int(steps), ret) for steps, ret in curve]
 
 
-def _curve(agent: Agent, cell: Cell, folder: Path, track: tuple[str, ...]) -> list[list[float]]:
+def _curve(agent: Agent, spec: RunSpec, folder: Path, track: tuple[str, ...]) -> list[list[float]]:
     """Trains, and returns (user-steps, validation return) of each segment."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
-        bar = progress.add_task(cell.agent, total=cell.train_steps or None)
-        env = environment(cell, agent, TRAIN_ENVS, "train")
-        measure = validator(agent, cell)
+        bar = progress.add_task(spec.agent, total=spec.train_steps or None)
+        env = environment(spec, agent, TRAIN_ENVS, "train")
+        measure = validator(agent, spec)
 
         def validate() -> float:
             found, done = measure(), progress.tasks[bar].completed
             progress.console.print(f"{done:,.0f} user-steps: validation return {found:.2f}")
             return found
 
-        if isinstance(agent, Learner):
+        if isinstance(agent, OnlineAgent):
             agent.on_steps = lambda done: progress.update(bar, completed=done)
-            return train(agent, env, cell, validate, folder, track)
-        agent.fit(env, cell.train_steps)
-        progress.update(bar, completed=cell.train_steps)
-        return [[float(cell.train_steps), validate()]]
+            return train(agent, env, spec, validate, folder, track)
+        agent.fit(env, spec.train_steps)
+        progress.update(bar, completed=spec.train_steps)
+        return [[float(spec.train_steps), validate()]]

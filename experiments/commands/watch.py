@@ -20,7 +20,7 @@ from experiments.runs.environments import task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.resolve import find_player, place_of, ready
 from experiments.runs.running import overrides
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.store import storing
 from llmrec_env.config import EnvConfig
 
@@ -61,11 +61,11 @@ def run(
     player = find_player(agent)
     name, changes = place_of(player, task, overrides(env))
     trained_in = player.saved.config.world_seed if player.saved else 0
-    cell = Cell(name, player.name, trained_in if world is None else world, env=changes)
+    spec = RunSpec(name, player.name, trained_in if world is None else world, env=changes)
     _check(task_config(name, changes), user, steps, delay)
     if video is not None and importlib.util.find_spec("moviepy") is None:
         raise ImportError("--video needs moviepy; pip install llmrec-env[video].")
-    ready_agent, batch = ready(player, cell, 1, "all")
+    ready_agent, batch = ready(player, spec, 1, "all")
     made = gymnasium.make(
         name,
         render_mode="ansi" if video is None else "rgb_array",

@@ -137,7 +137,7 @@ def _packed(
         round(step["reward"], 3),
         round(step["patience"], 2),
         round(step["goodwill"], 2),
-        None if step["angle"] is None else round(step["angle"]),
+        None if step["tracking_error"] is None else round(step["tracking_error"]),
         named.get(step["query"], -1),
         [[kind, *(named[id] for id in ids)] for kind, *ids in step["events"]],
     ]

@@ -21,7 +21,7 @@ _COLUMNS = (
     "steps",
     "consumes",
     "satisfied",
-    "angle",
+    "tracking_error",
     "seeds",
     "user-steps of training",
 )
@@ -118,7 +118,7 @@ def _cells(row: Row) -> list[_Cell]:
         *((x, "{:.0%}") for x in (row.p_improve, row.normalised, row.survive)),
         (row.steps, "{:.1f}"),
         *((x, "{:.0%}") for x in (row.ctr, row.satisfaction_rate)),
-        (row.angle, "{:.1f}°"),
+        (row.tracking_error, "{:.1f}°"),
         *((x, "{:,}") for x in (row.seeds, row.train_steps)),
     ]
     return [

@@ -29,7 +29,7 @@ _STEP: dict[str, Any] = {
     **dict.fromkeys(("interests", "slate", "events"), list),
     **dict.fromkeys(("goodwill", "patience", "reward"), _NUMBER),
     **dict.fromkeys(("choice", "satisfied", "query"), int),
-    "angle": (*_NUMBER, type(None)),
+    "tracking_error": (*_NUMBER, type(None)),
 }
 
 

@@ -83,12 +83,14 @@ def _policies(found: Mapping[str, Any]) -> _Cells:
 
 def _drift(found: Mapping[str, Any]) -> _Cells:
     two, half = found["two users"], found["half-life"]
-    angles = ", ".join(f"{x:.0f} after {lag}" for lag, x in found["angles"].items())
+    tracking_errors = ", ".join(
+        f"{x:.0f} after {lag}" for lag, x in found["tracking_errors"].items()
+    )
     events = ", ".join(f"{x:.1f} {name.removesuffix('_to')}" for name, x in found["events"].items())
     return [
         (
             "angle to the first interests, degrees, by steps",
-            f"{angles}; {two:.0f} to another user",
+            f"{tracking_errors}; {two:.0f} to another user",
             "0: static users; that of another user soon: no user to know",
         ),
         (

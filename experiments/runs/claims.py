@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.spec import Cell, CellResult, from_line, to_line
+from experiments.runs.spec import RunSpec, RunResult, from_line, to_line
 from experiments.store import ResultsError, storing
 
 LOCK = "cells.lock"
-Run = Callable[[Cell], CellResult]
+Run = Callable[[RunSpec], RunResult]
 
 _OURS = ("llmrec_env", "agents", "experiments")
 
@@ -32,7 +32,7 @@ _OURS = ("llmrec_env", "agents", "experiments")
 class Work:
     """Cells to run, and where processes agree on who runs which."""
 
-    cells: dict[str, Cell]
+    specs: dict[str, RunSpec]
     lock: Path
     run: Run
     lines: Lines
@@ -44,7 +44,7 @@ class Claims:
 
     def __init__(self, work: Work) -> None:
         """Claims nothing yet; what cannot be written fails here, before a cell is run."""
-        self.left = dict(work.cells)
+        self.left = dict(work.specs)
         self._lines, self._path = dataclasses.replace(work.lines), work.lock
         self._guard = threading.Lock()  # Ray's threads claim while the main one keeps
         with storing(self._lines.path):
@@ -59,13 +59,13 @@ class Claims:
     def __exit__(self, *_: Any) -> None:
         self._lock.close()
 
-    def free(self) -> Iterator[tuple[str, Cell]]:
+    def free(self) -> Iterator[tuple[str, RunSpec]]:
         """Yields each cell that nobody runs or ran, locked; goes once over what is left."""
         for key in list(self.left):
             with self._guard:
-                cell = self._claim(key)
-            if cell:
-                yield key, cell
+                spec = self._claim(key)
+            if spec:
+                yield key, spec
 
     def keep(self, key: str, line: bytes) -> None:
         """Adds the line of a claimed cell and lets go of it."""
@@ -74,7 +74,7 @@ class Claims:
             self.left.pop(key, None)
             self._release(key)
 
-    def _claim(self, key: str) -> Cell | None:
+    def _claim(self, key: str) -> RunSpec | None:
         with storing(self._path):
             try:
                 fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(key))
@@ -90,13 +90,13 @@ class Claims:
         fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, _byte(key))
 
 
-def attempt(key: str, cell: Cell, run: Run) -> bytes:
+def attempt(key: str, spec: RunSpec, run: Run) -> bytes:
     """Returns the line of a cell that is run, or that failed."""
     try:
-        return to_line(key, run(cell))
+        return to_line(key, run(spec))
     except Exception as error:
         message = _described(error, run)
-        return to_line(key, CellResult(cell, error=message))
+        return to_line(key, RunResult(spec, error=message))
 
 
 def _described(error: Exception, run: Run) -> str:
@@ -124,7 +124,7 @@ class Lines:
     end: int = 0
     count: int = 0
 
-    def read(self) -> list[tuple[str, CellResult]]:
+    def read(self) -> list[tuple[str, RunResult]]:
         """Returns keys and results of the new lines."""
         with storing(self.path), contextlib.suppress(FileNotFoundError):
             with open(self.path, "rb", buffering=0) as file:

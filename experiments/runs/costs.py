@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.runs.environments import task_config
 from llmrec_env.simulation.logging_policy import split_of
 
@@ -29,24 +29,24 @@ _PLAYING = 12_000.0  # user-steps a second, measures included
 _WORLD = 3.0  # seconds to build one whose texts are encoded
 
 
-def seconds_of(cell: Cell) -> float:
+def seconds_of(spec: RunSpec) -> float:
     """Returns about how long a cell takes on one core, with its texts encoded."""
-    config = task_config(cell.task, cell.env)
-    users = int(split_of(np.arange(config.num_users), cell.split).sum())
-    played = min(users, cell.users or users) * config.horizon
-    trained = cell.train_steps / TRAINING.get(cell.agent, _TRAINING_OTHERS)
-    return FITTING.get(cell.agent, 0.0) + trained + played / _PLAYING + _WORLD
+    config = task_config(spec.task, spec.env)
+    users = int(split_of(np.arange(config.num_users), spec.split).sum())
+    played = min(users, spec.users or users) * config.horizon
+    trained = spec.train_steps / TRAINING.get(spec.agent, _TRAINING_OTHERS)
+    return FITTING.get(spec.agent, 0.0) + trained + played / _PLAYING + _WORLD
 
 
-def print_plan(cells: Sequence[Cell], jobs: int) -> None:
+def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:
     """Prints the cells, and about what they cost."""
-    for cell in cells:
-        print(f"{cell.name} world {cell.world} {cell.agent} seed {cell.seed}", end="")
-        print(f", {cell.train_steps:,} user-steps" if cell.train_steps else "", end="")
-        print(f", about {seconds_of(cell):.0f} s")
-    whole = sum(map(seconds_of, cells))
-    steps = sum(cell.train_steps for cell in cells)
+    for spec in specs:
+        print(f"{spec.name} world {spec.world} {spec.agent} seed {spec.seed}", end="")
+        print(f", {spec.train_steps:,} user-steps" if spec.train_steps else "", end="")
+        print(f", about {seconds_of(spec):.0f} s")
+    whole = sum(map(seconds_of, specs))
+    steps = sum(spec.train_steps for spec in specs)
     print(
-        f"{len(cells)} cells, {steps:,} user-steps of training: about {whole / 60:.0f} "
+        f"{len(specs)} cells, {steps:,} user-steps of training: about {whole / 60:.0f} "
         f"core-minutes, {whole / 60 / max(jobs, 1):.0f} minutes with --jobs {jobs}"
     )

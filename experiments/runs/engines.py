@@ -19,7 +19,7 @@ from joblib.externals.loky import FIRST_EXCEPTION, BrokenProcessPool, ProcessPoo
 import agents
 import experiments
 import llmrec_env
-from experiments.runs.spec import Cell, from_line
+from experiments.runs.spec import RunSpec, from_line
 from experiments.runs.claims import Claims, Run, Work, attempt
 from experiments.store import ResultsError
 
@@ -56,8 +56,8 @@ def run_locally(work: Work, jobs: int, report: Report) -> None:
 def _work_alone(work: Work, report: Report = lambda: None) -> None:
     with Claims(work) as claims:
         while claims.left:
-            for key, cell in claims.free():
-                claims.keep(key, attempt(key, cell, work.run))
+            for key, spec in claims.free():
+                claims.keep(key, attempt(key, spec, work.run))
                 report()
             report()
             if claims.left:  # others are at work on them, or have died
@@ -106,13 +106,13 @@ def _from_ray(claims: Claims, jobs: int, run: Run) -> Iterator[tuple[str, bytes]
 
     backend = _ray_backend()
     calls = (
-        joblib.delayed(_attempt)(key, cell, run)
-        for key, cell in claims.free()
+        joblib.delayed(_attempt)(key, spec, run)
+        for key, spec in claims.free()
         if backend.failure is None
     )
     # joblib runs what has one job in this process; two workers, of which one is busy, are no fewer.
-    how: dict[str, Any] = {"n_jobs": max(jobs, 2), "pre_dispatch": jobs, "batch_size": 1}
-    outcomes: Any = joblib.Parallel(**how, backend=backend, return_as="generator_unordered")(calls)
+    options: dict[str, Any] = {"n_jobs": max(jobs, 2), "pre_dispatch": jobs, "batch_size": 1}
+    outcomes: Any = joblib.Parallel(**options, backend=backend, return_as="generator_unordered")(calls)
     for outcome in outcomes:
         if not isinstance(outcome, RayError):
             yield outcome
@@ -123,8 +123,8 @@ def _from_ray(claims: Claims, jobs: int, run: Run) -> Iterator[tuple[str, bytes]
         )
 
 
-def _attempt(key: str, cell: Cell, run: Run) -> tuple[str, bytes]:
-    return key, attempt(key, cell, run)
+def _attempt(key: str, spec: RunSpec, run: Run) -> tuple[str, bytes]:
+    return key, attempt(key, spec, run)
 
 
 def _ray_backend() -> Any:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from agents import Agent, make_agent
-from agents.base import Learner
-from agents.rollout import play
-from experiments.runs.spec import Cell, CellResult
+from agents.base import OnlineAgent
+from agents.rollout import rollout
+from experiments.runs.spec import RunSpec, RunResult
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.measures import (
     Truth,
@@ -30,13 +30,13 @@ VALIDATION_USERS = 100
 """Users, the first of the split, on which learning curves are measured."""
 
 
-def run_cell(
-    cell: Cell,
+def execute_run(
+    spec: RunSpec,
     on_progress: Callable[[float], None] | None = None,
     *,
     folder: Path | None = None,
     track: tuple[str, ...] = (),
-) -> CellResult:
+) -> RunResult:
     """Trains and plays one agent; every agent meets the same users and the same luck.
 
     Args:
@@ -45,30 +45,30 @@ def run_cell(
         folder: where training leaves checkpoints, to go on with, and what `track` writes.
         track: `tensorboard` and `wandb`, if training is to be followed there.
     """
-    agent = make_agent(cell.agent, task_config(cell.task, cell.env), cell.seed, **cell.settings)
+    agent = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **spec.settings)
     started = time.perf_counter()
-    train_env = environment(cell, agent, TRAIN_ENVS, "train")
+    train_env = environment(spec, agent, TRAIN_ENVS, "train")
     learning: list[list[float]] = []
-    if isinstance(agent, Learner):
+    if isinstance(agent, OnlineAgent):
         if on_progress:
-            share = 0.9 / max(cell.train_steps, 1)
+            share = 0.9 / max(spec.train_steps, 1)
             agent.on_steps = lambda done: on_progress(min(done * share, 0.9))
-        learning = train(agent, train_env, cell, validator(agent, cell), folder, track)
+        learning = train(agent, train_env, spec, validator(agent, spec), folder, track)
     else:
-        agent.fit(train_env, cell.train_steps)
+        agent.fit(train_env, spec.train_steps)
     trained = time.perf_counter()
-    users = train_env.simulator.world.users_of(cell.split)[: cell.users]
-    env = environment(cell, agent, len(users), cell.split)
-    truth = Truth(env, cell.watched)
-    played = play(agent, env, users, EVALUATION_SEED, truth)
+    users = train_env.simulator.world.users_of(spec.split)[: spec.users]
+    env = environment(spec, agent, len(users), spec.split)
+    truth = Truth(env, spec.watched)
+    played = rollout(agent, env, users, EVALUATION_SEED, truth)
     ended = time.perf_counter()
-    result = CellResult(
-        cell,
-        episode_rows(cell, played, truth),
+    result = RunResult(
+        spec,
+        episode_rows(spec, played, truth),
         sums_over_sessions(played, truth),
-        exposure_values(played, truth) | offline_values(agent, cell, users),
+        exposure_values(played, truth) | offline_values(agent, spec, users),
         learning,
-        watched_sessions(cell, played, truth),
+        watched_sessions(spec, played, truth),
     )
     result.seconds.update(
         training=trained - started,
@@ -81,13 +81,13 @@ def run_cell(
 
 
 def validator(
-    agent: Agent, cell: Cell, num_users: int | None = VALIDATION_USERS
+    agent: Agent, spec: RunSpec, num_users: int | None = VALIDATION_USERS
 ) -> Callable[[], float]:
     """Returns what measures the mean return on validation users of the world, for learning curves.
 
     Users, the first `num_users` of the split, and luck are the same at every call.
     """
-    ids = np.arange(task_config(cell.task, cell.env).num_users)
+    ids = np.arange(task_config(spec.task, spec.env).num_users)
     users = ids[split_of(ids, "validation")][:num_users]
-    env = environment(cell, agent, len(users), "validation")
-    return lambda: float(play(agent, env, users, VALIDATION_SEED).reward.sum(axis=1).mean())
+    env = environment(spec, agent, len(users), "validation")
+    return lambda: float(rollout(agent, env, users, VALIDATION_SEED).reward.sum(axis=1).mean())

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.rollout import Episodes
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.store import Episode
 from llmrec_env import metrics
-from llmrec_env.simulation.counterfactual import undisturbed
+from llmrec_env.simulation.counterfactual import without_recommendations
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.world import World
 
@@ -41,7 +41,7 @@ class Truth:
         """Prepares to watch all sessions, and the first few step by step."""
         n, horizon, config = env.num_envs, env.config.horizon, env.config
         self.simulator, self.config = env.simulator, config
-        self.angle = np.full((n, horizon), np.nan)
+        self.tracking_error = np.full((n, horizon), np.nan)
         self.switched = np.zeros((n, horizon), np.bool_)
         self.interest = np.zeros((n, config.dim), np.float32)
         self.goodwill = np.zeros(n)
@@ -75,9 +75,9 @@ class Truth:
         self.interest[now] = interests[now]
         self.goodwill[now] = users["goodwill"][now]
         self.end = np.where(now[:, None], self._active(), self.end)
-        if t < self.angle.shape[1]:
+        if t < self.tracking_error.shape[1]:
             seen = self.simulator.histories["recent"]
-            self.angle[running, t] = metrics.tracking_angle(interests, seen)[running]
+            self.tracking_error[running, t] = metrics.tracking_error(interests, seen)[running]
             if self.config.candidates and t % _CEILING_STRIDE == 0:
                 self._ceilings.append(np.where(running, self._ceiling(interests), np.nan))
             self._write_interests(running)
@@ -104,8 +104,8 @@ class Truth:
             step: dict[str, Any] = {"interests": [[phrase, _short(w)] for phrase, w in phrases]}
             for name in ("goodwill", "patience"):
                 step[name] = _short(user[name])
-            angle = float(self.angle[i, len(session)])
-            session.append(step | {"angle": None if np.isnan(angle) else _short(angle)})
+            tracking_error = float(self.tracking_error[i, len(session)])
+            session.append(step | {"tracking_error": None if np.isnan(tracking_error) else _short(tracking_error)})
 
     def _write_responses(self) -> None:
         for i, session in enumerate(self.sessions):
@@ -123,34 +123,34 @@ class Truth:
             step["events"] = events
 
 
-def episode_rows(cell: Cell, played: Episodes, truth: Truth) -> list[Episode]:
+def episode_rows(spec: RunSpec, played: Episodes, truth: Truth) -> list[Episode]:
     """Returns one record a session."""
     world = truth.simulator.world
     steps = played.alive.sum(axis=1)
     consumed = played.item >= 0
-    known = np.isfinite(truth.angle)
+    known = np.isfinite(truth.tracking_error)
     with np.errstate(invalid="ignore"):
-        angle = np.where(known, truth.angle, 0.0).sum(axis=1) / known.sum(axis=1)
+        tracking_error = np.where(known, truth.tracking_error, 0.0).sum(axis=1) / known.sum(axis=1)
     change = metrics.discovered_and_lost(truth.start, truth.end)
     kinds = (played.reward, steps, consumed, played.satisfied)
     ret, _, num_consumed, num_satisfied = (x.sum(axis=1) if x.ndim > 1 else x for x in kinds)
     columns = (
-        *(played.user, ret, steps, num_consumed, num_satisfied, angle, played.survived),
+        *(played.user, ret, steps, num_consumed, num_satisfied, tracking_error, played.survived),
         *(_diversity(played, world), _topics(played, world), _novelty(played, world)),
         *(truth.ceiling, _shift(truth, played.user, steps), change.discovered, change.lost),
         truth.goodwill,
     )
     values = zip(*(column.tolist() for column in columns), strict=True)
-    return [Episode(cell.name, cell.agent, cell.world, cell.seed, *row) for row in values]
+    return [Episode(spec.name, spec.agent, spec.world, spec.seed, *row) for row in values]
 
 
 def sums_over_sessions(played: Episodes, truth: Truth) -> dict[str, list[float]]:
     """Returns sums of reward, alive and angle by step, and of rewards and their number by lag."""
     curve = metrics.adaptation_curve(played.reward, truth.switched, played.alive, MAX_LAG)
-    known = played.alive & np.isfinite(truth.angle)
-    angle = np.where(known, truth.angle, 0.0)
+    known = played.alive & np.isfinite(truth.tracking_error)
+    tracking_error = np.where(known, truth.tracking_error, 0.0)
     found = {"reward": played.reward.sum(axis=0), "alive": played.alive.sum(axis=0)}
-    found |= {"angle": angle.sum(axis=0), "angle_count": known.sum(axis=0)}
+    found |= {"tracking_error": tracking_error.sum(axis=0), "tracking_error_count": known.sum(axis=0)}
     found["adaptation_count"] = curve.counts
     found["adaptation_reward"] = np.nan_to_num(curve.reward) * curve.counts
     return {name: values.astype(np.float64).tolist() for name, values in found.items()}
@@ -162,14 +162,14 @@ def exposure_values(played: Episodes, truth: Truth) -> dict[str, float]:
     return {"coverage": float(np.mean(counts > 0)), "gini": metrics.gini(counts)}
 
 
-def watched_sessions(cell: Cell, played: Episodes, truth: Truth) -> list[dict[str, Any]]:
+def watched_sessions(spec: RunSpec, played: Episodes, truth: Truth) -> list[dict[str, Any]]:
     """Returns the sessions that were watched step by step, as plain data; ids, not texts."""
     sessions = []
     for i, steps in enumerate(truth.sessions):
         for t, step in enumerate(steps):
             step["reward"] = _short(played.reward[i, t])
-        about = {"label": cell.name, "task": cell.task, "env": cell.env, "agent": cell.agent}
-        about |= {"world": cell.world, "seed": cell.seed, "user": int(played.user[i])}
+        about = {"label": spec.name, "task": spec.task, "env": spec.env, "agent": spec.agent}
+        about |= {"world": spec.world, "seed": spec.seed, "user": int(played.user[i])}
         sessions.append(about | {"survived": bool(played.survived[i]), "steps": steps})
     return sessions
 
@@ -198,7 +198,7 @@ def _novelty(played: Episodes, world: World) -> _Floats:
 def _shift(truth: Truth, users: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> _Floats:
     """Angle at the end between the interests, and those of a user who was shown nothing, (n,)."""
     world = truth.simulator.world
-    alone = undisturbed(world, users, truth.noise_keys, int(steps.max()))
+    alone = without_recommendations(world, users, truth.noise_keys, int(steps.max()))
     return metrics.preference_shift(truth.interest, alone[np.arange(len(users)), steps])
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from agents import Agent
 from agents.base import Privileged
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.runs.environments import environment
 from llmrec_env import metrics
 from llmrec_env.simulation.logging_policy import Logs
@@ -29,14 +29,14 @@ HIDDEN_SHARE = 0.25
 _SEED = 2
 
 
-def offline_values(agent: Agent, cell: Cell, users: npt.NDArray[np.int64]) -> dict[str, float]:
+def offline_values(agent: Agent, spec: RunSpec, users: npt.NDArray[np.int64]) -> dict[str, float]:
     """Returns `ndcg@10` and `recall@10`, means over the users who have a relevant item.
 
     NaN for agents whose action names a place in a list of candidates they were trained on.
     """
     names = (f"ndcg@{LIST_LENGTH}", f"recall@{LIST_LENGTH}")
     picks = getattr(agent, "fixed_candidates", False) and agent.action in ("slate", "item")
-    env = None if picks else _environment(agent, cell, len(users))
+    env = None if picks else _environment(agent, spec, len(users))
     if env is None or env.config.horizon < LIST_LENGTH:  # histories have no place for so many
         return dict.fromkeys(names, np.nan)
     world = env.simulator.world
@@ -63,9 +63,9 @@ def known_histories(
     return histories_of(world.config, logs, world.items, world.interests)
 
 
-def _environment(agent: Agent, cell: Cell, n: int) -> RecVectorEnv:
-    whole = dataclasses.replace(cell, env={**cell.env, "candidates": 0})
-    env = environment(whole, agent, n, cell.split)
+def _environment(agent: Agent, spec: RunSpec, n: int) -> RecVectorEnv:
+    whole = dataclasses.replace(spec, env={**spec.env, "candidates": 0})
+    env = environment(whole, agent, n, spec.split)
     if isinstance(agent, Privileged):
         agent.attach(env)
     return env

@@ -12,10 +12,10 @@ from typing import Any
 import llmrec_env
 from agents import AGENTS, Agent, make_agent
 from agents.rankers.bandits import LinearBandit
-from agents.base import RECORD, Learner
+from agents.base import RECORD, OnlineAgent
 from agents.checkpoint import Saved, load_agent, read_saved
 from experiments import store
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
@@ -50,7 +50,7 @@ class Player:
 
 def learns_by_acting(agent: Agent) -> bool:
     """Returns whether an agent takes user-steps to learn; others learn from logs, or nothing."""
-    return isinstance(agent, Learner | LinearBandit)
+    return isinstance(agent, OnlineAgent | LinearBandit)
 
 
 def find_player(word: str) -> Player:
@@ -126,15 +126,15 @@ def _trained_on(folder: Path) -> str:
     return task if task in llmrec_env.TASKS else "llmrec/Drift-v0"
 
 
-def ready(player: Player, cell: Cell, num_envs: int, split: str) -> tuple[Agent, RecVectorEnv]:
+def ready(player: Player, spec: RunSpec, num_envs: int, split: str) -> tuple[Agent, RecVectorEnv]:
     """Returns a player that can act, and the environment of a cell for it.
 
     Raises:
         ValueError: a saved agent was made for another environment.
     """
-    agent = player.new(task_config(cell.task, cell.env))
-    env = environment(cell, agent, num_envs, split)
+    agent = player.new(task_config(spec.task, spec.env))
+    env = environment(spec, agent, num_envs, split)
     if player.saved:
         return load_agent(player.saved.path, env), env
-    agent.fit(environment(cell, agent, TRAIN_ENVS, "train"), 0)
+    agent.fit(environment(spec, agent, TRAIN_ENVS, "train"), 0)
     return agent, env

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments import store
 from experiments.statistics import leaderboard
 from experiments.statistics import summary
-from experiments.runs.spec import Cell, CellResult
+from experiments.runs.spec import RunSpec, RunResult
 from experiments.runs.environments import task_config
-from experiments.runs.evaluation import run_cell
+from experiments.runs.evaluation import execute_run
 from experiments.runs.sweep import run_sweep
 from experiments.runs.trackers import Track
 from experiments.runs.training import discard
@@ -26,7 +26,7 @@ from llmrec_env.world import load_text_space
 
 
 @dataclass(frozen=True)
-class Running:
+class RunOptions:
     """Where and how the cells of an experiment run."""
 
     output: Path = Path("runs/benchmark")
@@ -45,7 +45,7 @@ class Running:
     """Follow trainings in `tensorboard/` or, for later, `wandb/` of the folder."""
 
 
-def run_cells(cells: list[Cell], how: Running, config: dict[str, Any]) -> list[store.Row]:
+def run_specs(specs: list[RunSpec], options: RunOptions, config: dict[str, Any]) -> list[store.Row]:
     """Runs cells, writes everything about them into a folder, and returns the leaderboard.
 
     Args:
@@ -56,19 +56,19 @@ def run_cells(cells: list[Cell], how: Running, config: dict[str, Any]) -> list[s
     Raises:
         ResultsError: a cell failed, or the folder cannot be used.
     """
-    for cell in cells:
-        store.check_name(cell.name)  # now, not when everything has run
+    for spec in specs:
+        store.check_name(spec.name)  # now, not when everything has run
     config = json.loads(json.dumps(config))
-    folder = store.open_folder(how.output, config, resume=how.resume, overwrite=how.overwrite)
-    spent = _spent_before(folder) if how.resume else 0.0
+    folder = store.open_folder(options.output, config, resume=options.resume, overwrite=options.overwrite)
+    spent = _spent_before(folder) if options.resume else 0.0
     store.write_manifest(folder, config=config, wall_seconds=spent)  # what a killed run leaves
     started = time.perf_counter()
-    found = sweep_cells(cells, how)
+    found = sweep_specs(specs, options)
     if failed := [result for result in found if result.error]:
-        cell, error = failed[0].cell, failed[0].error
+        spec, error = failed[0].spec, failed[0].error
         raise store.ResultsError(
             f"{len(failed)} of {len(found)} cells failed; the others are kept, run again with "
-            f"--resume. First: {cell.name} world {cell.world} {cell.agent}: {error}"
+            f"--resume. First: {spec.name} world {spec.world} {spec.agent}: {error}"
         )
     rows = write_results(folder, found)
     wall = spent + time.perf_counter() - started
@@ -76,12 +76,12 @@ def run_cells(cells: list[Cell], how: Running, config: dict[str, Any]) -> list[s
     store.write_manifest(
         folder,
         config=config,
-        encoders=encoder_identities(cells),
-        jobs=how.jobs,
+        encoders=encoder_identities(specs),
+        jobs=options.jobs,
         wall_seconds=round(wall, 1),
         # Share of the processes' time that was not spent in agents and environments; what a killed
         # run spent on cells that it did not finish is not in it.
-        overhead=round(1.0 - busy / (wall * how.jobs), 3),
+        overhead=round(1.0 - busy / (wall * options.jobs), 3),
         seconds=seconds_by_agent(found),
     )
     return rows
@@ -100,42 +100,42 @@ def overrides(env: EnvConfig) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value != plain[name]}
 
 
-def sweep_cells(cells: list[Cell], how: Running) -> list[CellResult]:
+def sweep_specs(specs: list[RunSpec], options: RunOptions) -> list[RunResult]:
     """Runs the cells that the folder does not hold yet, under a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    keep: dict[str, Any] = {"folder": how.output.resolve(), "track": how.track}
+    keep: dict[str, Any] = {"folder": options.output.resolve(), "track": options.track}
     with Progress(*columns, TimeElapsedColumn()) as progress:
-        whole = progress.add_task("cells", total=len(cells))
+        whole = progress.add_task("cells", total=len(specs))
 
-        def shown(cell: Cell) -> CellResult:
-            bar = progress.add_task(f"{cell.name} world {cell.world} {cell.agent}", total=100)
+        def shown(spec: RunSpec) -> RunResult:
+            bar = progress.add_task(f"{spec.name} world {spec.world} {spec.agent}", total=100)
             try:
                 on_progress = _setter(progress, bar)
-                return run_cell(cell, on_progress, **keep)
+                return execute_run(spec, on_progress, **keep)
             finally:
                 progress.remove_task(bar)
 
-        def settle(result: CellResult) -> None:
+        def settle(result: RunResult) -> None:
             if not result.error:
-                discard(how.output, result.cell)
+                discard(options.output, result.spec)
             progress.advance(whole)
 
-        alone = how.jobs == 1 and how.engine == "local"
+        alone = options.jobs == 1 and options.engine == "local"
         return run_sweep(
-            *(cells, how.output),
-            jobs=how.jobs,
-            engine=how.engine,
-            address=how.address,
-            run=shown if alone else partial(run_cell, **keep),  # bars do not reach other processes
+            *(specs, options.output),
+            jobs=options.jobs,
+            engine=options.engine,
+            address=options.address,
+            run=shown if alone else partial(execute_run, **keep),  # bars do not reach other processes
             on_done=settle,
         )
 
 
-def write_results(folder: Path, found: list[CellResult]) -> list[store.Row]:
+def write_results(folder: Path, found: list[RunResult]) -> list[store.Row]:
     """Writes all tables and watched sessions, and returns the leaderboard."""
     episodes = [row for result in found for row in result.episodes]
-    order = tuple(dict.fromkeys(result.cell.agent for result in found))
-    budget = {result.cell.agent: result.cell.train_steps for result in found}
+    order = tuple(dict.fromkeys(result.spec.agent for result in found))
+    budget = {result.spec.agent: result.spec.train_steps for result in found}
     rows = leaderboard.leaderboard(episodes, order, budget)
     store.write_table(folder, store.Episode, episodes)
     store.write_table(folder, store.CurvePoint, summary.curve_points(found))
@@ -148,9 +148,9 @@ def write_results(folder: Path, found: list[CellResult]) -> list[store.Row]:
     return rows
 
 
-def encoder_identities(cells: list[Cell]) -> list[dict[str, Any]]:
+def encoder_identities(specs: list[RunSpec]) -> list[dict[str, Any]]:
     """Returns which encoders the vectors come from."""
-    configs = [task_config(cell.task, cell.env) for cell in cells]
+    configs = [task_config(spec.task, spec.env) for spec in specs]
     spaces = [(x.catalog, x.num_items, x.encoder, x.dim, x.device) for x in configs]
     found = []
     for space in dict.fromkeys(spaces):
@@ -161,11 +161,11 @@ def encoder_identities(cells: list[Cell]) -> list[dict[str, Any]]:
     return found
 
 
-def seconds_by_agent(found: list[CellResult]) -> dict[str, dict[str, float]]:
+def seconds_by_agent(found: list[RunResult]) -> dict[str, dict[str, float]]:
     """Returns what was spent on each agent, by what was done."""
     spent: dict[str, dict[str, float]] = {}
     for result in found:
-        agent = spent.setdefault(result.cell.agent, {})
+        agent = spent.setdefault(result.spec.agent, {})
         for what, seconds in result.seconds.items():
             agent[what] = round(agent.get(what, 0.0) + seconds, 2)
     return spent

@@ -19,7 +19,7 @@ from llmrec_env.simulation.compilation import source_digest
 
 
 @dataclass(frozen=True)
-class Cell:
+class RunSpec:
     """What is trained and evaluated once."""
 
     task: str
@@ -46,10 +46,10 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class CellResult:
+class RunResult:
     """What is kept of a cell; of one that failed, the error alone."""
 
-    cell: Cell
+    spec: RunSpec
     episodes: list[Episode] = field(default_factory=list)
     sums: dict[str, list[float]] = field(default_factory=dict)
     """Over sessions, by step: reward, alive, angle, angle_count (sessions that had one); by lag:
@@ -65,31 +65,31 @@ class CellResult:
     error: str | None = None
 
 
-_CELL = {field.name for field in dataclasses.fields(Cell)}
+_CELL = {field.name for field in dataclasses.fields(RunSpec)}
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
-def key_of(cell: Cell) -> str:
+def key_of(spec: RunSpec) -> str:
     """Returns the digest of everything that the result of a cell depends on but the code.
 
     Raises:
         ResultsError: the cell is not JSON data.
     """
-    return _key(dataclasses.asdict(cell))
+    return _key(dataclasses.asdict(spec))
 
 
-def to_line(key: str, result: CellResult) -> bytes:
+def to_line(key: str, result: RunResult) -> bytes:
     """Returns the line of a result in a file."""
     fields = {name: getattr(result, name) for name in ("learning", "sessions", "seconds", "error")}
     fields["episodes"] = [_nulls(dataclasses.astuple(row)) for row in result.episodes]
     fields["sums"] = {name: _nulls(sums) for name, sums in result.sums.items()}
     fields["values"] = dict(zip(result.values, _nulls(result.values.values()), strict=True))
     code = dict(version=llmrec_env.__version__, dynamics=source_digest())
-    cell = dataclasses.asdict(result.cell)
-    return _JSON(dict(key=key, cell=cell, **code, **fields)).encode() + b"\n"
+    spec = dataclasses.asdict(result.spec)
+    return _JSON(dict(key=key, spec=spec, **code, **fields)).encode() + b"\n"
 
 
-def from_line(where: str, line: bytes) -> tuple[str, CellResult]:
+def from_line(where: str, line: bytes) -> tuple[str, RunResult]:
     """Returns key and result of a line.
 
     Raises:
@@ -105,7 +105,7 @@ def from_line(where: str, line: bytes) -> tuple[str, CellResult]:
             fields["sums"] = {name: _nans(sums) for name, sums in record["sums"].items()}
             names, values = record["values"].keys(), _nans(record["values"].values())
             fields["values"] = dict(zip(names, values, strict=True))
-            return record["key"], CellResult(Cell(**record["cell"]), **fields)
+            return record["key"], RunResult(RunSpec(**record["cell"]), **fields)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ResultsError(f"{where}: torn or altered; delete that line, run again.") from None
     raise ResultsError(f"{where}: differs in {', '.join(other)}; name another folder.")
@@ -121,9 +121,9 @@ def _differences(record: dict[str, Any]) -> list[str]:
     return other
 
 
-def _key(cell: dict[str, Any]) -> str:
+def _key(spec: dict[str, Any]) -> str:
     try:
-        text = _JSON({"cell": cell, "version": llmrec_env.__version__})
+        text = _JSON({"cell": spec, "version": llmrec_env.__version__})
     except (TypeError, ValueError) as error:
         raise ResultsError(f"a cell is not JSON data ({error}); pass plain values.") from None
     return hashlib.sha256(text.encode()).hexdigest()

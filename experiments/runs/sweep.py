@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.runs import engines
-from experiments.runs.spec import Cell, CellResult, key_of
+from experiments.runs.spec import RunSpec, RunResult, key_of
 from experiments.runs.claims import LOCK, Lines, Run, Work
-from experiments.runs.evaluation import run_cell
+from experiments.runs.evaluation import execute_run
 from experiments.store import CELLS, storing
 
 
 def run_sweep(
-    cells: Sequence[Cell],
+    specs: Sequence[RunSpec],
     folder: Path,
     *,
     jobs: int = 1,
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
-    run: Run = run_cell,
-    on_done: Callable[[CellResult], None] | None = None,
-) -> list[CellResult]:
+    run: Run = execute_run,
+    on_done: Callable[[RunResult], None] | None = None,
+) -> list[RunResult]:
     """Runs the cells that the folder has no results of, and returns all results in their order.
 
     Other processes may sweep the folder at the same time; no two run the same cell (two threads of
@@ -46,13 +46,13 @@ def run_sweep(
         raise ValueError(f"jobs={jobs!r} is not a positive number of processes.")
     if engine not in ("local", "ray"):
         raise ValueError(f"engine={engine!r} is not one of 'local', 'ray'.")
-    keys = [key_of(cell) for cell in cells]
-    left, found = dict(zip(keys, cells, strict=True)), {}
+    keys = [key_of(spec) for spec in specs]
+    left, found = dict(zip(keys, specs, strict=True)), {}
 
-    def settle(results: Iterable[tuple[str, CellResult]]) -> None:
+    def settle(results: Iterable[tuple[str, RunResult]]) -> None:
         for key, result in results:
-            if cell := left.pop(key, None):
-                found[key] = dataclasses.replace(result, cell=cell)
+            if spec := left.pop(key, None):
+                found[key] = dataclasses.replace(result, spec=spec)
                 if on_done:
                     on_done(found[key])
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 
 Track = Literal["tensorboard", "wandb"]
 
@@ -28,7 +28,7 @@ class Follower:
 
 
 @contextlib.contextmanager
-def tracker(folder: Path | None, cell: Cell, track: tuple[str, ...]) -> Iterator[Follower]:
+def tracker(folder: Path | None, spec: RunSpec, track: tuple[str, ...]) -> Iterator[Follower]:
     """Follows the training of a cell below `folder`, in `tensorboard/` and `wandb/`.
 
     Raises:
@@ -41,7 +41,7 @@ def tracker(folder: Path | None, cell: Cell, track: tuple[str, ...]) -> Iterator
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ImportError("tensorboard is not installed; pip install llmrec-env[track].") from None
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{cell.name}-{cell.agent}-w{cell.world}-s{cell.seed}")
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{spec.name}-{spec.agent}-w{spec.world}-s{spec.seed}")
     logs = folder / "tensorboard" / name
     with contextlib.ExitStack() as stack:
         if "wandb" in track:

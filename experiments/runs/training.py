@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agents.base import SEGMENT, Learner
-from experiments.runs.spec import Cell, key_of
+from agents.base import SEGMENT, OnlineAgent
+from experiments.runs.spec import RunSpec, key_of
 from experiments.runs.trackers import tracker
 from experiments.store import CHECKPOINTS, ResultsError, storing, write_file
 from llmrec_env.simulation.compilation import source_digest
@@ -20,9 +20,9 @@ from llmrec_env.envs.vector import RecVectorEnv
 
 
 def train(
-    agent: Learner,
+    agent: OnlineAgent,
     env: RecVectorEnv,
-    cell: Cell,
+    spec: RunSpec,
     validate: Callable[[], float],
     folder: Path | None = None,
     track: tuple[str, ...] = (),
@@ -40,42 +40,42 @@ def train(
     Raises:
         ResultsError: the checkpoint is damaged, or cannot be written.
     """
-    path = None if folder is None else _path(folder, cell)
-    done, learning = _restored(agent, cell, path)
-    with tracker(folder, cell, track) as follow:
+    path = None if folder is None else _path(folder, spec)
+    done, learning = _restored(agent, spec, path)
+    with tracker(folder, spec, track) as follow:
         agent.log_folder = follow.folder
-        while done < cell.train_steps:
-            steps = min(SEGMENT, cell.train_steps - done)
+        while done < spec.train_steps:
+            steps = min(SEGMENT, spec.train_steps - done)
             done += agent.learn(env, steps, len(learning), done)
             learning.append([float(done), validate()])
             follow.write("validation/return", learning[-1][1], done)
-            if path and done < cell.train_steps:  # an agent that was restored cannot act yet
-                _save(agent, path, cell, done, learning)
+            if path and done < spec.train_steps:  # an agent that was restored cannot act yet
+                _save(agent, path, spec, done, learning)
     return learning
 
 
-def discard(folder: Path, cell: Cell) -> None:
+def discard(folder: Path, spec: RunSpec) -> None:
     """Deletes the checkpoint of a cell whose result is kept."""
-    with storing(_path(folder, cell)):
-        _path(folder, cell).unlink(missing_ok=True)
+    with storing(_path(folder, spec)):
+        _path(folder, spec).unlink(missing_ok=True)
 
 
-def _path(folder: Path, cell: Cell) -> Path:
-    return folder / CHECKPOINTS / f"{key_of(cell)[:32]}.pt"
+def _path(folder: Path, spec: RunSpec) -> Path:
+    return folder / CHECKPOINTS / f"{key_of(spec)[:32]}.pt"
 
 
-def _save(agent: Learner, path: Path, cell: Cell, done: int, learning: list[list[float]]) -> None:
+def _save(agent: OnlineAgent, path: Path, spec: RunSpec, done: int, learning: list[list[float]]) -> None:
     import torch
 
     state = {"agent": agent.state(), "done": done, "learning": learning}
     file = io.BytesIO()
-    torch.save({**state, "cell": key_of(cell), "code": source_digest()}, file)
+    torch.save({**state, "cell": key_of(spec), "code": source_digest()}, file)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, file.getvalue())
 
 
-def _restored(agent: Learner, cell: Cell, path: Path | None) -> tuple[int, list[list[float]]]:
+def _restored(agent: OnlineAgent, spec: RunSpec, path: Path | None) -> tuple[int, list[list[float]]]:
     """User-steps done and learning points; (0, []) where there is no checkpoint."""
     import torch
 
@@ -87,7 +87,7 @@ def _restored(agent: Learner, cell: Cell, path: Path | None) -> tuple[int, list[
         state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
         code, key = state["code"], state["cell"]
         done, learning = int(state["done"]), [[float(x) for x in row] for row in state["learning"]]
-        if code == source_digest() and key == key_of(cell):
+        if code == source_digest() and key == key_of(spec):
             agent.restore(state["agent"])
             return done, learning
     except Exception as error:  # whatever the file holds

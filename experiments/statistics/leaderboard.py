@@ -131,13 +131,13 @@ def _described(episodes: Sequence[Episode], scores: Scores) -> dict[str, Any]:
     """The numbers of a row that are plain means and counts."""
     steps = sum(x.steps for x in episodes)
     consumed = sum(x.consumed for x in episodes)
-    angles = [x.angle for x in episodes if not math.isnan(x.angle)]
+    tracking_errors = [x.tracking_error for x in episodes if not math.isnan(x.tracking_error)]
     return {
         "survive": sum(x.survived for x in episodes) / len(episodes),
         "steps": steps / len(episodes),
         "ctr": consumed / max(1, steps),
         "satisfaction_rate": sum(x.satisfied for x in episodes) / consumed if consumed else None,
-        "angle": sum(angles) / len(angles) if angles else None,
+        "tracking_error": sum(tracking_errors) / len(tracking_errors) if tracking_errors else None,
         "worlds": len(np.unique(scores.worlds)),
         "seeds": len(scores.seeds),
         "users": len(scores.users),

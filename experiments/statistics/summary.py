@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from experiments.runs.spec import CellResult
+from experiments.runs.spec import RunResult
 from experiments.statistics import intervals
 from experiments.statistics.intervals import DEFAULT, Interval, RatioError, Resampling
 from experiments.statistics.leaderboard import group, scores_of
@@ -24,7 +24,7 @@ OF_SESSIONS: dict[str, _OfSession] = {
     "effective topics": lambda x: x.topics,
     "novelty": lambda x: x.novelty,
     "recall ceiling": lambda x: x.ceiling,
-    "tracking angle": lambda x: x.angle,
+    "tracking angle": lambda x: x.tracking_error,
     "preference shift": lambda x: x.shift,
     "discovered": lambda x: x.discovered,
     "lost": lambda x: x.lost,
@@ -46,29 +46,31 @@ def check_metric(name: str) -> str:
     return name
 
 
-def by_agent(found: Sequence[CellResult]) -> dict[tuple[str, str], list[CellResult]]:
+def by_agent(found: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
     """Returns the results of each (task, agent), as named in tables."""
-    groups: dict[tuple[str, str], list[CellResult]] = {}
+    groups: dict[tuple[str, str], list[RunResult]] = {}
     for result in found:
-        groups.setdefault((result.cell.name, result.cell.agent), []).append(result)
+        groups.setdefault((result.spec.name, result.spec.agent), []).append(result)
     return groups
 
 
-def curve_points(found: Sequence[CellResult]) -> list[CurvePoint]:
+def curve_points(found: Sequence[RunResult]) -> list[CurvePoint]:
     """Returns the means over users, worlds and seeds at each step, for each task and agent."""
     points = []
     for (task, agent), results in by_agent(found).items():
         sessions = sum(len(result.episodes) for result in results)
-        names = ("reward", "alive", "angle", "angle_count")
-        reward, alive, angle, known = (_total(results, name) for name in names)
-        angle = np.where(known >= _LEAST_SESSIONS, angle / np.maximum(known, 1), math.nan)
-        columns = (reward / sessions, alive / sessions, angle)
+        names = ("reward", "alive", "tracking_error", "tracking_error_count")
+        reward, alive, tracking_error, known = (_total(results, name) for name in names)
+        tracking_error = np.where(
+            known >= _LEAST_SESSIONS, tracking_error / np.maximum(known, 1), math.nan
+        )
+        columns = (reward / sessions, alive / sessions, tracking_error)
         steps = zip(*(column.tolist() for column in columns), strict=True)
         points += [CurvePoint(task, agent, step, *means) for step, means in enumerate(steps)]
     return points
 
 
-def adaptation_points(found: Sequence[CellResult]) -> list[AdaptationPoint]:
+def adaptation_points(found: Sequence[RunResult]) -> list[AdaptationPoint]:
     """Returns the mean reward by steps since the latest switch, for each task and agent."""
     points = []
     for (task, agent), results in by_agent(found).items():
@@ -81,16 +83,16 @@ def adaptation_points(found: Sequence[CellResult]) -> list[AdaptationPoint]:
     return points
 
 
-def learning_points(found: Sequence[CellResult]) -> list[LearningPoint]:
+def learning_points(found: Sequence[RunResult]) -> list[LearningPoint]:
     """Returns the returns on validation users during training, of agents that learn by acting."""
     return [
-        LearningPoint(cell.name, cell.agent, cell.world, cell.seed, int(steps), ret)
-        for cell, learning in ((result.cell, result.learning) for result in found)
+        LearningPoint(spec.name, spec.agent, spec.world, spec.seed, int(steps), ret)
+        for spec, learning in ((result.spec, result.learning) for result in found)
         for steps, ret in learning
     ]
 
 
-def metrics_of(found: Sequence[CellResult], how: Resampling = DEFAULT) -> list[Metric]:
+def metrics_of(found: Sequence[RunResult], how: Resampling = DEFAULT) -> list[Metric]:
     """Returns every metric but the return of each task and agent.
 
     A metric that is defined for none of an agent's sessions or cells has the value None; a regret
@@ -106,7 +108,7 @@ def metrics_of(found: Sequence[CellResult], how: Resampling = DEFAULT) -> list[M
 
 
 def _measured(
-    results: Sequence[CellResult],
+    results: Sequence[RunResult],
     sessions: Mapping[str, Sequence[Episode]],
     agent: str,
     how: Resampling,
@@ -153,5 +155,5 @@ def _alone(value: float) -> Interval:
     return Interval(value, math.nan, math.nan)
 
 
-def _total(results: Sequence[CellResult], name: str) -> np.ndarray:
+def _total(results: Sequence[RunResult], name: str) -> np.ndarray:
     return np.sum([result.sums[name] for result in results], axis=0)

@@ -20,7 +20,9 @@ class Episode:
     steps: int
     consumed: int  # steps in which an item was consumed
     satisfied: int  # steps in which it satisfied
-    angle: float  # degrees, mean over steps, between estimated and true interests; NaN: unknown
+    tracking_error: (
+        float  # degrees, mean over steps, between estimated and true interests; NaN: unknown
+    )
     survived: bool  # still there at the horizon
     diversity: float = math.nan  # of the slates, 1 - mean cosine; NaN: slates of one item
     topics: float = math.nan  # effective number of topics consumed; NaN: nothing consumed
@@ -43,7 +45,7 @@ class CurvePoint:
     step: int
     reward: float  # NaN where nobody is left to measure
     alive: float  # share of users who have not left
-    angle: float  # degrees; NaN where nobody is left to measure
+    tracking_error: float  # degrees; NaN where nobody is left to measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Row:
     steps: float
     ctr: float  # of the steps, those in which something was consumed
     satisfaction_rate: float | None  # of what was consumed
-    angle: float | None  # degrees
+    tracking_error: float | None  # degrees
     worlds: int
     seeds: int
     users: int  # in all worlds together

@@ -23,13 +23,13 @@ from experiments import store
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import Running, overrides, run_cells
-from experiments.runs.spec import Cell
+from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval
 from experiments.statistics.leaderboard import group
 from experiments.store import Episode
-from experiments.studies.benchmark import Preset, plan_cells
-from experiments.studies.sensitivity import gain_of, variant_cells
+from experiments.studies.benchmark import Preset, plan_runs
+from experiments.studies.sensitivity import gain_of, variant_runs
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.interface.observation import VECTOR_BLOCKS
 
@@ -55,7 +55,7 @@ COMPARISONS = (
 """Pairs of agents compared within each variant that plays both."""
 LEARNER = "ppo"
 """The agent that is trained without blocks of its observation."""
-_HOW = Running(output=Path("runs/ablation"))
+_HOW = RunOptions(output=Path("runs/ablation"))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def run(
     train_steps: int = 150_000,
     seeds: int = 1,
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
-    how: Annotated[Running, tyro.conf.arg(name="")] = _HOW,
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> Gains:
     """Plays agents with one part after another taken away, and prints and draws who gains.
 
@@ -104,20 +104,20 @@ def run(
         ValueError: an unknown agent, task or block.
     """
     plan = Preset((task,), agents, worlds, seeds, train_steps)
-    plan_cells(plan, users, {})  # a wrong name is told before a wrong value
+    plan_runs(plan, users, {})  # a wrong name is told before a wrong value
     parts = {"mechanisms": mechanisms, "encoder": encoders, "observation": blocks}
     parts = {name: parts[name] for name in groups}
     variants = variants_of(task, agents, overrides(env), parts)
-    cells = [cell for variant in variants for cell in _cells(variant, plan, users)]
+    specs = [spec for variant in variants for spec in _cells(variant, plan, users)]
     config = {"task": task, "worlds": worlds, "users": users, "env": overrides(env), **parts}
     config |= {"agents": agents, "train_steps": train_steps, "seeds": seeds}
-    run_cells(cells, how, config)
-    sessions = group(store.read_table(how.output, Episode))
+    run_specs(specs, options, config)
+    sessions = group(store.read_table(options.output, Episode))
     gains = gains_of(sessions)
     print_gains(gains)
     if gains:
-        save(study_figures.forest(gains), how.output / "figures" / "ablation")
-    print(f"results in {how.output}")
+        save(study_figures.forest(gains), options.output / "figures" / "ablation")
+    print(f"results in {options.output}")
     return gains
 
 
@@ -183,8 +183,8 @@ def print_gains(gains: Gains) -> None:
     Console().print(table)
 
 
-def _cells(variant: Variant, plan: Preset, users: int | None) -> list[Cell]:
-    cells = variant_cells(
+def _cells(variant: Variant, plan: Preset, users: int | None) -> list[RunSpec]:
+    specs = variant_runs(
         dataclasses.replace(plan, agents=variant.agents), users, variant.env, variant.label
     )
-    return [dataclasses.replace(cell, settings=variant.settings) for cell in cells]
+    return [dataclasses.replace(spec, settings=variant.settings) for spec in specs]

@@ -13,8 +13,8 @@ from agents import AGENTS
 from agents.rl.sb3 import ALGORITHMS
 from experiments import store
 from experiments.runs.costs import print_plan
-from experiments.runs.running import Running, overrides, run_cells
-from experiments.runs.spec import Cell
+from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.spec import RunSpec
 from experiments.statistics import leaderboard
 from experiments.statistics.leaderboard import LADDER
 from llmrec_env.config import EnvConfig, unknown
@@ -74,7 +74,7 @@ def run(
     users: int | None = None,
     train_steps: int | None = None,
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
-    how: Annotated[Running, tyro.conf.arg(name="")] = Running(),  # noqa: B008
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = RunOptions(),  # noqa: B008
     dry_run: bool = False,
 ) -> list[store.Row]:
     """Trains and compares agents, and writes leaderboard, sessions, curves and manifest.
@@ -98,19 +98,19 @@ def run(
     """
     changes = dict(tasks=tasks, agents=agents, seeds=seeds, worlds=worlds, train_steps=train_steps)
     plan = dataclasses.replace(PRESETS[preset], **_given(changes))
-    cells = plan_cells(plan, users, overrides(env))
+    specs = plan_runs(plan, users, overrides(env))
     if dry_run:
-        print_plan(cells, how.jobs)
+        print_plan(specs, options.jobs)
         return []
     config = {"preset": preset, **dataclasses.asdict(plan), "users": users, "env": overrides(env)}
     del config["agents"]  # a run goes on with more agents
-    rows = run_cells(cells, how, config)
+    rows = run_specs(specs, options, config)
     leaderboard.print_table(rows)
-    print(f"results in {how.output}; python -m experiments report {how.output}")
+    print(f"results in {options.output}; python -m experiments report {options.output}")
     return rows
 
 
-def plan_cells(plan: Preset, users: int | None, env: dict[str, Any]) -> list[Cell]:
+def plan_runs(plan: Preset, users: int | None, env: dict[str, Any]) -> list[RunSpec]:
     """Returns the cells of a benchmark, world by world so that each world is built once.
 
     Raises:
@@ -124,7 +124,7 @@ def plan_cells(plan: Preset, users: int | None, env: dict[str, Any]) -> list[Cel
             if name not in known:
                 raise ValueError(unknown(kind, name, list(known)))
     return [
-        Cell(
+        RunSpec(
             *(task, agent, world, seed, plan.train_steps * (agent in BUDGETED)),
             users=users,
             env=env,

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agents import Agent, make_agent
-from agents.rollout import Episodes, play
+from agents.rollout import Episodes, rollout
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.offline_ranking import known_histories
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import (
     Interval,
     RatioError,
@@ -39,7 +39,7 @@ Worlds = list[Episodes]
 """Sessions of an agent, world by world."""
 
 
-def cold_users(base: Cell, worlds: int) -> dict[str, dict[int, dict[str, Interval | None]]]:
+def cold_users(base: RunSpec, worlds: int) -> dict[str, dict[int, dict[str, Interval | None]]]:
     """Plays users of whom the agents and the recall of candidates know the first logged slates.
 
     What users did before stays done, and they are the same; nobody knows of it. So what they
@@ -55,13 +55,13 @@ def cold_users(base: Cell, worlds: int) -> dict[str, dict[int, dict[str, Interva
     played: dict[str, dict[int, Worlds]] = {}
     for world in range(worlds):
         for name in BY_USERS:
-            cell = _cell(base, name, world)
-            agent = _trained(cell)
-            env, users = _held_out(cell, agent)
+            spec = _cell(base, name, world)
+            agent = _trained(spec)
+            env, users = _held_out(spec, agent)
             logged = env.config.warmup_slates
             for slates in (*(x for x in KNOWN if x < logged), logged):
                 histories = known_histories(env.simulator.world, users, slates)
-                episodes = play(agent, env, users, EVALUATION_SEED, histories=histories)
+                episodes = rollout(agent, env, users, EVALUATION_SEED, histories=histories)
                 played.setdefault(name, {}).setdefault(slates, []).append(episodes)
     return {
         name: {
@@ -72,7 +72,7 @@ def cold_users(base: Cell, worlds: int) -> dict[str, dict[int, dict[str, Interva
     }
 
 
-def cold_items(base: Cell, worlds: int) -> dict[str, dict[str, Any]]:
+def cold_items(base: RunSpec, worlds: int) -> dict[str, dict[str, Any]]:
     """Plays agents that learnt from logs without a click on some of the items, drawn at random.
 
     Args:
@@ -89,9 +89,9 @@ def cold_items(base: Cell, worlds: int) -> dict[str, dict[str, Any]]:
     cold = [_drawn(len(texts.catalog), world) for world in range(worlds)]
     for world in range(worlds):
         for name in BY_ITEMS:
-            cell = _cell(base, name, world)
-            agent = _trained(cell, cold[world])
-            episodes = play(agent, *_held_out(cell, agent), EVALUATION_SEED)
+            spec = _cell(base, name, world)
+            agent = _trained(spec, cold[world])
+            episodes = rollout(agent, *_held_out(spec, agent), EVALUATION_SEED)
             played.setdefault(name, []).append(episodes)
     return {name: _returns(own) | _shares(own, cold) for name, own in played.items()}
 
@@ -145,26 +145,26 @@ def _drawn(num_items: int, world: int) -> npt.NDArray[np.bool_]:
     return cold
 
 
-def _cell(base: Cell, name: str, world: int) -> Cell:
+def _cell(base: RunSpec, name: str, world: int) -> RunSpec:
     settings = base.settings if name == "joint" else {}
     return dataclasses.replace(base, agent=name, world=world, settings=settings)
 
 
-def _trained(cell: Cell, cold: npt.NDArray[np.bool_] | None = None) -> Agent:
-    config = task_config(cell.task, cell.env)
-    agent = make_agent(cell.agent, config, cell.seed, **cell.settings)
-    env = environment(cell, agent, TRAIN_ENVS, "train")
+def _trained(spec: RunSpec, cold: npt.NDArray[np.bool_] | None = None) -> Agent:
+    config = task_config(spec.task, spec.env)
+    agent = make_agent(spec.agent, config, spec.seed, **spec.settings)
+    env = environment(spec, agent, TRAIN_ENVS, "train")
     known: Any = env if cold is None else _Withheld(env, cold)
     agent.fit(known, 0)
     return agent
 
 
-def _held_out(cell: Cell, agent: Agent) -> tuple[RecVectorEnv, Ids]:
+def _held_out(spec: RunSpec, agent: Agent) -> tuple[RecVectorEnv, Ids]:
     """The environment of held-out users, and who they are."""
-    config = task_config(cell.task, cell.env)
+    config = task_config(spec.task, spec.env)
     ids = np.arange(config.num_users)
-    users = ids[split_of(ids, cell.split)][: cell.users]
-    return environment(cell, agent, len(users), cell.split), users
+    users = ids[split_of(ids, spec.split)][: spec.users]
+    return environment(spec, agent, len(users), spec.split), users
 
 
 def _scores(played: Worlds) -> Scores:

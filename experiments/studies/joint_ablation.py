@@ -18,8 +18,8 @@ from rich.table import Table
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import Running, overrides, run_cells
-from experiments.runs.spec import Cell, CellResult
+from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.spec import RunResult, RunSpec
 from experiments.runs.sweep import run_sweep
 from experiments.statistics import leaderboard
 from experiments.statistics.intervals import Interval, bootstrap_interval
@@ -46,7 +46,7 @@ LOSSES: tuple[dict[str, Any], ...] = (
     {"click_loss": "softmax"},
     {"shrinkage": 1.0},
 )
-_HOW = Running(output=Path("runs/joint"))
+_HOW = RunOptions(output=Path("runs/joint"))
 
 Part = Literal["weights", "losses", "users", "items"]
 
@@ -60,7 +60,7 @@ def run(
     epochs: int | None = None,
     task: str = "llmrec/Drift-v0",
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
-    how: Annotated[Running, tyro.conf.arg(name="")] = _HOW,
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> dict[str, Any]:
     """Plays variants of the joint recommender, and it and others with cold users and cold items.
 
@@ -84,12 +84,12 @@ def run(
         `variants`, `users` and `items`, as in the file.
     """
     fixed = {} if epochs is None else {"epochs": epochs}
-    base = Cell(task, DEFAULT, 0, users=users, env=overrides(env), settings=fixed)
-    cells = _cells(base, parts, language, worlds, seeds)
+    base = RunSpec(task, DEFAULT, 0, users=users, env=overrides(env), settings=fixed)
+    specs = _cells(base, parts, language, worlds, seeds)
     config = {"task": task, "worlds": worlds, "users": users, "env": overrides(env)}
     config |= {"parts": parts, "language": language, "seeds": seeds, "epochs": epochs}
-    run_cells(cells, how, config)
-    variants = _variants(run_sweep(cells, how.output))  # all there: nothing runs again
+    run_specs(specs, options, config)
+    variants = _variants(run_sweep(specs, options.output))  # all there: nothing runs again
     found: dict[str, Any] = {"variants": variants, "users": {}, "items": {}}
     if "users" in parts:
         found["users"] = cold_users(base, worlds)
@@ -98,11 +98,11 @@ def run(
     _print(found)
     for mode in language:
         _print_size(mode, task_config(task, base.env))
-    write_file(how.output / "joint.json", json.dumps(found, indent=1).encode() + b"\n")
+    write_file(options.output / "joint.json", json.dumps(found, indent=1).encode() + b"\n")
     gains = {name: x[DEFAULT] for name, x in variants.items() if x[DEFAULT] is not None}
     figure = study_figures.variants_and_known(gains, DEFAULT, _returns_known(found["users"]))
-    save(figure, how.output / "figures" / "joint")
-    print(f"results in {how.output}")
+    save(figure, options.output / "figures" / "joint")
+    print(f"results in {options.output}")
     return found
 
 
@@ -118,8 +118,8 @@ def label_of(settings: dict[str, Any]) -> str:
 
 
 def _cells(
-    base: Cell, parts: Sequence[str], language: Sequence[str], worlds: int, seeds: int
-) -> list[Cell]:
+    base: RunSpec, parts: Sequence[str], language: Sequence[str], worlds: int, seeds: int
+) -> list[RunSpec]:
     """Cells, world by world, so that each world is built once."""
     chosen = [*(WEIGHTS if "weights" in parts else ()), *(LOSSES if "losses" in parts else ())]
     made = {name: (name, {}) for name in REFERENCES}
@@ -140,13 +140,13 @@ def _task(label: str) -> str:
     return "references" if label in REFERENCES else label
 
 
-def _variants(found: Sequence[CellResult]) -> dict[str, dict[str, Any]]:
+def _variants(found: Sequence[RunResult]) -> dict[str, dict[str, Any]]:
     """Return, gains and seconds of training of each variant; pairs are users and luck."""
     sessions: dict[str, list[Episode]] = {}
     seconds: dict[str, list[float]] = {}
     for result in found:
-        cell = result.cell
-        name = cell.agent if cell.label == "references" else cell.label
+        spec = result.spec
+        name = spec.agent if spec.label == "references" else spec.label
         sessions.setdefault(name, []).extend(result.episodes)
         seconds.setdefault(name, []).append(result.seconds["training"])
     return {

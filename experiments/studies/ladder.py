@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from experiments import store
-from experiments.runs.running import Running, overrides, run_cells
-from experiments.runs.spec import Cell
+from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.spec import RunSpec
 from experiments.statistics import leaderboard
 from llmrec_env.config import EnvConfig
 
@@ -20,7 +20,7 @@ RUNGS = (
 )
 """Every agent must beat the one before it by an interval above zero."""
 PLANNING_GAIN = 0.10
-_HOW = Running(output=Path("runs/ladder"))
+_HOW = RunOptions(output=Path("runs/ladder"))
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
     users: int | None = None,
     task: str = "llmrec/Drift-v0",
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
-    how: Annotated[Running, tyro.conf.arg(name="")] = _HOW,
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> dict[tuple[str, int], list[store.Row]]:
     """Plays the ladder of agents on each catalogue and candidate number, and prints what fails.
 
@@ -47,14 +47,14 @@ def run(
     for catalog in catalogs:
         for offered in candidates:
             changes = {**overrides(env), "catalog": catalog, "candidates": offered}
-            folder = how.output / f"{Path(catalog).stem}-{offered or 'all'}"
-            cells = [
-                Cell(task, agent, world, users=users, env=changes)
+            folder = options.output / f"{Path(catalog).stem}-{offered or 'all'}"
+            specs = [
+                RunSpec(task, agent, world, users=users, env=changes)
                 for world in range(worlds)
                 for agent in RUNGS
             ]
             config = {"task": task, "worlds": worlds, "users": users, "env": changes}
-            rows = run_cells(cells, dataclasses.replace(how, output=folder), config)
+            rows = run_specs(specs, dataclasses.replace(options, output=folder), config)
             print(f"\n{catalog}, {offered or 'all'} candidates")
             leaderboard.print_table(rows)
             for line in verdicts(rows):

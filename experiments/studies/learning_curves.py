@@ -18,15 +18,15 @@ from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
-from experiments.runs.running import Running, overrides, run_cells
-from experiments.runs.spec import Cell
+from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.spec import RunSpec
 from experiments.store import LearningPoint
-from experiments.studies.benchmark import LEARNING, Preset, plan_cells
+from experiments.studies.benchmark import LEARNING, Preset, plan_runs
 from llmrec_env.config import EnvConfig, unknown
 
 _BUDGETS = 10
 """Most budgets that the table shows."""
-_HOW = Running(output=Path("runs/curves"))
+_HOW = RunOptions(output=Path("runs/curves"))
 
 
 def run(
@@ -38,7 +38,7 @@ def run(
     worlds: int = 1,
     users: int | None = None,
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
-    how: Annotated[Running, tyro.conf.arg(name="")] = _HOW,
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> list[LearningPoint]:
     """Trains agents, and prints and draws their return on validation users by budget.
 
@@ -60,27 +60,27 @@ def run(
         if agent not in LEARNING:
             raise ValueError(unknown("agent that learns by acting", agent, list(LEARNING)))
     changes = overrides(env)
-    cells = plan_cells(Preset((task,), agents, worlds, seeds, steps), users, changes)
-    known = plan_cells(Preset((task,), references, worlds, 1, 0), users, changes)
+    specs = plan_runs(Preset((task,), agents, worlds, seeds, steps), users, changes)
+    known = plan_runs(Preset((task,), references, worlds, 1, 0), users, changes)
     config = {"task": task, "worlds": worlds, "users": users, "env": changes, "agents": agents}
-    run_cells(cells, how, config | {"steps": steps, "seeds": seeds})
-    points = store.read_table(how.output, LearningPoint)
+    run_specs(specs, options, config | {"steps": steps, "seeds": seeds})
+    points = store.read_table(options.output, LearningPoint)
     returns = {
-        agent: float(np.mean([validation_return(cell) for cell in known if cell.agent == agent]))
+        agent: float(np.mean([validation_return(spec) for spec in known if spec.agent == agent]))
         for agent in references
     }
     print_budgets(points, returns)
     curves = {agent: at_budgets(points, agent) for agent in agents}
-    save(study_figures.budgets(curves, returns), how.output / "figures" / "curves")
-    print(f"results in {how.output}")
+    save(study_figures.budgets(curves, returns), options.output / "figures" / "curves")
+    print(f"results in {options.output}")
     return points
 
 
-def validation_return(cell: Cell) -> float:
+def validation_return(spec: RunSpec) -> float:
     """Returns the mean return on the users and the luck that learning curves are measured with."""
-    agent = make_agent(cell.agent, task_config(cell.task, cell.env), cell.seed, **cell.settings)
-    agent.fit(environment(cell, agent, TRAIN_ENVS, "train"), cell.train_steps)
-    return validator(agent, cell)()
+    agent = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **spec.settings)
+    agent.fit(environment(spec, agent, TRAIN_ENVS, "train"), spec.train_steps)
+    return validator(agent, spec)()
 
 
 def at_budgets(points: Sequence[LearningPoint], agent: str) -> dict[int, list[float]]:

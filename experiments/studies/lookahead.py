@@ -29,8 +29,8 @@ from experiments import store
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import Running, overrides, run_cells
-from experiments.runs.spec import Cell
+from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval, paired_difference
 from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode
@@ -40,10 +40,10 @@ from llmrec_env.config import EnvConfig, unknown
 TASKS = ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/Static-v0")
 ORACLES = ("oracle-myopic", "oracle-planning")
 """Agents that see the interests and do not learn; the second looks ahead."""
-NAME = "foresight"
+NAME = "lookahead"
 """Of the table and the figure."""
 HEADER = ("agent", "task", "near", "far", "difference [95 %]", "gain [95 %]")
-_HOW = Running(output=Path("runs/foresight"))
+_HOW = RunOptions(output=Path("runs/lookahead"))
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ class Probe:
     oracles: bool
     env: dict[str, Any]
 
-    def cells(self) -> list[Cell]:
+    def specs(self) -> list[RunSpec]:
         """Returns the cells, world by world so that each world is built once."""
-        how: dict[str, Any] = {"users": self.users, "env": self.env}
+        options: dict[str, Any] = {"users": self.users, "env": self.env}
         found = []
         for task in self.tasks:
             for world in range(self.worlds):
-                found += [Cell(task, name, world, **how) for name in ORACLES if self.oracles]
+                found += [RunSpec(task, name, world, **options) for name in ORACLES if self.oracles]
                 found += [
-                    Cell(
+                    RunSpec(
                         *(task, agent, world, seed, self.train_steps),
-                        **{**how, "settings": {"gamma": gamma}, "label": label_of(task, gamma)},
+                        **{**options, "settings": {"gamma": gamma}, "label": label_of(task, gamma)},
                     )
                     for agent in self.agents
                     for gamma in self.gammas
@@ -107,11 +107,11 @@ def run(
     train_steps: int = 300_000,
     oracles: bool = True,
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
-    how: Annotated[Running, tyro.conf.arg(name="")] = _HOW,
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> list[Gain]:
     """Trains agents with two discounts; prints, writes and draws what the second one gains.
 
-    Writes the tables of a benchmark, `foresight.csv`, `foresight.md` and a figure.
+    Writes the tables of a benchmark, `lookahead.csv`, `lookahead.md` and a figure.
 
     Args:
         agents: names of agents that take the setting `gamma`.
@@ -132,13 +132,13 @@ def run(
     sizes = (worlds, seeds, users, train_steps, oracles)
     probe = Probe(agents, gammas, tasks, *sizes, overrides(env))
     _check(probe)
-    run_cells(probe.cells(), how, dataclasses.asdict(probe))
-    gains = gains_of(group(store.read_table(how.output, Episode)), probe)
+    run_specs(probe.specs(), options, dataclasses.asdict(probe))
+    gains = gains_of(group(store.read_table(options.output, Episode)), probe)
     print_gains(gains, gammas)
-    write_gains(how.output, gains, gammas)
+    write_gains(options.output, gains, gammas)
     if drawn := by_agent(gains):
-        save(study_figures.forest(drawn), how.output / "figures" / NAME)
-    print(f"results in {how.output}")
+        save(study_figures.forest(drawn), options.output / "figures" / NAME)
+    print(f"results in {options.output}")
     return gains
 
 
@@ -227,7 +227,7 @@ def print_gains(gains: Sequence[Gain], gammas: tuple[float, float]) -> None:
 
 
 def write_gains(folder: Path, gains: Sequence[Gain], gammas: tuple[float, float]) -> None:
-    """Writes `foresight.csv` and `foresight.md`; bold where the interval leaves out zero."""
+    """Writes `lookahead.csv` and `lookahead.md`; bold where the interval leaves out zero."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ends = [f"{name}{end}" for name in ("difference", "gain") for end in ("", "_low", "_high")]

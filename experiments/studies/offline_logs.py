@@ -60,9 +60,9 @@ def _factorised(trained: Trained) -> Floats:
     found = trained.interactions
     shape = (found.num_users, found.num_items)
     entries = (found.users, found.items, found.weights.astype(np.float64))
-    how: dict[str, Any] = {"regularisation": 3.0, "confidence": 8.0}
-    items = alternating_least_squares(*entries, shape, rank=24, **how, seed=trained.seed)
-    users = solve_factors(items, *entries, found.num_users, **how)
+    options: dict[str, Any] = {"regularisation": 3.0, "confidence": 8.0}
+    items = alternating_least_squares(*entries, shape, rank=24, **options, seed=trained.seed)
+    users = solve_factors(items, *entries, found.num_users, **options)
     return users @ items.T
 
 

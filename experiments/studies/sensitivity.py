@@ -14,19 +14,19 @@ from experiments import store
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import Running, overrides, run_cells
-from experiments.runs.spec import Cell
+from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.spec import RunSpec
 from experiments.statistics import leaderboard
 from experiments.statistics.intervals import Interval, RatioError, paired_gain
 from experiments.statistics.summary import check_metric
 from experiments.store import Episode, Metric, Row
-from experiments.studies.benchmark import Preset, plan_cells
+from experiments.studies.benchmark import Preset, plan_runs
 from llmrec_env.config import ConfigError, EnvConfig
 
 AGENTS = ("content", "content-recency", "drift-aware", "oracle-myopic", "oracle-planning")
 COMPARISONS = (("drift-aware", "content"), ("oracle-planning", "oracle-myopic"))
 """Pairs of agents whose gain is drawn where both are played."""
-_HOW = Running(output=Path("runs/drift"))
+_HOW = RunOptions(output=Path("runs/drift"))
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
     train_steps: int = 150_000,
     seeds: int = 1,
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
-    how: Annotated[Running, tyro.conf.arg(name="")] = _HOW,
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
     metric: str = "return",
 ) -> list[Row]:
     """Plays agents at each value of a parameter; draws a metric and paired gains by its value.
@@ -66,24 +66,26 @@ def run(
     """
     check_metric(metric)
     plan = Preset((task,), agents, worlds, seeds, train_steps)
-    plan_cells(plan, users, {})  # a wrong name is told before a wrong value
+    plan_runs(plan, users, {})  # a wrong name is told before a wrong value
     labels = labelled(parameter, values, task, env)
-    cells = [
-        cell
+    specs = [
+        spec
         for label, changes in labels.items()
-        for cell in variant_cells(plan, users, changes, label)
+        for spec in variant_runs(plan, users, changes, label)
     ]
     config = {"task": task, "worlds": worlds, "users": users, "env": overrides(env)}
     config |= {"parameter": parameter, "values": values, "agents": agents, "metric": metric}
-    rows = run_cells(cells, how, config | {"train_steps": train_steps, "seeds": seeds})
+    rows = run_specs(specs, options, config | {"train_steps": train_steps, "seeds": seeds})
     leaderboard.print_table(rows)
-    sessions = leaderboard.group(store.read_table(how.output, Episode))
+    sessions = leaderboard.group(store.read_table(options.output, Episode))
     at = {label: float(changes[parameter]) for label, changes in labels.items()}
-    measured = _measured(rows, store.read_table(how.output, Metric), metric, at)
+    measured = _measured(rows, store.read_table(options.output, Metric), metric, at)
     if measured:
         figure = study_figures.by_value(parameter, metric, measured, _gains(sessions, at))
-        save(figure, how.output / "figures" / "drift")
-    print(f"results in {how.output}" + ("" if measured else f"; no agent has a {metric} to draw"))
+        save(figure, options.output / "figures" / "drift")
+    print(
+        f"results in {options.output}" + ("" if measured else f"; no agent has a {metric} to draw")
+    )
     return rows
 
 
@@ -106,10 +108,10 @@ def labelled(
     return changes
 
 
-def variant_cells(plan: Preset, users: int | None, env: dict[str, Any], label: str) -> list[Cell]:
+def variant_runs(plan: Preset, users: int | None, env: dict[str, Any], label: str) -> list[RunSpec]:
     """Returns the cells of a benchmark under another name, without sessions step by step."""
-    cells = plan_cells(plan, users, env)
-    return [dataclasses.replace(cell, label=label, watched=0) for cell in cells]
+    specs = plan_runs(plan, users, env)
+    return [dataclasses.replace(spec, label=label, watched=0) for spec in specs]
 
 
 def gain_of(own: Sequence[Episode], other: Sequence[Episode]) -> Interval | None:

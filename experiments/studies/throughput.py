@@ -51,7 +51,7 @@ def single_speed(steps: int = 20_000, **kwargs: Any) -> float:
     env = gymnasium.make("llmrec/Drift-v0", **kwargs).unwrapped
     actions = _actions(env.action_space, 64)
 
-    def play() -> int:
+    def rollout() -> int:
         env.reset(seed=0)
         for t in range(steps):
             _, _, terminated, truncated, _ = env.step(actions[t % len(actions)])
@@ -59,7 +59,7 @@ def single_speed(steps: int = 20_000, **kwargs: Any) -> float:
                 env.reset()
         return steps
 
-    return _median_speed(play)
+    return _median_speed(rollout)
 
 
 def batch_speed(num_envs: int, steps: int = 60, **kwargs: Any) -> float:
@@ -67,13 +67,13 @@ def batch_speed(num_envs: int, steps: int = 60, **kwargs: Any) -> float:
     env = gymnasium.make_vec("llmrec/Drift-v0", num_envs=num_envs, **kwargs).unwrapped
     actions = _actions(env.action_space, 8)
 
-    def play() -> int:
+    def rollout() -> int:
         env.reset(seed=0)
         for t in range(steps):
             env.step(actions[t % len(actions)])
         return steps * num_envs
 
-    return _median_speed(play)
+    return _median_speed(rollout)
 
 
 def _actions(space: gymnasium.Space[Any], count: int) -> list[npt.NDArray[Any]]:
@@ -81,12 +81,12 @@ def _actions(space: gymnasium.Space[Any], count: int) -> list[npt.NDArray[Any]]:
     return [space.sample() for _ in range(count)]
 
 
-def _median_speed(play: Any) -> float:
-    play()  # compiles and warms up
+def _median_speed(rollout: Any) -> float:
+    rollout()  # compiles and warms up
     speeds = []
     for _ in range(_REPEATS):
         started = time.perf_counter()
-        count = play()
+        count = rollout()
         speeds.append(count / (time.perf_counter() - started))
     return float(np.median(speeds))
 

@@ -17,23 +17,23 @@ import numpy.typing as npt
 import tyro
 
 from agents import make_agent
-from agents.rollout import play
+from agents.rollout import rollout
 from experiments import store
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.report.validity_page import Measured, markdown, print_report, report
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import EVALUATION_SEED
-from experiments.runs.running import Running, overrides, run_cells
-from experiments.runs.spec import Cell
+from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.spec import RunSpec
 from experiments.statistics import calibration, leaderboard
 from experiments.store import Episode, Row, write_file
-from experiments.studies.benchmark import Preset, plan_cells
+from experiments.studies.benchmark import Preset, plan_runs
 from experiments.studies.geometry import cosines
 from experiments.studies.sensitivity import gain_of
 from llmrec_env.config import EnvConfig
-from llmrec_env.metrics import tracking_angle
-from llmrec_env.simulation.counterfactual import undisturbed
+from llmrec_env.metrics import tracking_error
+from llmrec_env.simulation.counterfactual import without_recommendations
 from llmrec_env.world import World, load_world
 
 AGENTS = ("random", "content", "drift-aware", "oracle-myopic", "oracle-planning")
@@ -42,7 +42,7 @@ LAGS = (1, 10, 30, 100)
 SESSIONS = 5
 """Sessions of each user that tell luck from differences between users."""
 _WATCHED_STEPS = 300  # of users who are shown nothing
-_HOW = Running(output=Path("runs/validity"))
+_HOW = RunOptions(output=Path("runs/validity"))
 
 _Floats = npt.NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def run(
     worlds: int = 1,
     users: int | None = None,
     env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
-    how: Annotated[Running, tyro.conf.arg(name="")] = _HOW,
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> Measured:
     """Measures a task and writes a page about it: `validity.md`, and `validity.json`.
 
@@ -67,14 +67,14 @@ def run(
         ValueError: an unknown task.
     """
     changes = overrides(env)
-    cells = plan_cells(Preset((task,), AGENTS, worlds, 1, 0), users, changes)
+    specs = plan_runs(Preset((task,), AGENTS, worlds, 1, 0), users, changes)
     config = {"task": task, "worlds": worlds, "users": users, "env": changes}
-    rows = run_cells(cells, how, config)
-    episodes = store.read_table(how.output, Episode)
+    rows = run_specs(specs, options, config)
+    episodes = store.read_table(options.output, Episode)
     world = load_world(task_config(task, {**changes, "world_seed": 0}))
     tested = world.users_of("test")[:users]
-    by_chance, _ = _played(cells[AGENTS.index("random")], tested, 1)
-    tracked, rewards = _played(cells[AGENTS.index("drift-aware")], tested, SESSIONS)
+    by_chance, _ = _played(specs[AGENTS.index("random")], tested, 1)
+    tracked, rewards = _played(specs[AGENTS.index("drift-aware")], tested, SESSIONS)
     measured = {
         "policies": policies(rows, episodes),
         "drift": drift(world, tested) | event_rates(tracked),
@@ -87,11 +87,11 @@ def run(
     print_report(lines)
     measured = json.loads(json.dumps(measured), parse_constant=lambda _: None)  # NaN is not JSON
     about = json.dumps({**config, "measured": measured}, indent=1)
-    write_file(how.output / "validity.json", about.encode() + b"\n")
-    write_file(how.output / "validity.md", markdown(task, lines).encode())
+    write_file(options.output / "validity.json", about.encode() + b"\n")
+    write_file(options.output / "validity.md", markdown(task, lines).encode())
     panels = {name: measured["responses"][name]["bins"] for name in ("choice", "satisfaction")}
-    save(study_figures.calibration(panels), how.output / "figures" / "calibration")
-    print(f"results in {how.output}")
+    save(study_figures.calibration(panels), options.output / "figures" / "calibration")
+    print(f"results in {options.output}")
     return measured
 
 
@@ -115,14 +115,18 @@ def drift(world: World, users: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Returns how far interests move by themselves: angles by lag, and the half-life in steps."""
     keys = np.random.default_rng(0).integers(0, 2**63, len(users), dtype=np.uint64)
     steps = max(_WATCHED_STEPS, world.config.horizon)
-    interests = undisturbed(world, users, keys, steps).astype(np.float64)
+    interests = without_recommendations(world, users, keys, steps).astype(np.float64)
     units = interests / np.linalg.norm(interests, axis=2, keepdims=True)
     likeness = np.vecdot(units[:, :1], units).mean(axis=0)
     first = units[:, 0]
     floor = (float((first.sum(axis=0) ** 2).sum()) - len(first)) / (len(first) * (len(first) - 1))
-    angles = {lag: tracking_angle(interests[:, 0], interests[:, lag]).mean() for lag in LAGS}
+    tracking_errors = {
+        lag: tracking_error(interests[:, 0], interests[:, lag]).mean() for lag in LAGS
+    }
     return {
-        "angles": {str(lag): float(angle) for lag, angle in angles.items()},
+        "tracking_errors": {
+            str(lag): float(tracking_error) for lag, tracking_error in tracking_errors.items()
+        },
         "two users": math.degrees(math.acos(min(max(floor, -1.0), 1.0))),
         "half-life": calibration.half_life(likeness, floor),
         "watched": steps,
@@ -204,15 +208,15 @@ def sessions(rows: Sequence[Row], watched: calibration.Responses) -> dict[str, A
 
 
 def _played(
-    cell: Cell, users: npt.NDArray[np.int64], times: int
+    spec: RunSpec, users: npt.NDArray[np.int64], times: int
 ) -> tuple[calibration.Responses, _Floats]:
     """What the first session of each user showed, and rewards of all, (users, sessions, T)."""
-    agent = make_agent(cell.agent, task_config(cell.task, cell.env), cell.seed)
-    agent.fit(environment(cell, agent, TRAIN_ENVS, "train"), 0)
-    env = environment(cell, agent, len(users), cell.split)
+    agent = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed)
+    agent.fit(environment(spec, agent, TRAIN_ENVS, "train"), 0)
+    env = environment(spec, agent, len(users), spec.split)
     watched = calibration.Responses(env)
     rewards = [
-        play(agent, env, users, EVALUATION_SEED + again, None if again else watched).reward
+        rollout(agent, env, users, EVALUATION_SEED + again, None if again else watched).reward
         for again in range(times)
     ]
     return watched, np.stack(rewards, axis=1)

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from agents import make_agent
-from agents.base import SEGMENT, Learner
+from agents.base import SEGMENT, OnlineAgent
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.runs.training import train
 from experiments.store import storing
 from experiments.tuning.search_spaces import nested, raw_defaults, space_of
@@ -59,11 +59,11 @@ class Plan:
     """Of the sampler and of training."""
     env: dict[str, Any] = field(default_factory=dict)
 
-    def cells(self, settings: dict[str, Any]) -> list[Cell]:
+    def specs(self, settings: dict[str, Any]) -> list[RunSpec]:
         """Returns what is trained, a cell a world."""
-        how: dict[str, Any] = {"users": self.users, "env": self.env, "settings": settings}
+        options: dict[str, Any] = {"users": self.users, "env": self.env, "settings": settings}
         return [
-            Cell(self.task, self.agent, world, self.seed, self.steps, "validation", **how)
+            RunSpec(self.task, self.agent, world, self.seed, self.steps, "validation", **options)
             for world in self.worlds
         ]
 
@@ -98,11 +98,11 @@ def score(
     """
     returns: list[float] = []
     segments = -(-plan.steps // SEGMENT) + 1  # one to spare: a segment may end early
-    for place, cell in enumerate(plan.cells(settings)):
-        config = task_config(cell.task, cell.env)
-        agent = cast(Learner, make_agent(cell.agent, config, cell.seed, **cell.settings))
-        agent.on_steps = _keeper(spent, cell.world)
-        measure = validator(agent, cell, cell.users)
+    for place, spec in enumerate(plan.specs(settings)):
+        config = task_config(spec.task, spec.env)
+        agent = cast(OnlineAgent, make_agent(spec.agent, config, spec.seed, **spec.settings))
+        agent.on_steps = _keeper(spent, spec.world)
+        measure = validator(agent, spec, spec.users)
         numbers = iter(range(place * segments, (place + 1) * segments))
 
         def validate(measure: Any = measure, at: Any = numbers) -> float:
@@ -110,8 +110,8 @@ def score(
             report(next(at), float(np.mean([*returns, value])))
             return value
 
-        learning = train(agent, environment(cell, agent, TRAIN_ENVS, "train"), cell, validate)
-        spent[cell.world], value = learning[-1]
+        learning = train(agent, environment(spec, agent, TRAIN_ENVS, "train"), spec, validate)
+        spent[spec.world], value = learning[-1]
         returns.append(value)
     return returns
 

@@ -213,7 +213,7 @@ def confirmed(
     cells = [
         dataclasses.replace(cell, seed=seed)
         for trial in trials
-        for cell in plan.cells(trial.user_attrs["settings"])
+        for cell in plan.specs(trial.user_attrs["settings"])
         for seed in seeds
     ]
     swept = run_sweep(cells, folder, jobs=jobs)

@@ -37,7 +37,7 @@ class Story(NamedTuple):
     labels: Sequence[str]  # (p,)
     colours: Sequence[int]  # (p,)
     events: Mapping[str, Sequence[int]]  # steps by kind
-    angles: npt.NDArray[np.float64]  # (2, t), slow and recent [degrees]
+    tracking_errors: npt.NDArray[np.float64]  # (2, t), slow and recent [degrees]
     returns: npt.NDArray[np.float64]  # (t,)
     slate: Sequence[tuple[str, str, float]]  # (k,), text, topic and f
     choice: int  # slot, -1 for none
@@ -232,17 +232,21 @@ def _spread(
 def _draw_angles(page: _Page, story: Story) -> None:
     top, height = _ANGLE
     axes = page.axes(_ANGLE, "Angle between true interests and the agent's estimate")
-    highest = max(95.0, 5.0 + float(np.nan_to_num(story.angles).max()))
+    highest = max(95.0, 5.0 + float(np.nan_to_num(story.tracking_errors).max()))
     axes.set_ylim(0.0, highest)
     axes.set_yticks([0, 45, 90], ["0°", "45°", "90°"])
     axes.hlines([0, 45, 90], *page.span, color=_FAINT, linewidth=0.8, zorder=0)
-    places = top + height * (1 - np.nan_to_num(story.angles[:, -1]) / highest)
+    places = top + height * (1 - np.nan_to_num(story.tracking_errors[:, -1]) / highest)
     kinds = ("slow", _SLOW, "-"), ("recent", _RECENT, (0, (4, 1.5)))
     labels = _spread(places, [13.0, 13.0], _ANGLE)
-    for (kind, colour, dashes), angles, y in zip(kinds, story.angles, labels, strict=True):
+    for (kind, colour, dashes), tracking_errors, y in zip(
+        kinds, story.tracking_errors, labels, strict=True
+    ):
         dot = {"marker": "o", "clip_on": False} if len(story.steps) == 1 else {}
-        axes.plot(story.steps, angles, color=colour, linewidth=1.6, linestyle=dashes, **dot)
-        now = "unknown" if np.isnan(angles[-1]) else f"{angles[-1]:.0f}°"
+        axes.plot(
+            story.steps, tracking_errors, color=colour, linewidth=1.6, linestyle=dashes, **dot
+        )
+        now = "unknown" if np.isnan(tracking_errors[-1]) else f"{tracking_errors[-1]:.0f}°"
         page.write(_GUTTER, y, f"{kind} estimate: {now}", 8, color=colour)
 
 

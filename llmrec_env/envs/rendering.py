@@ -39,7 +39,7 @@ class Frame:
     reward: float
     goodwill: float
     patience: float
-    angle: float  # between u and the slow v [degrees]; nan where v is zero
+    tracking_error: float  # between u and the slow v [degrees]; nan where v is zero
     recent_angle: float  # between u and the recent v
 
 
@@ -93,7 +93,7 @@ class SessionRecorder:
             reward=reward,
             goodwill=float(user["goodwill"]),
             patience=float(user["patience"]),
-            angle=_degrees(self._interest, history["interest"]),
+            tracking_error=_degrees(self._interest, history["interest"]),
             recent_angle=_degrees(self._interest, history["recent"]),
         )
 
@@ -163,7 +163,7 @@ def as_image(recorder: SessionRecorder) -> npt.NDArray[np.uint8]:
             lane: [old.step for old in shown if old.response[name] >= 0]
             for lane, name in _LANES.items()
         },
-        angles=np.array([[old.angle, old.recent_angle] for old in shown]).T,
+        tracking_errors=np.array([[old.tracking_error, old.recent_angle] for old in shown]).T,
         returns=returns[-len(shown) :],
         slate=_rows(recorder),
         choice=int(frame.response["choice"]),
@@ -227,8 +227,10 @@ def _status(recorder: SessionRecorder) -> str:
 
 def _profile_lines(recorder: SessionRecorder) -> list[str]:
     frame, before = _last(recorder), recorder.frames[-2:][0].weights
-    angles = f"slow {_rounded(frame.angle)}, recent {_rounded(frame.recent_angle)}"
-    lines = [f"PROFILE   angle of the agent's estimate to it: {angles}"]
+    tracking_errors = (
+        f"slow {_rounded(frame.tracking_error)}, recent {_rounded(frame.recent_angle)}"
+    )
+    lines = [f"PROFILE   angle of the agent's estimate to it: {tracking_errors}"]
     for phrase, weight in _strongest(frame):
         change = weight - before.get(phrase, 0.0)
         sign = f"{change:+.2f}" if abs(change) >= _VISIBLE else ""

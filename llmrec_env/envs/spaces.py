@@ -17,7 +17,7 @@ from llmrec_env.interface.observation import (
     SESSION_NUMBERS,
     VECTOR_BLOCKS,
 )
-from llmrec_env.simulation.simulator import WHAT_HAPPENED, WHO, Simulator
+from llmrec_env.simulation.simulator import TRANSITION_FIELDS, USER_FIELDS, Simulator
 
 Observation = npt.NDArray[np.float32] | dict[str, Any]
 
@@ -78,8 +78,8 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
 
 def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
     """Returns what happened to one session at its last step, and hidden truth for evaluation."""
-    info = dict(zip(WHAT_HAPPENED, simulator.what_happened.item(session), strict=True))
-    info.update(zip(WHO, simulator.who.item(session), strict=True))
+    info = dict(zip(TRANSITION_FIELDS, simulator.what_happened.item(session), strict=True))
+    info.update(zip(USER_FIELDS, simulator.who.item(session), strict=True))
     info["slate"] = simulator.responses["slate"][session].copy()
     return info
 
@@ -89,8 +89,8 @@ def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
     infos: dict[str, Any] = {}
     has = np.zeros(simulator.n, np.bool_)
     has[sessions] = True
-    columns = {name: simulator.responses[name] for name in WHAT_HAPPENED}
-    columns |= {name: simulator.users[name] for name in WHO}
+    columns = {name: simulator.responses[name] for name in TRANSITION_FIELDS}
+    columns |= {name: simulator.users[name] for name in USER_FIELDS}
     columns["slate"] = simulator.responses["slate"]
     for name, column in columns.items():
         kind = column.dtype if name == "slate" else np.dtype(_KINDS[column.dtype.kind])

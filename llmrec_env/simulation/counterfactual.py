@@ -12,7 +12,7 @@ from llmrec_env.simulation.users import evolve, interest_vector
 from llmrec_env.world import World
 
 
-def undisturbed(
+def without_recommendations(
     world: World, user_ids: npt.NDArray[np.int64], noise_keys: npt.NDArray[np.uint64], steps: int
 ) -> npt.NDArray[np.float32]:
     """Returns the true interests of users who are shown nothing, (n, steps + 1, d).

@@ -48,7 +48,7 @@ from llmrec_env.world import World, load_world
 SHOW, PLAY, REST, PLAY_UNSEEN = 0, 1, 2, 3
 """What `advance` does with a session: show what comes, step and show, nothing, only step."""
 
-WHAT_HAPPENED: tuple[str, ...] = (
+TRANSITION_FIELDS: tuple[str, ...] = (
     "choice",
     "item",
     "satisfied",
@@ -57,7 +57,7 @@ WHAT_HAPPENED: tuple[str, ...] = (
     "born",
     "woken",
 )
-WHO: tuple[str, ...] = ("user_id", "goodwill", "patience")
+USER_FIELDS: tuple[str, ...] = ("user_id", "goodwill", "patience")
 """Fields of the response and of the user that `info` carries."""
 
 _SETTINGS = np.dtype(
@@ -240,8 +240,8 @@ class Simulator:
 
     def _link(self) -> None:
         # Views of several fields: reading a row of them at once is ten times faster than by field.
-        self.what_happened = self.responses[list(WHAT_HAPPENED)]
-        self.who = self.users[list(WHO)]
+        self.what_happened = self.responses[list(TRANSITION_FIELDS)]
+        self.who = self.users[list(USER_FIELDS)]
         self._records: tuple[Any, ...] = (
             *(self.world.traits, self.world.params, self._settings),
             *(self.users, self.histories, self.responses),

@@ -10,8 +10,8 @@ from agents.features import (
     DEFAULT_BLOCKS,
     JOINT_BLOCKS,
     USER_BLOCKS,
+    FeatureExtractor,
     Seen,
-    Sight,
 )
 from agents.joint.recommender import Joint
 from agents.rankers.ranking import standardise
@@ -48,24 +48,24 @@ def observation(env):
 @pytest.fixture
 def new_sight(env, joint):
     def make(blocks=DEFAULT_BLOCKS):
-        sight = Sight(blocks)
-        sight.fit(env.public_data(), env.config, joint)
-        return sight
+        features = FeatureExtractor(blocks)
+        features.fit(env.public_data(), env.config, joint)
+        return features
 
     return make
 
 
 def test_blocks_lie_side_by_side_the_candidates_last(new_sight, observation):
-    sight = new_sight((*USER_BLOCKS, *CANDIDATE_BLOCKS))
-    assert list(sight.slices) == [*USER_BLOCKS, "candidates"]
+    features = new_sight((*USER_BLOCKS, *CANDIDATE_BLOCKS))
+    assert list(features.slices) == [*USER_BLOCKS, "candidates"]
     ends = [0]
-    for place in sight.slices.values():
+    for place in features.slices.values():
         assert place.start == ends[-1] < place.stop
         ends.append(place.stop)
-    assert ends[-2:] == [sight.user, sight.length]
-    assert sight.length - sight.user == sight.candidates * sight.features == 20 * 11
-    seen = sight.see(observation)
-    assert seen.shape == (N, sight.length) and seen.dtype == np.float32
+    assert ends[-2:] == [features.user, features.length]
+    assert features.length - features.user == features.candidates * features.features == 20 * 11
+    seen = features.see(observation)
+    assert seen.shape == (N, features.length) and seen.dtype == np.float32
     assert np.isfinite(seen).all()
 
 
@@ -81,17 +81,17 @@ def test_each_block_alone_is_what_it_is_among_all(new_sight, observation):
 
 
 def test_vectors_are_the_leading_components(new_sight, observation):
-    sight = new_sight()
-    seen = sight.see(observation)
+    features = new_sight()
+    seen = features.see(observation)
     for block in VECTOR_BLOCKS:
-        np.testing.assert_array_equal(seen[:, sight.slices[block]], observation[block][:, :32])
+        np.testing.assert_array_equal(seen[:, features.slices[block]], observation[block][:, :32])
 
 
 def test_candidates_are_described_column_by_column(new_sight, observation, joint):
-    sight = new_sight(JOINT_BLOCKS)
-    about = sight.see(observation)[:, sight.user :].reshape(N, 20, sight.features)
+    features = new_sight(JOINT_BLOCKS)
+    about = features.see(observation)[:, features.user :].reshape(N, 20, features.features)
     np.testing.assert_array_equal(about[:, :, :8], observation["candidate_features"])
-    columns = dict(zip(sight.columns, np.moveaxis(about, 2, 0), strict=True))
+    columns = dict(zip(features.columns, np.moveaxis(about, 2, 0), strict=True))
     np.testing.assert_allclose(
         columns["joint_score"], standardise(joint.scores(observation)), atol=1e-6
     )
@@ -101,25 +101,25 @@ def test_candidates_are_described_column_by_column(new_sight, observation, joint
 
 
 def test_pooled_is_the_mean_and_the_largest_of_each_column(new_sight, observation):
-    sight = new_sight()
-    seen = sight.see(observation)
-    about = seen[:, sight.user :].reshape(N, 20, 8)
+    features = new_sight()
+    seen = features.see(observation)
+    about = seen[:, features.user :].reshape(N, 20, 8)
     expected = np.concatenate([about.mean(1), about.max(1)], 1)
-    np.testing.assert_allclose(seen[:, sight.slices["pooled"]], expected, atol=1e-6)
+    np.testing.assert_allclose(seen[:, features.slices["pooled"]], expected, atol=1e-6)
 
 
 def test_the_belief_of_the_joint_recommender_is_shown(new_sight, observation, joint):
-    sight = new_sight(JOINT_BLOCKS)
-    shown = sight.see(observation)[:, sight.slices["joint"]]
+    features = new_sight(JOINT_BLOCKS)
+    shown = features.see(observation)[:, features.slices["joint"]]
     np.testing.assert_array_equal(shown, joint.interest(observation)[:, :32])
 
 
 def test_what_is_seen_of_a_session_does_not_depend_on_the_others(new_sight, observation):
-    sight = new_sight(tuple(block for block in (*USER_BLOCKS, *CANDIDATE_BLOCKS)))
-    batch = sight.see(observation)
+    features = new_sight(tuple(block for block in (*USER_BLOCKS, *CANDIDATE_BLOCKS)))
+    batch = features.see(observation)
     for i in range(N):
         one = {name: values[i : i + 1] for name, values in observation.items()}
-        np.testing.assert_allclose(sight.see(one)[0], batch[i], atol=1e-5)
+        np.testing.assert_allclose(features.see(one)[0], batch[i], atol=1e-5)
 
 
 def test_the_last_items_that_satisfied_come_newest_first():
@@ -132,9 +132,9 @@ def test_the_last_items_that_satisfied_come_newest_first():
 
 
 def test_zeros_stand_for_items_that_never_were(new_sight, observation):
-    sight = new_sight(("satisfied_items", "candidate_features"))
+    features = new_sight(("satisfied_items", "candidate_features"))
     unknown = {**observation, "history_feedback": np.full((N, 128), -1, np.int32)}
-    assert not sight.see(unknown)[:, sight.slices["satisfied_items"]].any()
+    assert not features.see(unknown)[:, features.slices["satisfied_items"]].any()
 
 
 def test_outcomes_are_decayed_shares_of_the_last_steps():
@@ -182,26 +182,28 @@ def test_nearest_is_the_largest_cosine(world):
 
 def test_last_observations_of_sessions_are_shown_alike(new_vec, new_sight, assert_same):
     """The wrapper shows of every observation what the Sight sees, of the last ones too."""
-    sight = new_sight()
+    features = new_sight()
     modes = {"observation": "dict", "autoreset_mode": "same_step", "horizon": 3}
     plain, seen = (Sb3VecEnv(new_vec(N, **modes)) for _ in range(2))
-    wrapped = Seen(seen, sight)
+    wrapped = Seen(seen, features)
     for vec_env in (plain, wrapped):
         vec_env.seed(4)
-    assert wrapped.observation_space.shape == (sight.length,)
-    np.testing.assert_array_equal(wrapped.reset(), sight.see(plain.reset()))
+    assert wrapped.observation_space.shape == (features.length,)
+    np.testing.assert_array_equal(wrapped.reset(), features.see(plain.reset()))
     actions, ended = np.tile(np.arange(5), (N, 1)), 0
     for _ in range(7):
         observations, rewards, dones, infos = plain.step(actions)
         shown, *same, shown_infos = wrapped.step(actions)
         assert_same(same, [rewards, dones])
-        np.testing.assert_array_equal(shown, sight.see(observations))
+        np.testing.assert_array_equal(shown, features.see(observations))
         for info, shown_info in zip(infos, shown_infos, strict=True):
             assert info.keys() == shown_info.keys()
             if "terminal_observation" in info:
                 last = info["terminal_observation"]
                 one = {name: np.asarray(values)[None] for name, values in last.items()}
-                np.testing.assert_array_equal(shown_info["terminal_observation"], sight.see(one)[0])
+                np.testing.assert_array_equal(
+                    shown_info["terminal_observation"], features.see(one)[0]
+                )
                 ended += 1
     assert ended == 2 * N
 
@@ -209,21 +211,21 @@ def test_last_observations_of_sessions_are_shown_alike(new_vec, new_sight, asser
 def test_the_start_ranks_like_something_sensible(new_sight):
     assert dict(zip(new_sight().columns, new_sight().start(), strict=True))["recent"] == 1.0
     weights = dict(zip(JOINT_BLOCKS, [0] * len(JOINT_BLOCKS), strict=True))
-    sight = new_sight(tuple(weights))
-    assert [name for name, x in zip(sight.columns, sight.start(), strict=True) if x] == [
+    features = new_sight(tuple(weights))
+    assert [name for name, x in zip(features.columns, features.start(), strict=True) if x] == [
         "joint_score"
     ]
 
 
 def test_what_cannot_be_seen_is_refused(env, new_vec):
     with pytest.raises(ValueError, match=r"block 'satiaton'. Did you mean 'satiation'"):
-        Sight(["satiaton"])
+        FeatureExtractor(["satiaton"])
     with pytest.raises(ValueError, match="add one of candidate_features"):
-        Sight(["interest"])
+        FeatureExtractor(["interest"])
     data = env.public_data()
     with pytest.raises(ValueError, match=r"joint_score.*give fit\(\.\.\., joint="):
-        Sight(JOINT_BLOCKS).fit(data, env.config)
+        FeatureExtractor(JOINT_BLOCKS).fit(data, env.config)
     with pytest.raises(ValueError, match="candidates=0 offers the whole catalogue"):
-        Sight().fit(data, new_vec(1, observation="dict", candidates=0).config)
+        FeatureExtractor().fit(data, new_vec(1, observation="dict", candidates=0).config)
     with pytest.raises(ValueError, match="observation='vector' lacks the ids"):
-        Sight().fit(data, new_vec(1).config)
+        FeatureExtractor().fit(data, new_vec(1).config)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from agents.rankers.baselines import Content, Random
-from agents.rankers.oracles import Foresight, Oracle
-from agents.rollout import play
+from agents.rankers.oracles import Lookahead, Oracle
+from agents.rollout import rollout
 from llmrec_env.interface.observation import empty_histories
 
 USERS = np.array([9, 19, 29, 5, 5])
@@ -25,7 +25,7 @@ def _fitted(agent, env):
 
 def test_play_records_the_sessions_of_single_environments(env, new_env):
     agent = _fitted(Content(), env)
-    episodes = play(agent, env, USERS, seed=3)
+    episodes = rollout(agent, env, USERS, seed=3)
     single = new_env(observation="dict", patience_start=3.0).unwrapped
     for i, user in enumerate(USERS):
         seed = 3 * 10_000_019 + int(user)
@@ -50,7 +50,7 @@ def test_play_records_the_sessions_of_single_environments(env, new_env):
 
 def test_play_is_the_same_again_and_differs_by_seed(env):
     agent = _fitted(Content(), env)
-    one, same, other = (play(agent, env, USERS, seed) for seed in (1, 1, 2))
+    one, same, other = (rollout(agent, env, USERS, seed) for seed in (1, 1, 2))
     for left, right in zip(one, same, strict=True):
         np.testing.assert_array_equal(left, right)
     assert (one.reward != other.reward).any()
@@ -61,7 +61,7 @@ def test_what_is_known_at_the_start_can_be_less_than_what_was_logged(env):
     nothing = empty_histories(len(USERS), env.config)
     agent = _fitted(Content(), env)
     plain, known, unknown = (
-        play(agent, env, USERS, 1, histories=histories) for histories in (None, whole, nothing)
+        rollout(agent, env, USERS, 1, histories=histories) for histories in (None, whole, nothing)
     )
     for left, right in zip(plain, known, strict=True):
         np.testing.assert_array_equal(left, right)
@@ -71,7 +71,7 @@ def test_what_is_known_at_the_start_can_be_less_than_what_was_logged(env):
     def watch(t, running):
         entries.append(int(env.simulator.histories["num_entries"].sum()))
 
-    play(agent, env, USERS, 1, watch, nothing)
+    rollout(agent, env, USERS, 1, watch, nothing)
     assert entries[0] == 0 < entries[-1]  # what happens is still written down
     assert (env.simulator.world.histories["num_taken"][USERS] > 0).all()
 
@@ -79,7 +79,7 @@ def test_what_is_known_at_the_start_can_be_less_than_what_was_logged(env):
 def test_the_luck_of_a_user_does_not_depend_on_the_company(env, new_vec):
     agent = _fitted(Content(), env)
     alone = new_vec(1, observation="dict", patience_start=3.0)
-    together, single = play(agent, env, USERS, 1), play(agent, alone, USERS[2:3], 1)
+    together, single = rollout(agent, env, USERS, 1), rollout(agent, alone, USERS[2:3], 1)
     np.testing.assert_array_equal(together.reward[2], single.reward[0])
     np.testing.assert_array_equal(together.reward[3], together.reward[4])  # one user twice
 
@@ -98,15 +98,15 @@ def test_agents_meet_the_same_users_and_candidates(env):
             return -super().scores(observation)
 
     for kind in (Spy, RandomSpy):
-        play(_fitted(kind(), env), env, USERS, 4)
+        rollout(_fitted(kind(), env), env, USERS, 4)
     assert len(first) == 2
     np.testing.assert_array_equal(*first)
 
 
 def test_oracles_are_attached_and_every_moment_is_watched(env):
     moments = []
-    agent = Oracle("oracle-myopic", Foresight())
-    episodes = play(agent, env, USERS, 0, lambda t, running: moments.append((t, running.copy())))
+    agent = Oracle("oracle-myopic", Lookahead())
+    episodes = rollout(agent, env, USERS, 0, lambda t, running: moments.append((t, running.copy())))
     assert [t for t, _ in moments] == list(range(len(moments)))
     assert len(moments) == episodes.alive.any(axis=0).sum() + 1  # before each step, after the last
     for t, running in moments[:-1]:
@@ -115,10 +115,10 @@ def test_oracles_are_attached_and_every_moment_is_watched(env):
 
 def test_survivors_are_those_whom_the_horizon_stopped(new_vec):
     env = new_vec(5, observation="dict", off=["churn"])
-    episodes = play(_fitted(Random(), env), env, USERS, 0)
+    episodes = rollout(_fitted(Random(), env), env, USERS, 0)
     assert episodes.survived.all() and episodes.alive.all()
     env = new_vec(5, observation="dict", patience_start=0.1)
-    episodes = play(_fitted(Random(), env), env, USERS, 0)
+    episodes = rollout(_fitted(Random(), env), env, USERS, 0)
     assert (episodes.survived == (episodes.alive.sum(1) == 30)).all()
     assert not episodes.survived.all()
 
@@ -127,5 +127,5 @@ def test_a_user_who_leaves_with_the_last_step_has_not_survived(new_vec):
     bored = dict.fromkeys(("patience_ignored", "patience_dissatisfied"), 0.1)
     bored |= {"satisfaction_bias": -10.0, "satisfaction_relevance": 0.0, "patience_start": 2.95}
     env = new_vec(5, observation="dict", **bored)
-    episodes = play(_fitted(Random(), env), env, USERS, 0)
+    episodes = rollout(_fitted(Random(), env), env, USERS, 0)
     assert episodes.alive.all() and not episodes.survived.any()

@@ -27,7 +27,7 @@ from llmrec_env.simulation.response import response_dtype
 NewEnv = Callable[..., gymnasium.Env]
 
 
-def play(env: gymnasium.Env, steps: int, seed: int = 3) -> list[Any]:
+def rollout(env: gymnasium.Env, steps: int, seed: int = 3) -> list[Any]:
     """Plays random actions and returns all that the environment answered."""
     env.action_space.seed(seed)
     answers: list[Any] = [env.reset(seed=seed)]
@@ -40,7 +40,7 @@ def play(env: gymnasium.Env, steps: int, seed: int = 3) -> list[Any]:
 
 def recorded(new_env: NewEnv, steps: int, seed: int = 3, **changes: Any) -> SessionRecorder:
     env = new_env(render_mode="ansi", **changes)
-    play(env, steps, seed)
+    rollout(env, steps, seed)
     return env.unwrapped._recorder  # type: ignore[attr-defined]
 
 
@@ -96,14 +96,17 @@ def test_angles_are_between_true_and_observed_interest(new_env: NewEnv) -> None:
     observation, _ = env.reset(seed=2)
     u = env.unwrapped.simulator.interests()[0]
     frame = env.unwrapped._recorder.frames[0]
-    for angle, block in ((frame.angle, "interest"), (frame.recent_angle, "recent")):
+    for tracking_error, block in (
+        (frame.tracking_error, "interest"),
+        (frame.recent_angle, "recent"),
+    ):
         cosine = float(u @ observation[block] / np.linalg.norm(u))
-        assert np.cos(np.radians(angle)) == pytest.approx(cosine, abs=1e-4)
+        assert np.cos(np.radians(tracking_error)) == pytest.approx(cosine, abs=1e-4)
 
 
 def test_frames_are_copies(new_env: NewEnv) -> None:
     env = new_env(render_mode="ansi", off=["churn"])
-    play(env, 3)
+    rollout(env, 3)
     frame = env.unwrapped._recorder.frames[1]
     before = copy.deepcopy(frame.__dict__)
     for _ in range(5):
@@ -114,7 +117,7 @@ def test_frames_are_copies(new_env: NewEnv) -> None:
 
 def test_reset_forgets_the_session_before(new_env: NewEnv) -> None:
     env = new_env(render_mode="ansi")
-    play(env, 10)
+    rollout(env, 10)
     env.reset(seed=9, options={"user_id": 7})
     recorder = env.unwrapped._recorder
     assert len(recorder.frames) == 1
@@ -136,7 +139,7 @@ def test_rendering_changes_nothing(
             watched.render()
         if answers[-1][2] or answers[-1][3]:
             break
-    unwatched = play(new_env(**acting), 8)
+    unwatched = rollout(new_env(**acting), 8)
     for seen, unseen in zip(answers, unwatched, strict=True):
         assert_same(dict(enumerate(seen)), dict(enumerate(unseen)))
 
@@ -259,7 +262,7 @@ def test_rendering_before_reset_says_what_to_do(new_simulator) -> None:
 @pytest.mark.parametrize("steps", [0, 1, 30])
 def test_picture_of_every_mode(new_env: NewEnv, acting: dict[str, Any], steps: int) -> None:
     env = new_env(render_mode="rgb_array", off=["churn"], **acting)
-    play(env, steps)
+    rollout(env, steps)
     picture = env.render()
     assert picture.shape == (720, 1280, 3)
     assert picture.dtype == np.uint8

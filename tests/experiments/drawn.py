@@ -16,7 +16,13 @@ def session(agent: str = "ppo", num_steps: int = 30) -> Session:
         {
             "interests": [[0, 1.0], [1 if t < 10 else 2, 0.8], [3, 0.01]],
             **{"slate": [(t + k) % 9 for k in range(5)], "choice": t % 6 - 1, "satisfied": t % 2},
-            **{"goodwill": 0.1, "patience": 9.0, "angle": None, "reward": 0.5, "query": -1},
+            **{
+                "goodwill": 0.1,
+                "patience": 9.0,
+                "tracking_error": None,
+                "reward": 0.5,
+                "query": -1,
+            },
             "events": [["died", 1], ["born", 2]] if t == 9 else [],
         }
         for t in range(num_steps)

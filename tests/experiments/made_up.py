@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments import store
-from experiments.runs.spec import Cell, CellResult
+from experiments.runs.spec import RunResult, RunSpec
 from experiments.statistics import summary
 from experiments.statistics.intervals import Resampling
 from experiments.statistics.leaderboard import leaderboard, world_rows
@@ -22,37 +22,37 @@ ROOT = Path(__file__).parents[2]
 STEPS, USERS = 6, 25
 
 
-def plan(worlds: int = 4, **settings: Any) -> list[Cell]:
+def plan(worlds: int = 4, **settings: Any) -> list[RunSpec]:
     agents = ("random", "content", "ppo")
     return [
-        Cell("task", agent, world, env={"off": ["goodwill"]}, settings=settings)
+        RunSpec("task", agent, world, env={"off": ["goodwill"]}, settings=settings)
         for world in range(worlds)
         for agent in agents
     ]
 
 
-def fake(cell: Cell) -> CellResult:
+def fake(spec: RunSpec) -> RunResult:
     """A result that depends on the cell alone; tells a log who ran what."""
-    if log := cell.settings.get("log"):
+    if log := spec.settings.get("log"):
         with open(log, "a") as file:
-            file.write(f"{cell.agent}-{cell.world} {os.getpid()}\n")
-    time.sleep(cell.settings.get("sleep", 0.0))
-    rng = np.random.default_rng([cell.world, len(cell.agent)])
+            file.write(f"{spec.agent}-{spec.world} {os.getpid()}\n")
+    time.sleep(spec.settings.get("sleep", 0.0))
+    rng = np.random.default_rng([spec.world, len(spec.agent)])
     steps = rng.integers(1, STEPS + 1, USERS)
     alive = np.arange(STEPS) < steps[:, None]
     reward = np.where(alive, rng.random((USERS, STEPS)), 0.0)
-    angle = np.where(alive, rng.random((USERS, STEPS)) * 90, 0.0)
+    tracking_error = np.where(alive, rng.random((USERS, STEPS)) * 90, 0.0)
     sums = {
         "reward": reward,
         "alive": alive.astype(float),
-        "angle": angle,
-        "angle_count": alive.astype(float),
+        "tracking_error": tracking_error,
+        "tracking_error_count": alive.astype(float),
     }
     sums |= {"adaptation_reward": reward[:, :4], "adaptation_count": alive[:, :4] * 1.0}
-    return CellResult(
-        cell,
+    return RunResult(
+        spec,
         [
-            _episode(cell, user, float(x.sum()), int(n))
+            _episode(spec, user, float(x.sum()), int(n))
             for user, x, n in zip(range(USERS), reward, steps, strict=True)
         ],
         {name: array.sum(axis=0).tolist() for name, array in sums.items()},
@@ -63,20 +63,20 @@ def fake(cell: Cell) -> CellResult:
     )
 
 
-def _episode(cell: Cell, user: int, ret: float, steps: int) -> Episode:
+def _episode(spec: RunSpec, user: int, ret: float, steps: int) -> Episode:
     plain: dict[str, Any] = {
         field.name: 0 if field.type == "int" else 0.5 for field in dataclasses.fields(Episode)
     }
-    plain.update(task=cell.name, agent=cell.agent, world=cell.world, seed=cell.seed)
+    plain.update(task=spec.name, agent=spec.agent, world=spec.world, seed=spec.seed)
     plain.update(user=user, ret=ret, steps=steps, survived=steps == STEPS)
     return Episode(**plain)
 
 
-def tables(folder: Path, found: list[CellResult], resamples: int = 100) -> bytes:
+def tables(folder: Path, found: list[RunResult], resamples: int = 100) -> bytes:
     """The bytes of the tables that a benchmark makes of its results."""
     folder.mkdir(exist_ok=True)
     rows = [row for result in found for row in result.episodes]
-    agents = tuple(dict.fromkeys(result.cell.agent for result in found))
+    agents = tuple(dict.fromkeys(result.spec.agent for result in found))
     how = Resampling(resamples=resamples)
     made: tuple[tuple[Any, Any], ...] = (
         (Episode, rows),
@@ -98,7 +98,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def child(
-    folder: Path, cells: list[Cell], before: str = "", run: str = "made_up.fake", **how: Any
+    folder: Path, specs: list[RunSpec], before: str = "", run: str = "made_up.fake", **how: Any
 ) -> subprocess.Popen:
     """Sweeps in another process: says "go", then the digest of what comes out."""
     code = f"""
@@ -106,13 +106,13 @@ import hashlib, os, resource, signal, sys
 from pathlib import Path
 sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
 import made_up
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.runs.sweep import run_sweep
-cells = [Cell(**cell) for cell in {[dataclasses.asdict(cell) for cell in cells]!r}]
+specs = [RunSpec(**x) for x in {[dataclasses.asdict(spec) for spec in specs]!r}]
 folder = Path({str(folder)!r})
 {before}
 print("go", flush=True)
-found = run_sweep(cells, folder, run={run}, **{how!r})
+found = run_sweep(specs, folder, run={run}, **{how!r})
 print(hashlib.sha256(made_up.tables(folder / str(os.getpid()), found)).hexdigest(), flush=True)
 """
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

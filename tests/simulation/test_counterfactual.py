@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.simulation.counterfactual import undisturbed
+from llmrec_env.simulation.counterfactual import without_recommendations
 from llmrec_env.world import load_world
 
 USERS, KEYS, STEPS = np.array([3, 8, 19]), np.array([5, 6, 7], np.uint64), 30
@@ -24,7 +24,7 @@ def test_a_session_that_nothing_reaches_is_undisturbed(new_simulator):
         simulator.step(np.tile(np.arange(5), (3, 1)))
         assert (simulator.responses["item"] == -1).all()
         found.append(simulator.interests())
-    alone = undisturbed(simulator.world, USERS, KEYS, STEPS)
+    alone = without_recommendations(simulator.world, USERS, KEYS, STEPS)
     np.testing.assert_array_equal(alone, np.stack(found, axis=1))
 
 
@@ -34,16 +34,16 @@ def test_what_is_shown_moves_interests_away(new_simulator):
     simulator.show(np.arange(3))
     for _ in range(STEPS):
         simulator.step(np.tile(np.arange(5), (3, 1)))
-    alone = undisturbed(simulator.world, USERS, KEYS, STEPS)
+    alone = without_recommendations(simulator.world, USERS, KEYS, STEPS)
     assert (np.linalg.norm(simulator.interests() - alone[:, -1], axis=1) > 1e-3).all()
 
 
 def test_the_world_is_not_changed_and_drift_can_be_off(world, tiny):
     before = world.users.copy()
-    one, same = (undisturbed(world, USERS, KEYS, 10) for _ in range(2))
+    one, same = (without_recommendations(world, USERS, KEYS, 10) for _ in range(2))
     np.testing.assert_array_equal(one, same)
     np.testing.assert_array_equal(world.users, before)
     assert one.shape == (3, 11, tiny["dim"])
     still = load_world(EnvConfig(**tiny, off=("drift",)))
-    path = undisturbed(still, USERS, KEYS, 10)
+    path = without_recommendations(still, USERS, KEYS, 10)
     assert path == pytest.approx(np.repeat(path[:, :1], 11, axis=1))

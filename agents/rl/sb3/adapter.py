@@ -124,7 +124,7 @@ class StableBaselines:
         teacher = self.settings.get("teacher")
         if not teacher:
             return 0
-        return imitate(self.model, teacher, env, self._view.sight, num_steps, self.seed)
+        return imitate(self.model, teacher, env, self._view.features, num_steps, self.seed)
 
     def _give_up(self, error: Exception, done: int) -> None:
         """Goes back to the start of the segment and says what was not finite, if anything was."""

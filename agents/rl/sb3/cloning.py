@@ -19,7 +19,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.base import Agent
-from agents.features import Sight
+from agents.features import FeatureExtractor
 from agents.rankers.ranking import Floats
 from agents.rl.sb3.pointer import PointerPolicy
 from llmrec_env.envs.vector import RecVectorEnv
@@ -62,7 +62,7 @@ def clone(
     model: BaseAlgorithm | BasePolicy,
     teacher: Agent,
     env: RecVectorEnv,
-    sight: Sight,
+    features: FeatureExtractor,
     steps: int = 40_000,
     epochs: int = 4,
     batch_size: int = 1024,
@@ -104,7 +104,7 @@ def clone(
         rewards, gamma = model.get_vec_normalize_env(), model.gamma if gamma is None else gamma
     _check(policy, teacher, env)
     lessons = play_lessons(
-        teacher, env, sight, steps, 0.99 if gamma is None else gamma, seed, rewards
+        teacher, env, features, steps, 0.99 if gamma is None else gamma, seed, rewards
     )
     recipe = Recipe(epochs, batch_size, learning_rate, value, entropy, seed)
     return _fit(policy, lessons, recipe)
@@ -113,7 +113,7 @@ def clone(
 def play_lessons(
     teacher: Agent,
     env: RecVectorEnv,
-    sight: Sight,
+    features: FeatureExtractor,
     steps: int,
     gamma: float,
     seed: int = 0,
@@ -134,7 +134,7 @@ def play_lessons(
     starts = np.ones(env.num_envs, np.bool_)
     seen, actions, gains, ends = [], [], [], []
     for _ in range(-(-steps // env.num_envs)):
-        seen.append(sight.see(observation))
+        seen.append(features.see(observation))
         actions.append(np.asarray(teacher.act(observation, starts), np.int64))
         observation, reward, terminated, truncated, _ = env.step(actions[-1])
         starts = terminated | truncated

@@ -10,14 +10,16 @@ import numpy.typing as npt
 from llmrec_env.envs.vector import RecVectorEnv
 
 if TYPE_CHECKING:
-    from agents.features import Sight
+    from agents.features import FeatureExtractor
     from agents.joint.recommender import Joint
 
 _LESSONS = 40_000
 PREFIX = "joint."
 
 
-def imitate(model: Any, name: str, env: RecVectorEnv, sight: Sight, steps: int, seed: int) -> int:
+def imitate(
+    model: Any, name: str, env: RecVectorEnv, features: FeatureExtractor, steps: int, seed: int
+) -> int:
     """Fits a new policy to the slates of an agent that learnt from logs; returns the user-steps.
 
     They are of the agent's budget: half of `steps`, 40,000 at most.
@@ -36,7 +38,7 @@ def imitate(model: Any, name: str, env: RecVectorEnv, sight: Sight, steps: int, 
     teacher = make_agent(name, env.config, seed)
     teacher.fit(env, 0)
     lessons = max(min(_LESSONS, steps // 2) // env.num_envs, 1) * env.num_envs
-    clone(model, teacher, env, sight, steps=lessons, seed=seed)
+    clone(model, teacher, env, features, steps=lessons, seed=seed)
     return lessons
 
 

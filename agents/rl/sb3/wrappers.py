@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from agents.features import DEFAULT_BLOCKS, JOINT_BLOCKS, Seen, Sight
+from agents.features import DEFAULT_BLOCKS, JOINT_BLOCKS, FeatureExtractor, Seen
 from agents.rankers.ranking import Floats
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
@@ -39,7 +39,7 @@ class View:
     """Returns which actions are possible; None: all are."""
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     """What the policy must know of what it sees."""
-    sight: Sight | None = None
+    features: FeatureExtractor | None = None
     """Where it sees more than the environment's own observation."""
 
 
@@ -71,14 +71,14 @@ def offered_view(env: RecVectorEnv, without: Sequence[str]) -> View:
 def pointer_view(env: RecVectorEnv, without: Sequence[str], joint: Joint | None = None) -> View:
     """Returns the view of `dict` observations that a pointer policy needs, with joint's belief."""
     blocks = DEFAULT_BLOCKS if joint is None else JOINT_BLOCKS
-    sight = Sight([name for name in blocks if name not in without])
-    sight.fit(env.public_data(), env.config, joint)
+    features = FeatureExtractor([name for name in blocks if name not in without])
+    features.fit(env.public_data(), env.config, joint)
     return View(
-        _box(sight.length),
-        sight.see,
-        lambda played: Seen(Sb3VecEnv(played), sight),
-        policy_kwargs=sight.policy_kwargs(),
-        sight=sight,
+        _box(features.length),
+        features.see,
+        lambda played: Seen(Sb3VecEnv(played), features),
+        policy_kwargs=features.policy_kwargs(),
+        features=features,
     )
 
 

@@ -123,7 +123,7 @@ class SlateQ:
         q = tracker.model.parameters[0]
         value = q["reward"] * (seen[..., 0] * seen[..., 1]).astype(np.float64)
         if self.settings.gamma > 0:
-            add_future(*self.future.exported(), states, seen, self._foresight(), value)
+            add_future(*self.future.exported(), states, seen, self._lookahead(), value)
         if not (np.isfinite(odds).all() and np.isfinite(value).all()):
             raise FloatingPointError(f"the value of a candidate is not finite; {_AS_BEFORE}")
         examined = np.arange(1, self.slate_size + 1) ** -q["position"]
@@ -132,7 +132,7 @@ class SlateQ:
         slates = make(odds, value, examined, observation["candidates"], vectors, mmr)
         return slates, seen, states
 
-    def _foresight(self) -> float:
+    def _lookahead(self) -> float:
         counted = (self.updates - self.settings.blind) / max(self.settings.ramp, 1)
         return float(np.clip(counted, 0.0, 1.0))
 

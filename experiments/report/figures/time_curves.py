@@ -30,7 +30,7 @@ def dynamics(points: Sequence[CurvePoint]) -> Figure:
     """Returns tracking angle, reward and share of users left, step by step, one under another."""
     figure = Figure((COLUMN, 5.4))
     panels = (
-        ("angle", "angle to the true interests, degrees"),
+        ("tracking_error", "angle to the true interests, degrees"),
         ("reward", f"reward per step, mean of {SMOOTHED} steps"),
         ("alive", "users who have not left"),
     )
@@ -43,7 +43,7 @@ def dynamics(points: Sequence[CurvePoint]) -> Figure:
             ends |= _end(agent, steps, values)
         axes.set_title(title, loc="left")
         axes.set_xlim(min(p.step for p in points), max(p.step for p in points))
-        if name != "angle":
+        if name != "tracking_error":
             axes.set_ylim(bottom=0)
         if name == "alive":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -143,7 +143,7 @@ def _capitalized(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _topics() -> tuple[dict[str, Any], ...]:
-    folder = files("llmrec_env").joinpath("data", "video")
+    folder = files("llmrec_env").joinpath("content", "catalogues", "video")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
     names.remove("wording.toml")
     return tuple(_toml(name) for name in names)
@@ -182,5 +182,5 @@ def _proper() -> list[str]:
 
 @lru_cache(maxsize=64)
 def _toml(name: str) -> dict[str, Any]:
-    path = files("llmrec_env").joinpath("data", "video", name)
+    path = files("llmrec_env").joinpath("content", "catalogues", "video", name)
     return tomllib.loads(path.read_text(encoding="utf-8"))

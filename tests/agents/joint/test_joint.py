@@ -11,7 +11,7 @@ import torch
 from agents.joint.losses import CLICK_LOSSES, bpr_loss, calibrated, choice_loss, text_loss
 from agents.joint.recommender import Joint, JointModel
 from agents.joint.samples import batch_of, batch_seen, samples_of
-from agents.rollout import play
+from agents.rollout import rollout
 from llmrec_env.config import EnvConfig
 
 FAST = {"epochs": 3, "batch_size": 256}
@@ -132,8 +132,8 @@ def test_it_learns_and_beats_content_and_random(fitted, new_vec):
     for name in ("random", "content"):
         agent = make_agent(name, env.config)
         agent.fit(new_vec(4, observation="dict"), 0)
-        returns[name] = play(agent, env, users, 3).reward.sum(1).mean()
-    returns["joint"] = play(fitted, env, users, 3).reward.sum(1).mean()
+        returns[name] = rollout(agent, env, users, 3).reward.sum(1).mean()
+    returns["joint"] = rollout(fitted, env, users, 3).reward.sum(1).mean()
     assert returns["joint"] > returns["content"] > returns["random"]
 
 

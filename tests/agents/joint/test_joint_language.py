@@ -12,7 +12,7 @@ pytest.importorskip("peft", reason="peft is not installed")
 from agents.joint.language import JointWithLanguage, LanguageModel  # noqa: E402
 from agents.joint.recommender import Joint  # noqa: E402
 from agents.joint.text_tower import TextTower  # noqa: E402
-from agents.rollout import play  # noqa: E402
+from agents.rollout import rollout  # noqa: E402
 from llmrec_env.config import ConfigError, EnvConfig  # noqa: E402
 from llmrec_env.content.encoders import load_encoder  # noqa: E402
 
@@ -101,7 +101,7 @@ def test_it_scores_with_what_the_language_model_reads_now(learnt, env):
 
 def test_it_acts(learnt, new_vec, bert):
     env = new_vec(6, encoder=bert, observation="dict", split="all")
-    episodes = play(learnt, env, np.arange(6), 1)
+    episodes = rollout(learnt, env, np.arange(6), 1)
     assert episodes.alive[:, 0].all() and np.isfinite(episodes.reward).all()
     assert learnt.name == f"joint-{learnt.mode}"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from agents.rankers.baselines import Content, Random
-from agents.rankers.oracles import PLANNING, Foresight, Oracle, best_slate, worth
-from agents.rollout import play
+from agents.rankers.oracles import PLANNING, Lookahead, Oracle, best_slate, worth
+from agents.rollout import rollout
 
 EXAMINED = np.arange(1, 21) ** -0.5
 
@@ -38,17 +38,17 @@ def test_items_that_are_not_there_are_never_chosen():
     assert set(slate) == {1, 2, 3}
 
 
-def _worth(simulator, i, foresight):
+def _worth(simulator, i, lookahead):
     world, c = simulator.world, simulator.buffers.ids.shape[1]
     odds, value, weights = np.empty(c), np.empty(c), np.empty(8, np.float32)
     worth(
         *(simulator.users[i], world.params[0], world.interests.vectors, world.items.vectors),
-        *(world.traits, foresight, weights, simulator.buffers.ids, i, odds, value),
+        *(world.traits, lookahead, weights, simulator.buffers.ids, i, odds, value),
     )
     return odds, value
 
 
-def _by_formula(simulator, i, foresight):
+def _by_formula(simulator, i, lookahead):
     user, world, config = simulator.users[i], simulator.world, simulator.config
     y, traits = (
         world.items.vectors[simulator.buffers.ids[i]],
@@ -66,36 +66,36 @@ def _by_formula(simulator, i, foresight):
     pleased = 1 / (1 + np.exp(-logit))
     active = np.where(user["active"] == 1, user["weight"], -np.inf)
     weak = (1 - np.exp(active - active.max())) @ world.interests.vectors[user["phrase"]]
-    value = pleased * relevance + foresight.substance * traits["substance"]
-    value += foresight.discovery * np.maximum(y @ weak - 0.2, 0)
-    value += foresight.satisfaction * (pleased - 0.5) - foresight.satiation * np.minimum(tired, 4)
+    value = pleased * relevance + lookahead.substance * traits["substance"]
+    value += lookahead.discovery * np.maximum(y @ weak - 0.2, 0)
+    value += lookahead.satisfaction * (pleased - 0.5) - lookahead.satiation * np.minimum(tired, 4)
     return np.exp(utility), value
 
 
-@pytest.mark.parametrize("foresight", [Foresight(), PLANNING])
-def test_worth_follows_the_choice_and_satisfaction_models(new_simulator, draw_actions, foresight):
+@pytest.mark.parametrize("lookahead", [Lookahead(), PLANNING])
+def test_worth_follows_the_choice_and_satisfaction_models(new_simulator, draw_actions, lookahead):
     fixed = {"choice_relevance": 6, "satiation_choice": 1.2, "choice_taste": 0.5}
     fixed |= {"choice_quality": 0.25, "satisfaction_taste": 0.5, "satisfaction_quality": 0.25}
     simulator = new_simulator(6, observation="dict", **fixed)
     for seed in range(4):
         simulator.step(draw_actions(simulator, np.random.default_rng(seed)))
     for i in range(6):
-        odds, value = _worth(simulator, i, foresight)
-        expected_odds, expected_value = _by_formula(simulator, i, foresight)
+        odds, value = _worth(simulator, i, lookahead)
+        expected_odds, expected_value = _by_formula(simulator, i, lookahead)
         np.testing.assert_allclose(odds, expected_odds, rtol=1e-3)
         np.testing.assert_allclose(value, expected_value, atol=1e-4)
 
 
 def test_the_myopic_slate_is_the_best_by_brute_force(new_vec):
     env = new_vec(3, observation="dict", candidates=8)
-    agent = Oracle("oracle-myopic", Foresight())
+    agent = Oracle("oracle-myopic", Lookahead())
     agent.attach(env)
     observation, _ = env.reset(seed=0)
     actions = agent.act(observation, np.ones(3, bool))
     examined = env.simulator.world.params["examined"][0]
     np.testing.assert_allclose(examined, EXAMINED)
     for i in range(3):
-        odds, value = _worth(env.simulator, i, Foresight())
+        odds, value = _worth(env.simulator, i, Lookahead())
         best = max(_value(order, odds, value) for order in itertools.permutations(range(8), 5))
         assert _value(actions[i], odds, value) == pytest.approx(best, rel=1e-6)
 
@@ -115,10 +115,10 @@ def test_the_oracle_beats_content_beats_random(new_vec):
     users = np.arange(60)
     env = new_vec(60, observation="dict", split="all")
     returns = {}
-    for agent in (Random(), Content(), Oracle("oracle-myopic", Foresight())):
+    for agent in (Random(), Content(), Oracle("oracle-myopic", Lookahead())):
         agent.fit(env, 0)
         returns[agent.name] = np.concatenate(
-            [play(agent, env, users, seed).reward.sum(1) for seed in range(3)]
+            [rollout(agent, env, users, seed).reward.sum(1) for seed in range(3)]
         )
     for weaker, stronger in (("random", "content"), ("content", "oracle-myopic")):
         gain = returns[stronger] - returns[weaker]

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from agents import make_agent
-from agents.base import Agent, Learner, read_agent
+from agents.base import Agent, OnlineAgent, read_agent
 from agents.rl.logged_observations import logged_choices, observed
 from agents.rl.reinforce import TopKReinforce, corrected_loss, log_policy, slate_multiplier
-from agents.rollout import play
+from agents.rollout import rollout
 from llmrec_env.config import EnvConfig
 
 N = 4
@@ -142,7 +142,7 @@ def test_it_imitates_what_satisfied(new_vec):
     agent._prepare(env)
     agent._rng = np.random.default_rng(0)
     data = env.public_data()
-    logged = logged_choices(data, env.config, agent.sight, agent._rng)
+    logged = logged_choices(data, env.config, agent.features, agent._rng)
     assert len(logged.seen) == ((data.logs.items >= 0) & (data.logs.satisfied == 1)).sum()
 
     @torch.no_grad()
@@ -174,7 +174,7 @@ def test_a_rollout_holds_what_was_consumed_and_by_which_policy(new_vec):
 
 
 def test_it_keeps_the_protocol(learnt, acting_env, assert_same):
-    assert isinstance(learnt, Agent) and isinstance(learnt, Learner)
+    assert isinstance(learnt, Agent) and isinstance(learnt, OnlineAgent)
     observation, _ = acting_env.reset(seed=3)
     kept = copy.deepcopy(observation)
     slates = learnt.act(observation, np.ones(N, bool))
@@ -263,5 +263,5 @@ def test_it_learns_to_satisfy(new_vec, tiny):
         agent.fit(_training(new_vec, n=32), 60_000)
         env = new_vec(24, split="validation", action="slate", observation=agent.observation)
         users = np.resize(env.simulator.world.users_of("validation"), 24)
-        rewards[name] = play(agent, env, users, 3).reward.sum(1).mean()
+        rewards[name] = rollout(agent, env, users, 3).reward.sum(1).mean()
     assert rewards["ours"] > 1.2 * rewards["popular"]

@@ -16,9 +16,9 @@ from agents.rankers.baselines import Content
 from experiments import store
 from experiments.commands import evaluate, train, watch
 from experiments.runs import training
-from experiments.runs.evaluation import run_cell
+from experiments.runs.evaluation import execute_run
 from experiments.runs.running import overrides
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.store import Episode, LearningPoint, ResultsError
 from llmrec_env.config import EnvConfig
 
@@ -67,7 +67,7 @@ def test_a_killed_training_goes_on_to_the_same_agent(ppo, env, tmp_path, monkeyp
 
     measured = []
 
-    def dying(agent, cell):
+    def dying(agent, spec):
         def validate():
             measured.append(1)
             if len(measured) == 2:
@@ -204,8 +204,8 @@ def test_it_finds_what_a_benchmark_finds(ppo, env):
     folder, points = ppo
     evaluate.run(str(folder))
     settings = train.read_settings(PPO)
-    cell = Cell("llmrec/Drift-v0", "ppo", 1, 5, 2000, env=overrides(env), settings=settings)
-    result = run_cell(cell)
+    spec = RunSpec("llmrec/Drift-v0", "ppo", 1, 5, 2000, env=overrides(env), settings=settings)
+    result = execute_run(spec)
     assert store.read_table(folder, Episode) == result.episodes
     assert [[x.train_steps, x.ret] for x in points] == result.learning
 

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from made_up import child, end, fake, go, lines_of, plan, tables, wait_for
 
-from experiments.runs.spec import Cell, CellResult
+from experiments.runs.spec import RunSpec, RunResult
 from experiments.runs.sweep import run_sweep
 from experiments.store import CELLS, ResultsError
 
 
 @pytest.mark.parametrize("cut", [1, 30, 700, -1])
 def test_a_torn_last_line_is_run_again(tmp_path: Path, cut: int) -> None:
-    cells, calls = plan(2), []
-    expected = run_sweep(cells, tmp_path, run=fake)
+    specs, calls = plan(2), []
+    expected = run_sweep(specs, tmp_path, run=fake)
     *kept, last = (tmp_path / CELLS).read_bytes().splitlines(keepends=True)
     (tmp_path / CELLS).write_bytes(b"".join(kept) + last[:cut])
-    found = run_sweep(cells, tmp_path, run=lambda cell: calls.append(cell) or fake(cell))
-    assert calls == cells[-1:]
+    found = run_sweep(specs, tmp_path, run=lambda spec: calls.append(spec) or fake(spec))
+    assert calls == specs[-1:]
     assert found == expected
     assert (tmp_path / CELLS).read_bytes() == b"".join(kept) + last
 
@@ -68,7 +68,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch) -> None:
         with pytest.raises(ResultsError, match=rf"{CELLS}: No space left on device; make room"):
             run_sweep(plan(), tmp_path, run=fake)
     assert len(lines_of(tmp_path)) == 2
-    assert run_sweep(plan(), tmp_path, run=fake) == [fake(cell) for cell in plan()]
+    assert run_sweep(plan(), tmp_path, run=fake) == [fake(spec) for spec in plan()]
     assert len(lines_of(tmp_path)) == len(plan())
 
 
@@ -80,54 +80,54 @@ def test_a_line_that_fits_in_part_is_taken_back(tmp_path: Path) -> None:
     process.communicate()
     assert process.returncode == 1
     assert (tmp_path / CELLS).stat().st_size == size
-    assert run_sweep(plan(1), tmp_path, run=fake) == [fake(cell) for cell in plan(1)]
+    assert run_sweep(plan(1), tmp_path, run=fake) == [fake(spec) for spec in plan(1)]
 
 
 def test_a_file_that_goes_away_meanwhile_is_noticed(tmp_path: Path) -> None:
-    def remove(cell: Cell) -> CellResult:
-        if cell.agent == "content":
+    def remove(spec: RunSpec) -> RunResult:
+        if spec.agent == "content":
             (tmp_path / CELLS).unlink()
-        return fake(cell)
+        return fake(spec)
 
     with pytest.raises(ResultsError, match="was shortened or deleted meanwhile"):
         run_sweep(plan(1), tmp_path, run=remove)
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    cells = plan(4, sleep=0.04, log=str(tmp_path / "log"))
-    expected = tables(tmp_path, [fake(cell) for cell in cells])
+    specs = plan(4, sleep=0.04, log=str(tmp_path / "log"))
+    expected = tables(tmp_path, [fake(spec) for spec in specs])
     moment = random.Random(0)
     for _ in range(4):
-        process = child(tmp_path, cells)
+        process = child(tmp_path, specs)
         go(process)
         time.sleep(moment.uniform(0.0, 0.12))
         end(process)
-    assert tables(tmp_path, run_sweep(cells, tmp_path, run=fake)) == expected
+    assert tables(tmp_path, run_sweep(specs, tmp_path, run=fake)) == expected
     assert len({line["key"] for line in lines_of(tmp_path)}) == len(lines_of(tmp_path)) == 12
     runs = len((tmp_path / "log").read_text().splitlines())
-    assert runs <= len(cells) * 2 + 4  # a kill costs one cell at most
+    assert runs <= len(specs) * 2 + 4  # a kill costs one cell at most
 
 
 def test_two_processes_share_the_cells_and_agree(tmp_path: Path) -> None:
-    cells = plan(6, sleep=0.05, log=str(tmp_path / "log"))
+    specs = plan(6, sleep=0.05, log=str(tmp_path / "log"))
 
-    def fail(_: Cell) -> CellResult:
+    def fail(_: RunSpec) -> RunResult:
         raise ValueError("no")
 
-    run_sweep(cells[:4], tmp_path, run=fail)
-    processes = [child(tmp_path, cells) for _ in range(2)]
+    run_sweep(specs[:4], tmp_path, run=fail)
+    processes = [child(tmp_path, specs) for _ in range(2)]
     digests = [process.communicate(timeout=30)[0].split()[1] for process in processes]
     ran = Counter(line.split()[0] for line in (tmp_path / "log").read_text().splitlines())
-    assert ran == {f"{cell.agent}-{cell.world}": 1 for cell in cells}
-    expected = tables(tmp_path, [fake(dataclasses.replace(c, settings={})) for c in cells])
+    assert ran == {f"{spec.agent}-{spec.world}": 1 for spec in specs}
+    expected = tables(tmp_path, [fake(dataclasses.replace(c, settings={})) for c in specs])
     assert digests == [hashlib.sha256(expected).hexdigest()] * 2
-    assert len(lines_of(tmp_path)) == 4 + len(cells)
+    assert len(lines_of(tmp_path)) == 4 + len(specs)
 
 
 def test_the_cell_of_a_killed_process_is_run_by_one_that_waits(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    cell = plan(1, log=str(log))[0]
-    process = child(tmp_path, [cell], before="made_up.time.sleep = lambda _: signal.pause()")
+    spec = plan(1, log=str(log))[0]
+    process = child(tmp_path, [spec], before="made_up.time.sleep = lambda _: signal.pause()")
     go(process)
     wait_for(log.exists)
     with open(tmp_path / "cells.lock", "ab") as lock, pytest.raises(BlockingIOError):
@@ -135,8 +135,8 @@ def test_the_cell_of_a_killed_process_is_run_by_one_that_waits(tmp_path: Path) -
     timer = threading.Timer(0.4, end, (process,))
     timer.start()
     started = time.monotonic()
-    (found,) = run_sweep([cell], tmp_path, run=fake)
+    (found,) = run_sweep([spec], tmp_path, run=fake)
     assert time.monotonic() - started > 0.3
     timer.join()
-    assert found == fake(cell)
+    assert found == fake(spec)
     assert len(lines_of(tmp_path)) == 1

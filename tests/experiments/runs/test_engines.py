@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from made_up import child, end, fake, go, is_running, lines_of, plan, tables, wait_for
 
-from experiments.runs.spec import Cell, CellResult
+from experiments.runs.spec import RunSpec, RunResult
 from experiments.runs.sweep import run_sweep
 from experiments.store import CELLS, ResultsError
 
@@ -32,65 +32,65 @@ def own_token() -> Iterator[None]:
         yield
 
 
-def threads(cell: Cell) -> CellResult:
-    return dataclasses.replace(fake(cell), seconds={"n": float(os.environ["OMP_NUM_THREADS"])})
+def threads(spec: RunSpec) -> RunResult:
+    return dataclasses.replace(fake(spec), seconds={"n": float(os.environ["OMP_NUM_THREADS"])})
 
 
 def test_jobs_are_processes_of_one_thread(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    cells, seen = plan(3, sleep=0.05, log=str(tmp_path / "log")), []
-    found = run_sweep(cells, tmp_path, jobs=2, run=threads, on_done=seen.append)
-    assert [result.cell for result in found] == cells
+    specs, seen = plan(3, sleep=0.05, log=str(tmp_path / "log")), []
+    found = run_sweep(specs, tmp_path, jobs=2, run=threads, on_done=seen.append)
+    assert [result.spec for result in found] == specs
     assert {result.seconds["n"] for result in found} == {1.0}
     assert sorted(map(str, seen)) == sorted(map(str, found))
     ran = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
-    assert len({name for name, _ in ran}) == len(ran) == len(cells)
+    assert len({name for name, _ in ran}) == len(ran) == len(specs)
     assert str(os.getpid()) not in {pid for _, pid in ran}
 
 
-def die(cell: Cell) -> CellResult:
-    if cell.agent == "ppo":
+def die(spec: RunSpec) -> RunResult:
+    if spec.agent == "ppo":
         os.kill(os.getpid(), signal.SIGKILL)
-    return fake(cell)
+    return fake(spec)
 
 
 def test_a_job_that_is_killed_ends_the_sweep_with_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"a process died \(memory\?\); run again"):
         run_sweep(plan(2), tmp_path, jobs=2, run=die)
-    assert run_sweep(plan(2), tmp_path, run=fake) == [fake(cell) for cell in plan(2)]
+    assert run_sweep(plan(2), tmp_path, run=fake) == [fake(spec) for spec in plan(2)]
 
 
 def test_jobs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    cells = plan(2, sleep=0.3, log=str(log))
+    specs = plan(2, sleep=0.3, log=str(log))
 
     def started() -> set[int]:
         return {int(line.split()[1]) for line in log.read_text().splitlines()}
 
-    process = child(tmp_path, cells, jobs=2)
+    process = child(tmp_path, specs, jobs=2)
     go(process)
     wait_for(lambda: log.exists() and len(started()) > 0)
     end(process)
     pids = started()
     wait_for(lambda: not any(map(is_running, pids)), 5.0)
-    assert run_sweep(cells, tmp_path, run=fake) == [fake(cell) for cell in cells]
-    assert len(lines_of(tmp_path)) == len(cells)
+    assert run_sweep(specs, tmp_path, run=fake) == [fake(spec) for spec in specs]
+    assert len(lines_of(tmp_path)) == len(specs)
 
 
-def odd(cell: Cell) -> CellResult:
+def odd(spec: RunSpec) -> RunResult:
     """Takes long for one cell, fails for one, and says where it ran."""
-    if cell.agent == "content" and cell.world == 1:
+    if spec.agent == "content" and spec.world == 1:
         raise RuntimeError("likes knitting")
-    if cell.agent == "random" and cell.world == 0:
+    if spec.agent == "random" and spec.world == 0:
         time.sleep(6.0)  # longer than all others together, on a busy machine too
-    return threads(cell)
+    return threads(spec)
 
 
-def die_late(cell: Cell) -> CellResult:
-    if cell.world == 1 and cell.agent == "random":
+def die_late(spec: RunSpec) -> RunResult:
+    if spec.world == 1 and spec.agent == "random":
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(1.0 if cell.world == 0 and cell.agent == "ppo" else 0.1)
-    return fake(cell)
+    time.sleep(1.0 if spec.world == 0 and spec.agent == "ppo" else 0.1)
+    return fake(spec)
 
 
 def ray_processes() -> set[int]:
@@ -111,9 +111,9 @@ def none_is_left(before: set[int]) -> None:
 @needs_ray
 def test_ray_gives_the_numbers_of_local_processes(tmp_path: Path) -> None:
     before = ray_processes()
-    cells, seen = plan(3, log=str(tmp_path / "log")), []
-    found = run_sweep(cells, tmp_path / "ray", jobs=2, engine="ray", run=odd, on_done=seen.append)
-    assert [result.cell for result in found] == cells
+    specs, seen = plan(3, log=str(tmp_path / "log")), []
+    found = run_sweep(specs, tmp_path / "ray", jobs=2, engine="ray", run=odd, on_done=seen.append)
+    assert [result.spec for result in found] == specs
     assert [result.error for result in found] == [None] * 4 + ["RuntimeError"] + [None] * 4
     assert b"knitting" not in (tmp_path / "ray" / CELLS).read_bytes()
     assert {result.seconds["n"] for result in found if not result.error} == {1.0}
@@ -121,37 +121,37 @@ def test_ray_gives_the_numbers_of_local_processes(tmp_path: Path) -> None:
     assert [seen.index(found[0]), len(seen)] == [8, 9]
     pids = {line.split()[1] for line in (tmp_path / "log").read_text().splitlines()}
     assert len(pids) == 2 and str(os.getpid()) not in pids
-    found = run_sweep(cells, tmp_path / "ray", run=fake)  # the failed one, and not the others
-    local = run_sweep(cells, tmp_path / "local", run=fake)
+    found = run_sweep(specs, tmp_path / "ray", run=fake)  # the failed one, and not the others
+    local = run_sweep(specs, tmp_path / "local", run=fake)
     assert tables(tmp_path / "a", found) == tables(tmp_path / "b", local)
-    assert len(lines_of(tmp_path / "ray")) == len(cells) + 1
+    assert len(lines_of(tmp_path / "ray")) == len(specs) + 1
     none_is_left(before)
 
 
 @needs_ray
 def test_a_ray_worker_that_dies_costs_its_own_cell_alone(tmp_path: Path) -> None:
     before = ray_processes()
-    cells = plan(2)
+    specs = plan(2)
     with pytest.raises(ResultsError, match=r"a Ray worker died .*what others ran is kept"):
-        run_sweep(cells, tmp_path, jobs=2, engine="ray", run=die_late)
+        run_sweep(specs, tmp_path, jobs=2, engine="ray", run=die_late)
     kept = [(line["cell"]["agent"], line["cell"]["world"]) for line in lines_of(tmp_path)]
     assert set(kept) >= {("random", 0), ("content", 0), ("ppo", 0)}  # one ran when it died
-    assert run_sweep(cells, tmp_path, run=fake) == [fake(cell) for cell in cells]
-    assert len(lines_of(tmp_path)) == len(cells)
+    assert run_sweep(specs, tmp_path, run=fake) == [fake(spec) for spec in specs]
+    assert len(lines_of(tmp_path)) == len(specs)
     none_is_left(before)
 
 
 @needs_ray
 @pytest.mark.slow
 def test_real_cells_give_the_same_bytes_on_ray(tmp_path: Path, tiny: dict[str, Any]) -> None:
-    cells = [
-        Cell("llmrec/Drift-v0", agent, world, 0, 4096 * (agent == "ppo"), env=tiny, watched=2)
+    specs = [
+        RunSpec("llmrec/Drift-v0", agent, world, 0, 4096 * (agent == "ppo"), env=tiny, watched=2)
         for world in range(2)
         for agent in ("random", "content", "ppo")
     ]
-    on_ray = run_sweep(cells, tmp_path / "ray", jobs=2, engine="ray")
-    local = run_sweep(cells, tmp_path / "local")
-    assert [result.error for result in on_ray] == [None] * len(cells)
+    on_ray = run_sweep(specs, tmp_path / "ray", jobs=2, engine="ray")
+    local = run_sweep(specs, tmp_path / "local")
+    assert [result.error for result in on_ray] == [None] * len(specs)
     assert tables(tmp_path / "a", on_ray) == tables(tmp_path / "b", local)
 
 
@@ -160,20 +160,20 @@ def test_real_cells_give_the_same_bytes_on_ray(tmp_path: Path, tiny: dict[str, A
 def test_a_killed_ray_sweep_goes_on_beside_a_local_one(tmp_path: Path) -> None:
     before = ray_processes()
     log = tmp_path / "log"
-    cells = plan(4, sleep=0.3, log=str(log))
-    process = child(tmp_path, cells, jobs=2, engine="ray")
+    specs = plan(4, sleep=0.3, log=str(log))
+    process = child(tmp_path, specs, jobs=2, engine="ray")
     go(process)
     wait_for(lambda: (tmp_path / CELLS).exists() and len(lines_of(tmp_path)) > 2, 60.0)
     end(process)
     none_is_left(before)
     done = len(log.read_text().splitlines())
-    processes = [child(tmp_path, cells, jobs=1, engine=engine) for engine in ("ray", "local")]
+    processes = [child(tmp_path, specs, jobs=1, engine=engine) for engine in ("ray", "local")]
     digests = [process.communicate(timeout=60)[0].split()[1] for process in processes]
-    expected = tables(tmp_path, [fake(cell) for cell in plan(4)])
+    expected = tables(tmp_path, [fake(spec) for spec in plan(4)])
     assert digests == [hashlib.sha256(expected).hexdigest()] * 2
     assert len({line["key"] for line in lines_of(tmp_path)}) == len(lines_of(tmp_path)) == 12
-    assert len(log.read_text().splitlines()) <= len(cells) + 4  # those of the killed one again
-    assert done < len(cells)
+    assert len(log.read_text().splitlines()) <= len(specs) + 4  # those of the killed one again
+    assert done < len(specs)
     none_is_left(before)
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from agents.rankers.baselines import Content
-from agents.rollout import play
+from agents.rollout import rollout
 from experiments.runs import measures
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.runs.measures import Truth
 from llmrec_env import metrics
-from llmrec_env.simulation.counterfactual import undisturbed
+from llmrec_env.simulation.counterfactual import without_recommendations
 
 USERS = np.array([9, 19, 29, 39, 49, 59])
 
@@ -32,13 +32,13 @@ def seen(new_vec):
         copies = (simulator.users.copy(), simulator.interests(), simulator.histories.copy())
         moments.append((running.copy(), *copies, simulator.responses.copy()))
 
-    return play(agent, env, USERS, 1, watch), truth, moments
+    return rollout(agent, env, USERS, 1, watch), truth, moments
 
 
 @pytest.fixture(scope="module")
 def rows(seen, tiny):
     played, truth, _ = seen
-    return measures.episode_rows(Cell("t", "content", 0, label="named", env=tiny), played, truth)
+    return measures.episode_rows(RunSpec("t", "content", 0, label="named", env=tiny), played, truth)
 
 
 def test_rows_hold_sums_and_names(seen, rows):
@@ -68,19 +68,19 @@ def test_the_end_of_a_session_is_its_own_and_not_of_the_next(seen, rows):
 def test_angles_are_between_truth_and_what_is_seen(seen, rows):
     _, truth, moments = seen
     for i, row in enumerate(rows):
-        angles = []
+        tracking_errors = []
         for t in range(row.steps):
             u, v = moments[t][2][i], moments[t][3]["recent"][i]
             cosine = u @ v / np.linalg.norm(u) / np.linalg.norm(v)
-            angles.append(np.degrees(np.arccos(cosine)))
-        assert row.angle == pytest.approx(np.mean(angles), abs=0.02)
-        assert np.isnan(truth.angle[i, row.steps :]).all()
+            tracking_errors.append(np.degrees(np.arccos(cosine)))
+        assert row.tracking_error == pytest.approx(np.mean(tracking_errors), abs=0.02)
+        assert np.isnan(truth.tracking_error[i, row.steps :]).all()
 
 
 def test_shift_is_against_the_same_user_alone(seen, rows):
     _, truth, _ = seen
     world = truth.simulator.world
-    alone = undisturbed(world, USERS, truth.noise_keys, 30)
+    alone = without_recommendations(world, USERS, truth.noise_keys, 30)
     for i, row in enumerate(rows):
         expected = metrics.preference_shift(truth.interest[i], alone[i, row.steps])
         assert row.shift == pytest.approx(float(expected))
@@ -144,8 +144,8 @@ def test_exposure_counts_what_was_shown(seen):
 
 def test_watched_sessions_tell_what_happened_without_texts(seen, tiny):
     played, truth, moments = seen
-    cell = Cell("t", "content", 0, env=tiny)
-    sessions = measures.watched_sessions(cell, played, truth)
+    spec = RunSpec("t", "content", 0, env=tiny)
+    sessions = measures.watched_sessions(spec, played, truth)
     assert [x["user"] for x in sessions] == [9, 19]
     for i, session in enumerate(sessions):
         assert len(session["steps"]) == played.alive[i].sum()

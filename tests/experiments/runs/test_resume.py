@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from made_up import child, end, go, lines_of, wait_for
 
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.store import CHECKPOINTS
 
 KILLS = 10
@@ -15,7 +15,7 @@ KILLS = 10
 REAL = """
 from functools import partial
 from experiments.runs import training
-from experiments.runs.evaluation import run_cell
+from experiments.runs.evaluation import execute_run
 training.SEGMENT = 4096
 restored = training._restored
 def tell(*arguments):
@@ -28,9 +28,9 @@ run_sweep = partial(run_sweep, on_done=lambda result: training.discard(folder, r
 """
 
 
-def plan(tiny: dict[str, Any]) -> list[Cell]:
+def plan(tiny: dict[str, Any]) -> list[RunSpec]:
     return [
-        Cell(
+        RunSpec(
             *("llmrec/Drift-v0", agent, world, seed, 12_000 * (agent == "ppo")),
             env=tiny,
             watched=2 * (world == 0),
@@ -41,9 +41,9 @@ def plan(tiny: dict[str, Any]) -> list[Cell]:
     ]
 
 
-def real(folder: Path, cells: list[Cell]) -> Any:
+def real(folder: Path, specs: list[RunSpec]) -> Any:
     folder.mkdir(exist_ok=True)
-    return child(folder, cells, REAL, run="partial(run_cell, folder=folder)")
+    return child(folder, specs, REAL, run="partial(execute_run, folder=folder)")
 
 
 @pytest.mark.slow
@@ -51,9 +51,9 @@ def test_real_cells_killed_at_random_moments_give_the_same_bytes(
     tmp_path: Path, tiny: dict[str, Any]
 ) -> None:
     pytest.importorskip("stable_baselines3")
-    cells, moment = plan(tiny), random.Random(time.time_ns())
+    specs, moment = plan(tiny), random.Random(time.time_ns())
     started = time.monotonic()
-    expected = real(tmp_path / "whole", cells).communicate(timeout=300)[0].split()[1]
+    expected = real(tmp_path / "whole", specs).communicate(timeout=300)[0].split()[1]
     print(f"\nnot killed: {time.monotonic() - started:.1f} s")
     folder, moments, kept = tmp_path / "killed", [], []
 
@@ -62,7 +62,7 @@ def test_real_cells_killed_at_random_moments_give_the_same_bytes(
         return {(path.name, path.stat().st_mtime_ns) for path in found if path.exists()}
 
     for number in range(KILLS):
-        process = real(folder, cells)
+        process = real(folder, specs)
         go(process)
         started, before = time.monotonic(), checkpoints()
         if number % 2:  # so that some moments surely fall within a training
@@ -72,11 +72,11 @@ def test_real_cells_killed_at_random_moments_give_the_same_bytes(
         end(process)
         moments.append(round(time.monotonic() - started, 2))
         kept.append(len(lines_of(folder)) if (folder / "cells.jsonl").exists() else 0)
-    digest = real(folder, cells).communicate(timeout=300)[0].split()[1]
+    digest = real(folder, specs).communicate(timeout=300)[0].split()[1]
     resumed = [int(line) for line in (folder / "restored").read_text().splitlines()]
-    print(f"killed after {moments} s, with {kept} of {len(cells)} cells kept;")
+    print(f"killed after {moments} s, with {kept} of {len(specs)} cells kept;")
     print(f"trainings began at user-step: {dict(sorted(Counter(resumed).items()))}")
     assert digest == expected
     assert any(resumed)
-    assert len({line["key"] for line in lines_of(folder)}) == len(lines_of(folder)) == len(cells)
+    assert len({line["key"] for line in lines_of(folder)}) == len(lines_of(folder)) == len(specs)
     assert not list((folder / CHECKPOINTS).iterdir())

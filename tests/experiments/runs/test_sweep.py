@@ -18,7 +18,7 @@ from made_up import STEPS, USERS, fake, lines_of, plan, tables
 import llmrec_env
 from experiments.statistics.summary import curve_points
 from experiments.runs import spec
-from experiments.runs.spec import Cell, CellResult, key_of, to_line
+from experiments.runs.spec import RunSpec, RunResult, key_of, to_line
 from experiments.runs.sweep import run_sweep
 from experiments.store import CELLS, ResultsError
 from llmrec_env.config import ConfigError
@@ -26,80 +26,80 @@ from llmrec_env.simulation.compilation import source_digest
 
 
 def test_results_come_in_the_order_of_the_cells(tmp_path: Path) -> None:
-    cells, seen = plan(), []
-    shuffled = random.Random(1).sample(cells, len(cells))
+    specs, seen = plan(), []
+    shuffled = random.Random(1).sample(specs, len(specs))
     run_sweep(shuffled[:7], tmp_path / "a", run=fake)
-    found = run_sweep([*cells, cells[0]], tmp_path / "a", run=fake, on_done=seen.append)
-    assert [result.cell for result in found] == [*cells, cells[0]]
+    found = run_sweep([*specs, specs[0]], tmp_path / "a", run=fake, on_done=seen.append)
+    assert [result.spec for result in found] == [*specs, specs[0]]
     assert Counter(str(x) for x in seen) == Counter(str(x) for x in found[:-1])
-    whole = run_sweep(cells, tmp_path / "b", run=fake)
-    assert found[:-1] == whole == [fake(cell) for cell in cells]
+    whole = run_sweep(specs, tmp_path / "b", run=fake)
+    assert found[:-1] == whole == [fake(spec) for spec in specs]
     assert tables(tmp_path / "a", found[:-1]) == tables(tmp_path / "b", whole)
 
 
 def test_a_line_holds_a_cell_and_its_key(tmp_path: Path) -> None:
-    cell = plan(1)[0]
-    run_sweep([cell], tmp_path, run=fake)
+    spec = plan(1)[0]
+    run_sweep([spec], tmp_path, run=fake)
     (line,) = lines_of(tmp_path)
-    value = {"cell": dataclasses.asdict(cell), "version": llmrec_env.__version__}
+    value = {"cell": dataclasses.asdict(spec), "version": llmrec_env.__version__}
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     assert line["key"] == hashlib.sha256(text.encode()).hexdigest()
     assert line["cell"] == value["cell"]
     assert line["error"] is None
     assert len(line["episodes"]) == USERS
-    assert all(len(line["sums"][name]) == STEPS for name in ("reward", "alive", "angle"))
+    assert all(len(line["sums"][name]) == STEPS for name in ("reward", "alive", "tracking_error"))
     assert line["dynamics"] == source_digest()
-    again = to_line(key_of(cell), fake(cell))
+    again = to_line(key_of(spec), fake(spec))
     assert again == (tmp_path / CELLS).read_bytes()
 
 
 def test_unknown_numbers_are_null_in_the_file_and_nan_again(tmp_path: Path) -> None:
-    def unknown(cell: Cell) -> CellResult:
-        result = fake(cell)
-        rows = [dataclasses.replace(row, angle=math.nan) for row in result.episodes]
-        sums, values = result.sums | {"angle": [math.nan] * STEPS}, {"ndcg@10": math.nan}
+    def unknown(spec: RunSpec) -> RunResult:
+        result = fake(spec)
+        rows = [dataclasses.replace(row, tracking_error=math.nan) for row in result.episodes]
+        sums, values = result.sums | {"tracking_error": [math.nan] * STEPS}, {"ndcg@10": math.nan}
         return dataclasses.replace(result, episodes=rows, sums=sums, values=values)
 
     (first,) = run_sweep(plan(1)[:1], tmp_path, run=unknown)
     assert "NaN" not in (tmp_path / CELLS).read_text()
-    assert math.isnan(first.episodes[3].angle)
-    assert all(math.isnan(total) for total in first.sums["angle"])
+    assert math.isnan(first.episodes[3].tracking_error)
+    assert all(math.isnan(total) for total in first.sums["tracking_error"])
     assert math.isnan(first.values["ndcg@10"])
 
 
 def test_curves_are_means_over_the_sessions_of_all_worlds() -> None:
-    found = [fake(cell) for cell in plan(2)]
+    found = [fake(spec) for spec in plan(2)]
     points = [point for point in curve_points(found) if point.agent == "ppo"]
-    first, second = (result.sums for result in found if result.cell.agent == "ppo")
+    first, second = (result.sums for result in found if result.spec.agent == "ppo")
     alive = np.add(first["alive"], second["alive"])
-    angle = np.add(first["angle"], second["angle"]) / alive
+    tracking_error = np.add(first["tracking_error"], second["tracking_error"]) / alive
     assert [point.step for point in points] == list(range(STEPS))
     reward = np.add(first["reward"], second["reward"]) / (2 * USERS)
     np.testing.assert_allclose([point.reward for point in points], reward)
     np.testing.assert_allclose([point.alive for point in points], alive / (2 * USERS))
     assert alive[-1] < 20 < alive[0]
     np.testing.assert_allclose(
-        [point.angle for point in points], np.where(alive >= 20, angle, math.nan)
+        [point.tracking_error for point in points], np.where(alive >= 20, tracking_error, math.nan)
     )
 
 
 def test_a_real_cell(tmp_path: Path, tiny: dict[str, Any]) -> None:
-    cell = Cell("llmrec/Drift-v0", "random", 0, users=3, env=tiny)
-    (result,) = run_sweep([cell], tmp_path)
+    spec = RunSpec("llmrec/Drift-v0", "random", 0, users=3, env=tiny)
+    (result,) = run_sweep([spec], tmp_path)
     assert result.error is None
     assert len(result.episodes) == 3
     assert len(result.sums["alive"]) == tiny["horizon"]
     assert sum(result.sums["alive"]) == sum(row.steps for row in result.episodes)
     assert sum(result.sums["reward"]) == pytest.approx(sum(row.ret for row in result.episodes))
-    again = run_sweep([cell], tmp_path, run=lambda _: pytest.fail("again"))
+    again = run_sweep([spec], tmp_path, run=lambda _: pytest.fail("again"))
     assert repr(again) == repr([result])  # NaN equals nothing
 
 
 def test_failures_are_kept_without_foreign_words_and_run_again(tmp_path: Path) -> None:
-    cells, calls = plan(3)[:7], []
+    specs, calls = plan(3)[:7], []
 
-    def refuse(cell: Cell) -> CellResult:
-        number = spec.index(cell)
+    def refuse(spec: RunSpec) -> RunResult:
+        number = spec.index(spec)
         calls.append(number)
         if number == 1:
             raise ConfigError("dim=3 is not in [4, 4096].")
@@ -110,28 +110,28 @@ def test_failures_are_kept_without_foreign_words_and_run_again(tmp_path: Path) -
         if number == 4:
             np.dtype("likes knitting")
         if number == 5:
-            return dataclasses.replace(fake(cell), seconds={"training": math.inf})
-        return fake(cell)
+            return dataclasses.replace(fake(spec), seconds={"training": math.inf})
+        return fake(spec)
 
-    errors = [result.error for result in run_sweep(cells, tmp_path, run=refuse)]
+    errors = [result.error for result in run_sweep(specs, tmp_path, run=refuse)]
     assert errors[:2] == [None, "ConfigError: dim=3 is not in [4, 4096]."]
     assert errors[2:] == ["ValueError", "RuntimeError", "TypeError", "ValueError", None]
     assert b"knitting" not in (tmp_path / CELLS).read_bytes()
     assert calls == list(range(7))
-    again = run_sweep(cells, tmp_path, run=refuse)
+    again = run_sweep(specs, tmp_path, run=refuse)
     assert [result.error for result in again] == errors
     assert calls[7:] == [1, 2, 3, 4, 5]
-    assert run_sweep(cells, tmp_path, run=fake) == [fake(cell) for cell in cells]
+    assert run_sweep(specs, tmp_path, run=fake) == [fake(spec) for spec in specs]
     assert len(lines_of(tmp_path)) == 7 + 5 + 5
-    assert len(run_sweep(cells, tmp_path, run=refuse)) == len(calls[:7])
+    assert len(run_sweep(specs, tmp_path, run=refuse)) == len(calls[:7])
     assert len(calls) == 12
 
 
 def test_an_interrupted_sweep_keeps_what_it_has(tmp_path: Path) -> None:
-    def stop(cell: Cell) -> CellResult:
-        if cell.world == 2:
+    def stop(spec: RunSpec) -> RunResult:
+        if spec.world == 2:
             raise KeyboardInterrupt
-        return fake(cell)
+        return fake(spec)
 
     with pytest.raises(KeyboardInterrupt):
         run_sweep(plan(), tmp_path, run=stop)
@@ -146,7 +146,7 @@ def test_results_of_another_version_or_schema_are_refused(tmp_path: Path, monkey
         with pytest.raises(ResultsError, match=r"line 1: differs in version \(0.*this is 9\.9\)"):
             run_sweep(plan(1), tmp_path, run=fake)
     with monkeypatch.context() as context:
-        context.setattr(cells, "source_digest", lambda: "0123456789abcdef")
+        context.setattr(specs, "source_digest", lambda: "0123456789abcdef")
         with pytest.raises(ResultsError, match="line 1: differs in the sources of the dynamics"):
             run_sweep(plan(1), tmp_path, run=fake)
     assert (tmp_path / CELLS).read_text() == text
@@ -156,9 +156,9 @@ def test_results_of_another_version_or_schema_are_refused(tmp_path: Path, monkey
 
 
 def test_bad_arguments_are_refused_before_anything_is_run(tmp_path: Path) -> None:
-    cell = dataclasses.replace(plan(1)[0], settings={"rate": {1, 2}})
+    spec = dataclasses.replace(plan(1)[0], settings={"rate": {1, 2}})
     with pytest.raises(ResultsError, match=r"not JSON data .* pass plain values"):
-        run_sweep([cell], tmp_path, run=lambda _: pytest.fail("run"))
+        run_sweep([spec], tmp_path, run=lambda _: pytest.fail("run"))
     with pytest.raises(ValueError, match="jobs=0 is not a positive number"):
         run_sweep(plan(1), tmp_path, jobs=0, run=fake)
     with pytest.raises(ValueError, match="engine='dask' is not one of 'local', 'ray'"):

@@ -10,7 +10,7 @@ import pytest
 
 from agents import make_agent
 from experiments.runs import training
-from experiments.runs.spec import Cell
+from experiments.runs.spec import RunSpec
 from experiments.runs.environments import environment, task_config
 from experiments.runs.training import discard, train
 from experiments.store import CHECKPOINTS, ResultsError
@@ -28,19 +28,19 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cell(tiny: dict[str, Any]) -> Cell:
+def spec(tiny: dict[str, Any]) -> RunSpec:
     steps = 3 * SEGMENT
-    return Cell("llmrec/Drift-v0", "ppo", 0, train_steps=steps, env=tiny, settings=SETTINGS)
+    return RunSpec("llmrec/Drift-v0", "ppo", 0, train_steps=steps, env=tiny, settings=SETTINGS)
 
 
 class Killed(BaseException):
     """What no handler takes for a failure."""
 
 
-def trained(cell: Cell, folder: Path | None, kill_at: int = -1) -> tuple[Any, list[list[float]]]:
+def trained(spec: RunSpec, folder: Path | None, kill_at: int = -1) -> tuple[Any, list[list[float]]]:
     """Trains a new agent, as a new process would; dies while it validates segment `kill_at`."""
-    agent: Any = make_agent(cell.agent, task_config(cell.task, cell.env), cell.seed, **SETTINGS)
-    env = environment(cell, agent, ENVS, "train")
+    agent: Any = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **SETTINGS)
+    env = environment(spec, agent, ENVS, "train")
     points = 0
 
     def validate() -> float:
@@ -50,7 +50,7 @@ def trained(cell: Cell, folder: Path | None, kill_at: int = -1) -> tuple[Any, li
         weights = agent.model.policy.state_dict()
         return float(sum(weight.double().sum() for weight in weights.values()))
 
-    return agent, train(agent, env, cell, validate, folder)
+    return agent, train(agent, env, spec, validate, folder)
 
 
 def weights_of(agent: Any) -> dict[str, Any]:
@@ -62,19 +62,19 @@ def checkpoint(folder: Path) -> Path:
     return path
 
 
-def interrupted(cell: Cell, folder: Path, segments: int = 1) -> Path:
+def interrupted(spec: RunSpec, folder: Path, segments: int = 1) -> Path:
     with pytest.raises(Killed):
-        trained(cell, folder, kill_at=segments + 1)
+        trained(spec, folder, kill_at=segments + 1)
     return checkpoint(folder)
 
 
 @pytest.mark.parametrize("segments", [1, 2])
-def test_training_goes_on_to_the_same_bits(cell: Cell, tmp_path: Path, segments: int) -> None:
-    whole, points = trained(cell, None)
-    path = interrupted(cell, tmp_path, segments)
+def test_training_goes_on_to_the_same_bits(spec: RunSpec, tmp_path: Path, segments: int) -> None:
+    whole, points = trained(spec, None)
+    path = interrupted(spec, tmp_path, segments)
     assert torch.load(path, weights_only=True)["done"] == segments * SEGMENT
     learnt: list[int] = []
-    agent: Any = make_agent(cell.agent, task_config(cell.task, cell.env), cell.seed, **SETTINGS)
+    agent: Any = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **SETTINGS)
     learn = agent.learn
 
     def counted(*arguments: Any) -> int:
@@ -82,13 +82,13 @@ def test_training_goes_on_to_the_same_bits(cell: Cell, tmp_path: Path, segments:
         return learn(*arguments)
 
     agent.learn = counted
-    env = environment(cell, agent, ENVS, "train")
+    env = environment(spec, agent, ENVS, "train")
 
     def total() -> float:
         weights = weights_of(agent).values()
         return float(sum(weight.double().sum() for weight in weights))
 
-    again = train(agent, env, cell, total, tmp_path)
+    again = train(agent, env, spec, total, tmp_path)
     assert len(learnt) == 3 - segments
     assert again == points
     assert [steps for steps, _ in points] == [SEGMENT, 2 * SEGMENT, 3 * SEGMENT]
@@ -100,27 +100,27 @@ def test_training_goes_on_to_the_same_bits(cell: Cell, tmp_path: Path, segments:
     np.testing.assert_array_equal(whole.act(observation, starts), agent.act(observation, starts))
 
 
-def test_an_agent_killed_after_training_can_act_again(cell: Cell, tmp_path: Path) -> None:
-    _, points = trained(cell, tmp_path)
-    agent, again = trained(cell, tmp_path)  # as if it was killed while it played
+def test_an_agent_killed_after_training_can_act_again(spec: RunSpec, tmp_path: Path) -> None:
+    _, points = trained(spec, tmp_path)
+    agent, again = trained(spec, tmp_path)  # as if it was killed while it played
     assert again == points
     assert agent.model is not None
 
 
-def test_the_checkpoint_goes_when_the_cell_is_done(cell: Cell, tmp_path: Path) -> None:
-    path = interrupted(cell, tmp_path)
-    discard(tmp_path, Cell("llmrec/Drift-v0", "ppo", 1))
+def test_the_checkpoint_goes_when_the_cell_is_done(spec: RunSpec, tmp_path: Path) -> None:
+    path = interrupted(spec, tmp_path)
+    discard(tmp_path, RunSpec("llmrec/Drift-v0", "ppo", 1))
     assert path.exists()
-    discard(tmp_path, cell)
+    discard(tmp_path, spec)
     assert not path.exists()
-    discard(tmp_path, cell)
-    discard(tmp_path / "none", cell)
+    discard(tmp_path, spec)
+    discard(tmp_path / "none", spec)
 
 
 @pytest.mark.parametrize("steps", [1, ROLLOUT, SEGMENT - 100, 2 * SEGMENT + 1])
 def test_the_budget_is_exceeded_by_less_than_a_rollout(tiny: dict[str, Any], steps: int) -> None:
-    cell = Cell("llmrec/Drift-v0", "ppo", 0, train_steps=steps, env=tiny, settings=SETTINGS)
-    _, points = trained(cell, None)
+    spec = RunSpec("llmrec/Drift-v0", "ppo", 0, train_steps=steps, env=tiny, settings=SETTINGS)
+    _, points = trained(spec, None)
     assert steps <= points[-1][0] < steps + ROLLOUT
     assert len(points) == -(-steps // SEGMENT)
 
@@ -145,17 +145,17 @@ class Code:
     ],
 )
 def test_a_damaged_checkpoint_is_refused_by_name(
-    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = interrupted(cell, tmp_path)
+    path = interrupted(spec, tmp_path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ResultsError, match=r"not a checkpoint of .*; delete it and run") as error:
-        trained(cell, tmp_path)
+        trained(spec, tmp_path)
     assert str(path) in str(error.value)
     assert not Path("ran").exists()
     path.unlink()
-    trained(cell, tmp_path)
+    trained(spec, tmp_path)
 
 
 def _saved(value: Any) -> bytes:
@@ -165,14 +165,14 @@ def _saved(value: Any) -> bytes:
 
 
 def test_a_checkpoint_of_other_dynamics_or_of_another_cell_is_refused(
-    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = interrupted(cell, tmp_path)
+    path = interrupted(spec, tmp_path)
     with monkeypatch.context() as context:
         context.setattr(training, "source_digest", lambda: "other")
         with pytest.raises(ResultsError, match=f"{path}: was trained under other dynamics; delete"):
-            trained(cell, tmp_path)
-    other = Cell("llmrec/Drift-v0", "ppo", 0, 1, cell.train_steps, env=cell.env, settings=SETTINGS)
+            trained(spec, tmp_path)
+    other = RunSpec("llmrec/Drift-v0", "ppo", 0, 1, spec.train_steps, env=spec.env, settings=SETTINGS)
     theirs = training._path(tmp_path, other)
     path.rename(theirs)
     with pytest.raises(ResultsError, match=f"{theirs}: was trained for another cell; delete it"):
@@ -184,22 +184,22 @@ def test_a_checkpoint_of_other_dynamics_or_of_another_cell_is_refused(
     [(errno.EROFS, "name a folder that is writable"), (errno.ENOSPC, "make room and run again")],
 )
 def test_a_checkpoint_that_cannot_be_written_says_why(
-    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, text: str
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, text: str
 ) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    path = interrupted(cell, tmp_path)
+    path = interrupted(spec, tmp_path)
     kept = path.read_bytes()
     with monkeypatch.context() as context:
         context.setattr(os, "fsync", refuse)
         with pytest.raises(ResultsError, match=rf"{path}: {os.strerror(code)}; {text}"):
-            trained(cell, tmp_path)
+            trained(spec, tmp_path)
     assert path.read_bytes() == kept  # the one before
     assert checkpoint(tmp_path) == path
-    trained(cell, tmp_path)
+    trained(spec, tmp_path)
 
 
-def test_a_folder_that_holds_no_checkpoints_says_so(cell: Cell) -> None:
+def test_a_folder_that_holds_no_checkpoints_says_so(spec: RunSpec) -> None:
     with pytest.raises(ResultsError, match=r"/proc/checkpoints/.*name a folder that is writable"):
-        trained(cell, Path("/proc"))
+        trained(spec, Path("/proc"))

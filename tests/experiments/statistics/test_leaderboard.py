@@ -24,7 +24,7 @@ ORDER = ("random", "content", "ppo", "oracle-planning")
 SHARED = [x.name for x in dataclasses.fields(WorldRow) if x.name != "world"]
 
 
-def play(worlds: int = 1, users: int = 20, seeds: int = 3) -> list[Episode]:
+def rollout(worlds: int = 1, users: int = 20, seeds: int = 3) -> list[Episode]:
     """Sessions of four agents; `content` earns twice as much as random in world 0, then less."""
     generator = np.random.default_rng(0)
     found = []
@@ -42,7 +42,7 @@ def play(worlds: int = 1, users: int = 20, seeds: int = 3) -> list[Episode]:
 
 
 def test_in_one_world_its_rows_are_the_pooled_ones() -> None:
-    episodes = play()
+    episodes = rollout()
     pooled, apart = leaderboard(episodes, ORDER, how=FAST), world_rows(episodes, ORDER, FAST)
     assert [x.agent for x in apart] == list(ORDER)
     for row, own in zip(pooled, apart, strict=True):
@@ -52,7 +52,7 @@ def test_in_one_world_its_rows_are_the_pooled_ones() -> None:
 
 
 def test_gains_of_worlds_tell_what_the_pooled_gain_hides() -> None:
-    episodes = play(worlds=2)
+    episodes = rollout(worlds=2)
     rows = {(x.world, x.agent): x for x in world_rows(episodes, ORDER, FAST)}
     assert len(rows) == 8
     gains = [rows[world, "content"].gain for world in range(2)]
@@ -68,7 +68,7 @@ def test_gains_of_worlds_tell_what_the_pooled_gain_hides() -> None:
 
 
 def test_a_row_holds_what_the_statistics_say() -> None:
-    episodes = play(worlds=2)
+    episodes = rollout(worlds=2)
     scores = {name: scores_of(own) for name, own in group(episodes)["task"].items()}
     ppo, content = scores["ppo"], scores["content"]
     row = next(x for x in leaderboard(episodes, ORDER, how=FAST) if x.agent == "ppo")
@@ -85,14 +85,14 @@ def test_a_row_holds_what_the_statistics_say() -> None:
 
 
 def test_ends_are_normalised_to_zero_and_one() -> None:
-    rows: dict[str, Row] = {x.agent: x for x in leaderboard(play(), ORDER, how=FAST)}
+    rows: dict[str, Row] = {x.agent: x for x in leaderboard(rollout(), ORDER, how=FAST)}
     assert rows["random"].normalised == 0.0
     assert rows["oracle-planning"].normalised == 1.0
     assert rows["content"].normalised == pytest.approx((2 - 1) / (9 - 1))
 
 
 def test_a_world_that_an_agent_did_not_meet_is_refused() -> None:
-    episodes = [x for x in play(worlds=2) if (x.agent, x.world) != ("content", 1)]
+    episodes = [x for x in rollout(worlds=2) if (x.agent, x.world) != ("content", 1)]
     with pytest.raises(ValueError, match=r"content has no session in world 1"):
         world_rows(episodes, ORDER, FAST)
     with pytest.raises(ValueError, match="lacks a"):
@@ -100,14 +100,19 @@ def test_a_world_that_an_agent_did_not_meet_is_refused() -> None:
 
 
 def test_plain_numbers_ignore_what_is_unknown() -> None:
-    change = {"angle": math.nan, "consumed": 0, "satisfied": 0, "survived": False}
-    episodes = [dataclasses.replace(x, **change) if x.user % 2 else x for x in play()]
+    change = {"tracking_error": math.nan, "consumed": 0, "satisfied": 0, "survived": False}
+    episodes = [dataclasses.replace(x, **change) if x.user % 2 else x for x in rollout()]
     row = leaderboard(episodes, ORDER, how=FAST)[0]
-    assert (row.angle, row.survive, row.ctr, row.satisfaction_rate) == (40.0, 0.5, 0.2, 0.5)
+    assert (row.tracking_error, row.survive, row.ctr, row.satisfaction_rate) == (
+        40.0,
+        0.5,
+        0.2,
+        0.5,
+    )
 
 
 def test_scores_are_in_place_whatever_the_order() -> None:
-    episodes = play(worlds=2)
+    episodes = rollout(worlds=2)
     own = [x for x in episodes if x.agent == "ppo"]
     scores, turned = scores_of(own), scores_of(own[::-1])
     np.testing.assert_array_equal(scores.values, turned.values)
@@ -118,8 +123,8 @@ def test_scores_are_in_place_whatever_the_order() -> None:
 
 
 def test_the_markdown_table_has_a_row_for_each_agent_and_task() -> None:
-    other = [dataclasses.replace(row, task="other") for row in play()]
-    rows = leaderboard([*play(), *other], ORDER, how=FAST)
+    other = [dataclasses.replace(row, task="other") for row in rollout()]
+    rows = leaderboard([*rollout(), *other], ORDER, how=FAST)
     text = markdown_table(rows)
     assert text.count("|---|") == 2 and "**task**" in text and "**other**" in text
     for row in rows:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.runs.spec import Cell, CellResult
+from experiments.runs.spec import RunResult, RunSpec
 from experiments.statistics.intervals import (
     Resampling,
     Scores,
@@ -40,7 +40,7 @@ SESSION = Episode(
 VALUES = {"coverage": 0.5, "gini": 0.25, "ndcg@10": 0.125, "recall@10": 0.75}
 
 
-def cell(
+def spec(
     agent: str = "content",
     returns: Sequence[float] = (1.0, 2.0, 3.0, 6.0),
     world: int = 0,
@@ -50,7 +50,7 @@ def cell(
     learning: list[list[float]] | None = None,
     task: str = "task",
     **columns: Sequence[Any],
-) -> CellResult:
+) -> RunResult:
     """The result of a cell: a session for each return, other columns by name."""
     about = {"task": task, "agent": agent, "world": world, "seed": seed}
     episodes = [
@@ -59,8 +59,8 @@ def cell(
         )
         for i, ret in enumerate(returns)
     ]
-    return CellResult(
-        Cell("llmrec/Drift-v0", agent, world, seed, label=task),
+    return RunResult(
+        RunSpec("llmrec/Drift-v0", agent, world, seed, label=task),
         episodes,
         sums or {},
         values,
@@ -77,8 +77,8 @@ def interval(line: Metric) -> tuple[float | None, ...]:
 
 
 def test_names_and_order_are_those_of_metrics() -> None:
-    oracles = [cell(name, [9.0, 9.0, 9.0, 9.0]) for name in ORACLES.values()]
-    lines = metrics_of([cell(), *oracles], FAST)
+    oracles = [spec(name, [9.0, 9.0, 9.0, 9.0]) for name in ORACLES.values()]
+    lines = metrics_of([spec(), *oracles], FAST)
     names = [line.metric for line in lines if line.agent == "content"]
     assert names == [name for name in METRICS if name != "return"]
     assert len(set(METRICS)) == len(METRICS)
@@ -90,10 +90,10 @@ def test_names_and_order_are_those_of_metrics() -> None:
 
 
 def test_each_metric_is_the_mean_of_its_column() -> None:
-    columns = ("diversity", "topics", "novelty", "ceiling", "angle", "shift")
+    columns = ("diversity", "topics", "novelty", "ceiling", "tracking_error", "shift")
     columns += ("discovered", "lost", "goodwill")
     own = {name: [i, i + 1, i + 2, i + 5] for i, name in enumerate(columns)}
-    found = by_name(metrics_of([cell(**own)], FAST))
+    found = by_name(metrics_of([spec(**own)], FAST))
     for i, name in enumerate(OF_SESSIONS):
         line = found[name]
         assert line.value == pytest.approx(i + 2.0)
@@ -105,8 +105,8 @@ def test_each_metric_is_the_mean_of_its_column() -> None:
 
 def test_regret_is_the_paired_difference_to_the_oracle() -> None:
     generator = np.random.default_rng(0)
-    own = [cell("ppo", generator.gamma(2, 1, 30).tolist(), seed=seed) for seed in range(3)]
-    best = cell("oracle-planning", generator.gamma(9, 1, 30).tolist())
+    own = [spec("ppo", generator.gamma(2, 1, 30).tolist(), seed=seed) for seed in range(3)]
+    best = spec("oracle-planning", generator.gamma(9, 1, 30).tolist())
     found = metrics_of([*own, best], FAST)
     episodes = [row for result in own for row in result.episodes]
     expected = paired_difference(scores_of(best.episodes), scores_of(episodes), FAST)
@@ -117,11 +117,11 @@ def test_regret_is_the_paired_difference_to_the_oracle() -> None:
 
 
 def test_reward_per_step_is_the_ratio_of_sums() -> None:
-    line = by_name(metrics_of([cell(returns=[1.0, 8.0], steps=[10, 20])], FAST))["reward per step"]
+    line = by_name(metrics_of([spec(returns=[1.0, 8.0], steps=[10, 20])], FAST))["reward per step"]
     assert line.value == pytest.approx(9 / 30)  # the mean of ratios is 0.25
     assert line.low == pytest.approx(0.1)  # the first user alone
     assert line.high == pytest.approx(0.4)
-    even = cell(returns=[1.0, 8.0, 2.5], steps=[2, 16, 5])
+    even = spec(returns=[1.0, 8.0, 2.5], steps=[2, 16, 5])
     line = by_name(metrics_of([even], FAST))["reward per step"]
     assert interval(line) == pytest.approx((0.5, 0.5, 0.5))
 
@@ -129,7 +129,7 @@ def test_reward_per_step_is_the_ratio_of_sums() -> None:
 def test_a_metric_of_complete_sessions_has_the_interval_of_the_mean() -> None:
     values = np.random.default_rng(0).normal(size=(2, 3, 20))  # seeds, worlds, users
     results = [
-        cell("ppo", [1.0] * 20, world, seed, goodwill=values[seed, world].tolist())
+        spec("ppo", [1.0] * 20, world, seed, goodwill=values[seed, world].tolist())
         for seed in range(2)
         for world in range(3)
     ]
@@ -144,7 +144,7 @@ def test_sessions_without_the_value_are_left_out_of_value_and_interval() -> None
     generator = np.random.default_rng(0)
     topics = generator.normal(5.0, 1.0, 200)
     gaps = np.where(np.arange(200) % 2, topics, math.nan)
-    line = by_name(metrics_of([cell(returns=[1.0] * 200, topics=gaps)], FAST))["effective topics"]
+    line = by_name(metrics_of([spec(returns=[1.0] * 200, topics=gaps)], FAST))["effective topics"]
     known = gaps[1::2]
     alone = bootstrap_interval(Scores.of(known), "mean", Resampling(resamples=2000))
     assert line.value == pytest.approx(known.mean())
@@ -155,7 +155,7 @@ def test_sessions_without_the_value_are_left_out_of_value_and_interval() -> None
 def test_undefined_is_none_and_too_little_has_no_interval() -> None:
     nothing = [math.nan] * 4
     once = [math.nan, math.nan, 3.5, math.nan]  # resamples without the third user: nothing at all
-    result = cell(diversity=nothing, topics=once, values={"coverage": 0.5, "ndcg@10": math.nan})
+    result = spec(diversity=nothing, topics=once, values={"coverage": 0.5, "ndcg@10": math.nan})
     found = by_name(metrics_of([result], FAST))
     for name in ("diversity", "ndcg@10", "recall@10", "gini"):
         assert interval(found[name]) == (None, None, None)
@@ -165,14 +165,14 @@ def test_undefined_is_none_and_too_little_has_no_interval() -> None:
 
 def test_metrics_of_cells_are_means_over_the_cells_that_have_them() -> None:
     values = [{"coverage": 0.25, "gini": 0.5}, {"coverage": 0.75, "gini": math.nan}]
-    results = [cell(world=i, values=x) for i, x in enumerate(values)]
+    results = [spec(world=i, values=x) for i, x in enumerate(values)]
     found = by_name(metrics_of(results, FAST))
     assert found["coverage"].value == 0.5
     assert found["gini"].value == 0.5
 
 
 def test_tasks_are_measured_apart() -> None:
-    lines = metrics_of([cell(goodwill=[1.0] * 4), cell(task="other", goodwill=[2.0] * 4)], FAST)
+    lines = metrics_of([spec(goodwill=[1.0] * 4), spec(task="other", goodwill=[2.0] * 4)], FAST)
     assert [(x.task, x.value) for x in lines if x.metric == "goodwill"] == [
         ("task", 1.0),
         ("other", 2.0),
@@ -189,7 +189,7 @@ def test_an_unknown_metric_is_refused_with_the_nearest() -> None:
 def test_a_ladder_in_three_worlds_takes_seconds() -> None:
     returns = np.random.default_rng(0).gamma(4.0, 1.0, 400).tolist()
     results = [
-        cell(agent, returns, world, seed)
+        spec(agent, returns, world, seed)
         for agent in LADDER
         for world in range(3)
         for seed in range(5 if agent == "ppo" else 1)
@@ -205,19 +205,22 @@ def test_a_ladder_in_three_worlds_takes_seconds() -> None:
 # --- curves
 
 
-def curve_cells(alive: list[int]) -> list[CellResult]:
+def curve_cells(alive: list[int]) -> list[RunResult]:
     """Two worlds of 20 users; a reward of 0.5 and an angle of 30 for each user who is there."""
     sums = {"reward": [0.5 * n for n in alive], "alive": [1.0 * n for n in alive]}
-    sums["angle"], sums["angle_count"] = [30.0 * n for n in alive], [1.0 * n for n in alive]
-    return [cell(returns=[1.0] * 20, world=world, sums=sums) for world in range(2)]
+    sums["tracking_error"], sums["tracking_error_count"] = (
+        [30.0 * n for n in alive],
+        [1.0 * n for n in alive],
+    )
+    return [spec(returns=[1.0] * 20, world=world, sums=sums) for world in range(2)]
 
 
 def test_curves_are_means_over_all_users_and_angles_over_those_there() -> None:
     first, second, third = curve_points(curve_cells([20, 10, 9]))
-    assert (first.step, first.reward, first.alive, first.angle) == (0, 0.5, 1.0, 30.0)
-    assert (second.step, second.reward, second.alive, second.angle) == (1, 0.25, 0.5, 30.0)
+    assert (first.step, first.reward, first.alive, first.tracking_error) == (0, 0.5, 1.0, 30.0)
+    assert (second.step, second.reward, second.alive, second.tracking_error) == (1, 0.25, 0.5, 30.0)
     assert third.alive == pytest.approx(18 / 40)
-    assert math.isnan(third.angle)  # 18 sessions are too few
+    assert math.isnan(third.tracking_error)  # 18 sessions are too few
 
 
 def test_adaptation_pools_rewards_and_asks_for_enough_of_them() -> None:
@@ -225,7 +228,7 @@ def test_adaptation_pools_rewards_and_asks_for_enough_of_them() -> None:
         {"adaptation_count": [30.0, 15.0, 0.0], "adaptation_reward": [6.0, 3.0, 0.0]},
         {"adaptation_count": [10.0, 4.0, 0.0], "adaptation_reward": [6.0, 3.0, 0.0]},
     ]
-    points = adaptation_points([cell(world=i, sums=x) for i, x in enumerate(sums)])
+    points = adaptation_points([spec(world=i, sums=x) for i, x in enumerate(sums)])
     assert [(p.lag, p.count) for p in points] == [(0, 40), (1, 19), (2, 0)]
     assert points[0].reward == pytest.approx(12 / 40)  # not the mean of 0.2 and 0.6
     assert math.isnan(points[1].reward) and math.isnan(points[2].reward)
@@ -233,8 +236,8 @@ def test_adaptation_pools_rewards_and_asks_for_enough_of_them() -> None:
 
 def test_learning_points_name_world_seed_and_steps() -> None:
     results = [
-        cell("ppo", world=1, seed=4, learning=[[1000, 2.5], [2000, 3.5]]),
-        cell("content"),
+        spec("ppo", world=1, seed=4, learning=[[1000, 2.5], [2000, 3.5]]),
+        spec("content"),
     ]
     points = learning_points(results)
     assert [dataclasses.astuple(p) for p in points] == [

@@ -40,7 +40,7 @@ FAST = Resampling(resamples=200)
 MEANS = {"random": 2.0, "content": 8.0, "drift-aware": 10.0, "ppo": 10.0, "oracle-planning": 18.0}
 
 
-def play(means: dict[str, float] = MEANS, users: int = 30) -> list[Episode]:
+def rollout(means: dict[str, float] = MEANS, users: int = 30) -> list[Episode]:
     """Sessions in which return is a user's part times the agent's mean; ppo has two seeds."""
     found = []
     for agent, mean in means.items():
@@ -60,12 +60,12 @@ def play(means: dict[str, float] = MEANS, users: int = 30) -> list[Episode]:
 
 @pytest.fixture
 def rows() -> list[Row]:
-    return leaderboard(play(), LADDER, {"ppo": 1000}, FAST)
+    return leaderboard(rollout(), LADDER, {"ppo": 1000}, FAST)
 
 
 def test_tables_come_back_as_they_were_written(tmp_path: Path, rows: list[Row]) -> None:
     tables = {
-        Episode: play(),
+        Episode: rollout(),
         CurvePoint: [CurvePoint("t/v0", "a", 0, 0.1 + 0.2, 1.0, 1e-17)],
         AdaptationPoint: [AdaptationPoint("t", "a", 30, 0.125, 20)],
         LearningPoint: [LearningPoint("t", "a", 1, 3, 1_000_000, -0.0)],
@@ -92,7 +92,7 @@ def test_numpy_numbers_are_written_as_plain_ones(tmp_path: Path) -> None:
     assert text[0].startswith("task,agent,world,seed,user,return,steps,consumed,satisfied,angle,")
     assert text[1] == "t,a,1,0,2,1.5,3,2,1,nan,1,nan,nan,nan,nan,nan,0,0,nan"
     (back,) = read_table(tmp_path, Episode)
-    assert math.isnan(back.angle)
+    assert math.isnan(back.tracking_error)
     assert back.survived is True
 
 
@@ -108,7 +108,7 @@ def test_numpy_numbers_are_written_as_plain_ones(tmp_path: Path) -> None:
 )
 def test_texts_and_bad_numbers_are_not_written(tmp_path: Path, change, message) -> None:
     with pytest.raises(ResultsError, match=message) as error:
-        write_table(tmp_path, Episode, [dataclasses.replace(play()[0], **change)])
+        write_table(tmp_path, Episode, [dataclasses.replace(rollout()[0], **change)])
     assert "knitting" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
@@ -137,7 +137,7 @@ def damage(path: Path, line: int, old: str, new: str) -> None:
     ],
 )
 def test_a_damaged_table_is_refused_by_file_and_line(tmp_path, line, old, new, message) -> None:
-    path = write_table(tmp_path, Episode, play())
+    path = write_table(tmp_path, Episode, rollout())
     damage(path, line, old, new)
     with pytest.raises(ResultsError, match=message) as error:
         read_table(tmp_path, Episode)
@@ -146,7 +146,7 @@ def test_a_damaged_table_is_refused_by_file_and_line(tmp_path, line, old, new, m
 
 @pytest.mark.parametrize("kept", [0, 40, 1000, -1, -5])
 def test_a_torn_table_is_refused(tmp_path: Path, kept: int) -> None:
-    path = write_table(tmp_path, Episode, play())
+    path = write_table(tmp_path, Episode, rollout())
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ResultsError, match=r"episodes.csv, line \d+: torn"):
         read_table(tmp_path, Episode)
@@ -201,14 +201,14 @@ def test_results_of_another_run_are_not_overwritten_unasked(tmp_path: Path) -> N
     folder = open_folder(tmp_path / "new" / "run", {"users": [3]})
     (folder / "notes.txt").write_text("mine")
     assert open_folder(folder) == folder  # nothing of ours is there
-    write_table(folder, Episode, play())
+    write_table(folder, Episode, rollout())
     write_manifest(folder, config={"users": [3]})
     with pytest.raises(ResultsError, match=r"already holds episodes.csv, manifest.json"):
         open_folder(folder, {"users": [3]})
     open_folder(folder, {"users": (3,)}, resume=True)  # a tuple is a list in JSON
     with pytest.raises(ResultsError, match=r"other settings: users was \[3\], now \[4\]; name"):
         open_folder(folder, {"users": [4]}, resume=True)
-    assert read_table(folder, Episode) == play()
+    assert read_table(folder, Episode) == rollout()
     open_folder(folder, {"users": [4]}, overwrite=True)
     assert [x.name for x in folder.iterdir()] == ["notes.txt"]
 
@@ -231,7 +231,9 @@ def test_leaderboard_numbers(rows: list[Row]) -> None:
         assert (row.worlds, row.users, row.seeds) == (2, 60, 2 if agent == "ppo" else 1)
         assert row.steps == pytest.approx(11.0)
         assert row.ctr == pytest.approx(5 / 11)
-        assert (row.satisfaction_rate, row.survive, row.angle) == pytest.approx((0.4, 1.0, 40.0))
+        assert (row.satisfaction_rate, row.survive, row.tracking_error) == pytest.approx(
+            (0.4, 1.0, 40.0)
+        )
     assert by_agent["random"].gain is by_agent["random"].gain_over is None
     content = by_agent["content"]
     assert content.gain_over == "random"
@@ -243,23 +245,25 @@ def test_leaderboard_numbers(rows: list[Row]) -> None:
 
 
 def test_leaderboard_without_ends_or_with_nothing_earned() -> None:
-    rows = leaderboard(play({"random": 0.0, "content": 1.0}), how=FAST)
+    rows = leaderboard(rollout({"random": 0.0, "content": 1.0}), how=FAST)
     assert rows[1].gain is None
     assert rows[1].gain_over == "random"
     assert rows[1].normalised is None
-    silent = [dataclasses.replace(x, consumed=0, satisfied=0, angle=math.nan) for x in play()]
+    silent = [
+        dataclasses.replace(x, consumed=0, satisfied=0, tracking_error=math.nan) for x in rollout()
+    ]
     row = leaderboard(silent, how=FAST)[0]
-    assert (row.ctr, row.satisfaction_rate, row.angle) == (0.0, None, None)
+    assert (row.ctr, row.satisfaction_rate, row.tracking_error) == (0.0, None, None)
 
 
 def test_leaderboard_refuses_agents_that_met_other_users() -> None:
-    episodes = [x for x in play() if not (x.agent == "content" and x.user == 4)]
+    episodes = [x for x in rollout() if not (x.agent == "content" and x.user == 4)]
     with pytest.raises(ValueError, match=r"agent lacks a \(world, user\): 2 missing"):
         leaderboard(episodes, how=FAST)
 
 
 def test_tasks_are_compared_apart() -> None:
-    both = play() + [dataclasses.replace(x, task="b", ret=2 * x.ret) for x in play()]
+    both = rollout() + [dataclasses.replace(x, task="b", ret=2 * x.ret) for x in rollout()]
     rows = leaderboard(both, how=FAST)
     assert [row.task for row in rows] == ["task-a"] * 5 + ["b"] * 5
     assert rows[5].gain is None

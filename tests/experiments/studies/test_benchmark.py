@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from experiments import store
-from experiments.__main__ import main
+from experiments.cli import main
 from experiments.report.page import write_report
-from experiments.runs.running import Running
+from experiments.runs.running import RunOptions
 from experiments.studies import benchmark
 from experiments.studies.ladder import run as run_ladder
 from experiments.studies.ladder import verdicts
@@ -30,7 +30,7 @@ def settings(tiny_env):
 @pytest.fixture(scope="module")
 def run(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "whole"
-    return folder, benchmark.run(**settings, how=Running(folder))
+    return folder, benchmark.run(**settings, options=RunOptions(folder))
 
 
 def test_the_order_of_agents_and_the_sizes_are_those_asked_for(run):
@@ -64,10 +64,10 @@ def test_no_text_of_a_user_is_in_the_results(run, world):
 
 def test_a_run_in_two_parts_and_two_processes_writes_the_same_bytes(run, settings, tmp_path):
     folder, _ = run
-    rows = benchmark.run(**settings, how=Running(tmp_path, jobs=2))
-    cells = (tmp_path / "cells.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "cells.jsonl").write_bytes(b"".join(cells[:3]) + cells[3][:20])  # torn
-    assert benchmark.run(**settings, how=Running(tmp_path, resume=True)) == rows
+    rows = benchmark.run(**settings, options=RunOptions(tmp_path, jobs=2))
+    specs = (tmp_path / "cells.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "cells.jsonl").write_bytes(b"".join(specs[:3]) + specs[3][:20])  # torn
+    assert benchmark.run(**settings, options=RunOptions(tmp_path, resume=True)) == rows
     for name in TABLES:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
@@ -75,16 +75,16 @@ def test_a_run_in_two_parts_and_two_processes_writes_the_same_bytes(run, setting
 def test_other_settings_are_not_mixed_in(run, settings):
     folder, _ = run
     with pytest.raises(store.ResultsError, match=r"worlds was 2, now 1"):
-        benchmark.run(**{**settings, "worlds": 1}, how=Running(folder, resume=True))
+        benchmark.run(**{**settings, "worlds": 1}, options=RunOptions(folder, resume=True))
     with pytest.raises(store.ResultsError, match="already holds"):
-        benchmark.run(**settings, how=Running(folder))
+        benchmark.run(**settings, options=RunOptions(folder))
 
 
 def test_a_dry_run_lists_the_cells_and_writes_nothing(settings, tmp_path, capsys):
-    benchmark.run(**settings, how=Running(tmp_path / "none"), dry_run=True)
-    *cells, whole = capsys.readouterr().out.splitlines()
-    assert len(cells) == 2 * len(AGENTS)
-    assert "4,096 user-steps" in cells[2] and cells[2].endswith(" s")
+    benchmark.run(**settings, options=RunOptions(tmp_path / "none"), dry_run=True)
+    *specs, whole = capsys.readouterr().out.splitlines()
+    assert len(specs) == 2 * len(AGENTS)
+    assert "4,096 user-steps" in specs[2] and specs[2].endswith(" s")
     assert whole.startswith("8 cells, 8,192 user-steps")
     assert not (tmp_path / "none").exists()
 
@@ -105,7 +105,7 @@ def test_the_command_line_says_what_is_wrong(words, said, capsys, tmp_path):
 
 
 def test_the_ladder_says_which_steps_hold(tiny_env, tmp_path):
-    ladders = run_ladder(("video",), (20,), worlds=1, env=tiny_env, how=Running(tmp_path))
+    ladders = run_ladder(("video",), (20,), worlds=1, env=tiny_env, options=RunOptions(tmp_path))
     lines = verdicts(ladders["video", 20])
     assert len(lines) == 7
     assert all(line.startswith(("holds", "FAILS")) for line in lines)

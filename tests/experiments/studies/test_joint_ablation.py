@@ -12,8 +12,8 @@ from tiny_bert import save_tiny_bert
 from experiments import store
 from experiments.report.figures import study_figures
 from experiments.runs.offline_ranking import known_histories
-from experiments.runs.running import Running
-from experiments.runs.spec import Cell
+from experiments.runs.running import RunOptions
+from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval
 from experiments.store import Episode
 from experiments.studies import cold_start, joint_ablation
@@ -25,8 +25,8 @@ TASK = "llmrec/Drift-v0"
 @pytest.fixture(scope="module")
 def study(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("joint")
-    how = Running(output=folder)
-    return folder, joint_ablation.run(env=EnvConfig(**tiny), epochs=1, how=how)
+    how = RunOptions(output=folder)
+    return folder, joint_ablation.run(env=EnvConfig(**tiny), epochs=1, options=how)
 
 
 def drawn(folder):
@@ -138,17 +138,17 @@ def test_parts_can_be_left_out_and_the_language_model_trained(tiny, tmp_path, mo
     bert = str(save_tiny_bert(tmp_path / "bert"))
     env = EnvConfig(**tiny | {"encoder": bert})
     plan = {"parts": (), "language": ("lora",), "users": 3, "epochs": 1}
-    found = joint_ablation.run(**plan, env=env, how=Running(output=tmp_path / "out"))
+    found = joint_ablation.run(**plan, env=env, options=RunOptions(output=tmp_path / "out"))
     assert list(found["variants"]) == [*joint_ablation.REFERENCES, "joint", "joint-lora"]
     assert found["users"] == found["items"] == {} and drawn(tmp_path / "out")
     assert "weights of the language model learn" in capsys.readouterr().out
 
 
 def test_a_world_is_a_cell_and_luck_is_common(tiny):
-    base = Cell(TASK, "joint", 0, users=4, env=tiny, settings={"epochs": 1})
-    cell = cold_start._cell(base, "content", 1)
-    assert (cell.agent, cell.world, cell.settings) == ("content", 1, {})
-    env, users = cold_start._held_out(cell, cold_start._trained(cell))
+    base = RunSpec(TASK, "joint", 0, users=4, env=tiny, settings={"epochs": 1})
+    spec = cold_start._cell(base, "content", 1)
+    assert (spec.agent, spec.world, spec.settings) == ("content", 1, {})
+    env, users = cold_start._held_out(spec, cold_start._trained(spec))
     assert users.tolist() == [9, 19, 29, 39] and env.config.split == "test"
 
 

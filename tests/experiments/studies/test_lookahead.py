@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import store
-from experiments.runs.running import Running
+from experiments.runs.running import RunOptions
 from experiments.statistics.leaderboard import group
 from experiments.store import Episode
 from experiments.studies import lookahead
@@ -19,7 +19,7 @@ PROBE = Probe(("ppo",), (0.0, 0.98), (DRIFT, STATIC), 2, 3, 10, 500, True, {"hor
 
 
 def made_up(task, agent, returns, seed=0):
-    blank = dict.fromkeys(("survived", "steps", "consumed", "satisfied", "angle"), 0)
+    blank = dict.fromkeys(("survived", "steps", "consumed", "satisfied", "tracking_error"), 0)
     return [
         Episode(task=task, agent=agent, world=0, seed=seed, user=user, ret=float(ret), **blank)
         for user, ret in enumerate(returns)
@@ -28,28 +28,28 @@ def made_up(task, agent, returns, seed=0):
 
 @pytest.fixture(scope="module")
 def probed(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("foresight")
+    folder = tmp_path_factory.mktemp("lookahead")
     plan = {"agents": ("ppo",), "tasks": (DRIFT,), "worlds": 1, "seeds": 2}
-    env, how = EnvConfig(**tiny), Running(output=folder)
-    return folder, lookahead.run(**plan, train_steps=4096, env=env, how=how)
+    env, how = EnvConfig(**tiny), RunOptions(output=folder)
+    return folder, lookahead.run(**plan, train_steps=4096, env=env, options=how)
 
 
 def test_cells_of_a_pair_differ_in_the_discount_alone():
-    cells = PROBE.cells()
-    learners = [cell for cell in cells if cell.agent == "ppo"]
-    assert len(learners) == 2 * 2 * 3 * 2 and len(cells) - len(learners) == 2 * 2 * 2
+    specs = PROBE.specs()
+    learners = [spec for spec in specs if spec.agent == "ppo"]
+    assert len(learners) == 2 * 2 * 3 * 2 and len(specs) - len(learners) == 2 * 2 * 2
     near, far = (
         [
-            dataclasses.replace(cell, settings={}, label="")
-            for cell in learners
-            if cell.settings == {"gamma": gamma} and cell.label == label_of(cell.task, gamma)
+            dataclasses.replace(spec, settings={}, label="")
+            for spec in learners
+            if spec.settings == {"gamma": gamma} and spec.label == label_of(spec.task, gamma)
         ]
         for gamma in PROBE.gammas
     )
     assert near == far and len(near) == 12
-    assert {cell.train_steps for cell in learners} == {500}
-    assert {cell.split for cell in cells} == {"test"}
-    without = dataclasses.replace(PROBE, oracles=False).cells()
+    assert {spec.train_steps for spec in learners} == {500}
+    assert {spec.split for spec in specs} == {"test"}
+    without = dataclasses.replace(PROBE, oracles=False).specs()
     assert without == learners
 
 
@@ -94,13 +94,13 @@ def test_the_discount_reaches_the_agent_and_the_oracles_come_last(probed):
 
 def test_tables_and_figure_are_there(probed):
     folder, gains = probed
-    with open(folder / "foresight.csv", encoding="utf-8") as file:
+    with open(folder / "lookahead.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["difference_low"]) for row in rows] == [x.difference.low for x in gains]
     assert [float(row["gain"]) for row in rows] == [x.gain.value for x in gains]
-    table = (folder / "foresight.md").read_text(encoding="utf-8")
+    table = (folder / "lookahead.md").read_text(encoding="utf-8")
     assert table.startswith("near: gamma 0; far: gamma 0.98.") and table.count("\n|") == 4
-    assert b"ppo by looking ahead" in (folder / "figures" / "foresight.svg").read_bytes()
+    assert b"ppo by looking ahead" in (folder / "figures" / "lookahead.svg").read_bytes()
 
 
 def test_bold_is_what_leaves_out_zero(tmp_path):
@@ -110,7 +110,7 @@ def test_bold_is_what_leaves_out_zero(tmp_path):
         made = {label_of(DRIFT, g): {"ppo": made_up(DRIFT, "ppo", x)} for g, x in returns.items()}
         gains = gains_of(made, dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False))
         lookahead.write_gains(tmp_path, gains, PROBE.gammas)
-        assert ("**" in (tmp_path / "foresight.md").read_text(encoding="utf-8")) == bold
+        assert ("**" in (tmp_path / "lookahead.md").read_text(encoding="utf-8")) == bold
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_bold_is_what_leaves_out_zero(tmp_path):
 )
 def test_mistakes_are_told_before_anything_runs(changes, said, tiny, tmp_path):
     folder = tmp_path / "none"
-    plan = {"agents": ("ppo",), "env": EnvConfig(**tiny), "how": Running(output=folder)}
+    plan = {"agents": ("ppo",), "env": EnvConfig(**tiny), "how": RunOptions(output=folder)}
     with pytest.raises(ValueError, match=said):
         lookahead.run(**{**plan, **changes})
     assert not folder.exists()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from experiments import store
-from experiments.__main__ import EXPERIMENTS, main
-from experiments.runs.running import Running
-from experiments.runs.spec import Cell
+from experiments.cli import EXPERIMENTS, main
+from experiments.runs.running import RunOptions
+from experiments.runs.spec import RunSpec
 from experiments.store import Episode, LearningPoint, Metric
 from experiments.studies import ablation, learning_curves, sensitivity
 from llmrec_env.config import ConfigError, EnvConfig
@@ -23,7 +23,7 @@ def settings(tiny):
 @pytest.fixture(scope="module")
 def swept(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("drift")
-    how = Running(output=folder)
+    how = RunOptions(output=folder)
     return folder, sensitivity.run(values=(0.0, 0.1), agents=RUNGS, how=how, **settings)
 
 
@@ -31,14 +31,16 @@ def swept(settings, tmp_path_factory):
 def ablated(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablation")
     parts = {"mechanisms": ("drift+goodwill",), "blocks": ("recent",)}
-    plan = {"agents": RUNGS, "train_steps": 4096, "how": Running(output=folder)}
+    plan = {"agents": RUNGS, "train_steps": 4096, "how": RunOptions(output=folder)}
     return folder, ablation.run(**parts, **plan, **settings)
 
 
 @pytest.fixture(scope="module")
 def trained(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("curves")
-    return folder, learning_curves.run(steps=4096, seeds=2, how=Running(output=folder), **settings)
+    return folder, learning_curves.run(
+        steps=4096, seeds=2, options=RunOptions(output=folder), **settings
+    )
 
 
 def drawn(folder, name):
@@ -70,15 +72,17 @@ def test_any_metric_can_be_drawn(swept):
     folder, rows = swept
     at = {row.task: float(row.task.split("=")[1]) for row in rows}
     metrics = store.read_table(folder, Metric)
-    angle = sensitivity._measured(rows, metrics, "tracking angle", at)
-    assert set(angle) == set(RUNGS) and set(angle["content"]) == {0.0, 0.1}
-    assert all(x.low <= x.value <= x.high for points in angle.values() for x in points.values())
+    tracking_error = sensitivity._measured(rows, metrics, "tracking angle", at)
+    assert set(tracking_error) == set(RUNGS) and set(tracking_error["content"]) == {0.0, 0.1}
+    assert all(
+        x.low <= x.value <= x.high for points in tracking_error.values() for x in points.values()
+    )
     alone = [Metric("switch_rate=0.1", "content", "gini", 0.5, None, None)]
     assert sensitivity._measured(rows, alone, "gini", at) == {"content": {0.1: (0.5, 0.5, 0.5)}}
 
 
 def test_a_metric_that_no_agent_has_is_not_drawn(settings, tmp_path, capsys):
-    how = Running(output=tmp_path)
+    how = RunOptions(output=tmp_path)
     sensitivity.run(values=(0.1,), agents=RUNGS, metric="regret to myopic", how=how, **settings)
     assert not drawn(tmp_path, "drift")
     assert "no agent has a regret to myopic" in " ".join(capsys.readouterr().out.split())
@@ -99,7 +103,7 @@ def test_a_metric_that_no_agent_has_is_not_drawn(settings, tmp_path, capsys):
 def test_a_wrong_sweep_is_refused_before_anything_runs(changes, said, settings, tmp_path):
     folder = tmp_path / "none"
     with pytest.raises(ValueError, match=said):
-        sensitivity.run(**changes, how=Running(output=folder), **settings)
+        sensitivity.run(**changes, options=RunOptions(output=folder), **settings)
     assert not folder.exists()
 
 
@@ -156,7 +160,15 @@ def test_variants_switch_off_what_they_say_on_top_of_the_task():
 def test_gains_are_those_of_the_sessions():
     def sessions(agent, returns):
         blank = dict.fromkeys(("survived", "discovered", "lost", "steps", "consumed"), 0)
-        numbers = ("angle", "diversity", "topics", "novelty", "ceiling", "shift", "goodwill")
+        numbers = (
+            "tracking_error",
+            "diversity",
+            "topics",
+            "novelty",
+            "ceiling",
+            "shift",
+            "goodwill",
+        )
         blank |= dict.fromkeys((*numbers, "satisfied"), 0)
         return [
             Episode(task="x", agent=agent, world=0, seed=0, user=i, ret=ret, **blank)
@@ -183,8 +195,8 @@ def test_curves_have_every_seed_at_every_budget(trained, capsys):
 
 def test_a_reference_meets_the_users_and_the_luck_of_the_curve(trained, tiny):
     _, points = trained
-    cell = Cell("llmrec/Drift-v0", "ppo", 0, seed=1, train_steps=4096, env=tiny)
-    assert learning_curves.validation_return(cell) == [p.ret for p in points if p.seed == 1][-1]
+    spec = RunSpec("llmrec/Drift-v0", "ppo", 0, seed=1, train_steps=4096, env=tiny)
+    assert learning_curves.validation_return(spec) == [p.ret for p in points if p.seed == 1][-1]
 
 
 def test_budgets_average_over_worlds_and_keep_seeds_apart():
@@ -195,7 +207,9 @@ def test_budgets_average_over_worlds_and_keep_seeds_apart():
 
 def test_only_agents_that_learn_by_acting_have_curves(settings, tmp_path):
     with pytest.raises(ValueError, match="learns by acting 'content'"):
-        learning_curves.run(agents=("content",), how=Running(output=tmp_path / "none"), **settings)
+        learning_curves.run(
+            agents=("content",), options=RunOptions(output=tmp_path / "none"), **settings
+        )
 
 
 @pytest.mark.parametrize("name", ["drift", "ablation", "curves", "validity"])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from agents import make_agent
-from agents.rollout import play
+from agents.rollout import rollout
 from experiments.report.validity_page import markdown, report
-from experiments.runs.running import Running
+from experiments.runs.running import RunOptions
 from experiments.statistics import calibration
 from experiments.studies import validity
 from llmrec_env.config import EnvConfig
@@ -27,7 +27,7 @@ def watch(name, new_vec):
     agent.fit(env, 0)
     seen = calibration.Responses(env)
     for seed in range(5):
-        play(agent, env, np.arange(60), seed, seen)
+        rollout(agent, env, np.arange(60), seed, seen)
     return seen
 
 
@@ -35,7 +35,7 @@ def watch(name, new_vec):
 def page(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("validity")
     env = EnvConfig(**{**tiny, "num_users": 200})
-    return folder, validity.run(env=env, how=Running(output=folder))
+    return folder, validity.run(env=env, options=RunOptions(output=folder))
 
 
 def test_users_do_what_their_model_predicts(watched):
@@ -103,11 +103,16 @@ def test_without_drift_nobody_drifts(tiny, world):
     still = validity.drift(load_world(EnvConfig(**tiny, off=("drift",))), users)
     moving = validity.drift(world, users)
     fast = validity.drift(load_world(EnvConfig(**tiny, switch_rate=0.2)), users)
-    assert max(still["angles"].values()) < 0.1
+    assert max(still["tracking_errors"].values()) < 0.1
     assert still["half-life"] is None
     assert fast["half-life"] < moving["half-life"]
-    assert 0 < moving["angles"]["1"] < moving["angles"]["10"] < moving["angles"]["100"]
-    assert moving["angles"]["100"] < moving["two users"] + 5
+    assert (
+        0
+        < moving["tracking_errors"]["1"]
+        < moving["tracking_errors"]["10"]
+        < moving["tracking_errors"]["100"]
+    )
+    assert moving["tracking_errors"]["100"] < moving["two users"] + 5
 
 
 def test_the_page_is_written(page):
@@ -127,7 +132,7 @@ def test_every_line_says_what_would_be_bad(page):
     lines = report(measured)
     assert all(line.what and line.value and line.bad_sign for line in lines)
     assert len({(line.section, line.what) for line in lines}) == len(lines)
-    assert "|" not in "".join(cell for line in lines for cell in line)
+    assert "|" not in "".join(spec for line in lines for spec in line)
     assert markdown("llmrec/Drift-v0", lines).startswith("# llmrec/Drift-v0")
 
 

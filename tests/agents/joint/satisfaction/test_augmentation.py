@@ -89,7 +89,7 @@ def test_what_is_no_probability_is_refused(name, value):
 
 
 def test_table_holds_words_of_the_video_catalogue():
-    folder = files("llmrec_env").joinpath("data", "video")
+    folder = files("llmrec_env").joinpath("content", "catalogues", "video")
     tables = [file for file in folder.iterdir() if file.name.endswith(".toml")]
     known = {word for file in tables for word in words(file.read_text(encoding="utf-8"))}
     table = synonyms()

@@ -9,7 +9,7 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents import make_agent
-from agents.features import Seen, Sight
+from agents.features import FeatureExtractor, Seen
 from agents.rl.sb3.cloning import clone, play_lessons, returns_of
 from agents.rl.sb3.pointer import PointerPolicy
 from llmrec_env.sb3 import Sb3VecEnv, make_sb3_env
@@ -31,21 +31,21 @@ def teacher(env):
 
 
 @pytest.fixture(scope="module")
-def sight(env):
-    made = Sight()
+def features(env):
+    made = FeatureExtractor()
     made.fit(env.public_data(), env.config)
     return made
 
 
 @pytest.fixture
-def new_model(new_vec, sight):
+def new_model(new_vec, features):
     """Makes untrained models that start without a ranking."""
 
     def make(normalise=False, seed=1):
-        vec_env = Seen(Sb3VecEnv(new_vec(N, **MODES)), sight)
+        vec_env = Seen(Sb3VecEnv(new_vec(N, **MODES)), features)
         if normalise:
             vec_env = VecNormalize(vec_env, norm_obs=False, gamma=0.9)
-        kwargs = {**sight.policy_kwargs(), "start": None}
+        kwargs = {**features.policy_kwargs(), "start": None}
         settings = {"n_steps": 16, "batch_size": 64, "gamma": 0.9, "seed": seed}
         return PPO(PointerPolicy, vec_env, policy_kwargs=kwargs, **settings)
 
@@ -56,51 +56,51 @@ def _weights(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
 
 
-def test_it_shows_what_its_teacher_shows(new_model, teacher, env, sight):
+def test_it_shows_what_its_teacher_shows(new_model, teacher, env, features):
     model = new_model()
-    progress = clone(model, teacher, env, sight, steps=4096, batch_size=256, seed=3)
+    progress = clone(model, teacher, env, features, steps=4096, batch_size=256, seed=3)
     assert (
         progress.before < -14 < progress.before + 3 < progress.after
     )  # log(20·19·18·17·16) = 14.4
     assert progress.explained > 0.1
     observation, _ = env.reset(seed=77)
     taught = teacher.act(observation, np.ones(N, bool))
-    shown, _ = model.predict(sight.see(observation), deterministic=True)
+    shown, _ = model.predict(features.see(observation), deterministic=True)
     common = np.mean([len(set(a) & set(b)) for a, b in zip(taught, shown, strict=True)])
     assert common > 3.5  # of 5; 1.25 by chance
 
 
-def test_a_seed_decides_what_is_learnt(new_model, teacher, env, sight):
+def test_a_seed_decides_what_is_learnt(new_model, teacher, env, features):
     weights = []
     for seed in (1, 1, 2):
         model = new_model()
-        clone(model, teacher, env, sight, steps=128, epochs=1, seed=seed)
+        clone(model, teacher, env, features, steps=128, epochs=1, seed=seed)
         weights.append(_weights(model))
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
-def test_the_value_is_left_alone_if_it_has_no_weight(new_model, teacher, env, sight):
+def test_the_value_is_left_alone_if_it_has_no_weight(new_model, teacher, env, features):
     model = new_model()
     before = model.policy.value_net[2].weight.clone()
-    clone(model.policy, teacher, env, sight, steps=128, value=0.0)
+    clone(model.policy, teacher, env, features, steps=128, value=0.0)
     assert torch.equal(before, model.policy.value_net[2].weight)
-    clone(model.policy, teacher, env, sight, steps=2048)
+    clone(model.policy, teacher, env, features, steps=2048)
     assert not torch.equal(before, model.policy.value_net[2].weight)
 
 
-def test_entropy_keeps_it_from_being_sure_of_its_teacher(new_model, teacher, env, sight):
+def test_entropy_keeps_it_from_being_sure_of_its_teacher(new_model, teacher, env, features):
     entropies = []
     for entropy in (0.0, 5.0):
         model = new_model()
-        clone(model, teacher, env, sight, steps=512, batch_size=64, entropy=entropy)
-        seen = torch.from_numpy(sight.see(env.reset(seed=9)[0]))
+        clone(model, teacher, env, features, steps=512, batch_size=64, entropy=entropy)
+        seen = torch.from_numpy(features.see(env.reset(seed=9)[0]))
         entropies.append(model.policy.get_distribution(seen).entropy().mean().item())
     assert entropies[0] < entropies[1] - 0.3
 
 
-def test_it_goes_on_learning_by_acting(new_model, teacher, env, sight):
+def test_it_goes_on_learning_by_acting(new_model, teacher, env, features):
     model = new_model(normalise=True)
-    clone(model, teacher, env, sight, steps=128)
+    clone(model, teacher, env, features, steps=128)
     before = _weights(model)
     model.learn(128)
     assert not torch.equal(before, _weights(model)) and _weights(model).isfinite().all()
@@ -113,42 +113,42 @@ def test_returns_are_discounted_to_the_end_of_a_session():
     np.testing.assert_allclose(returns_of(gains, ends, 0.5), expected)
 
 
-def test_lessons_are_steps_of_the_teacher(teacher, env, sight):
-    lessons = play_lessons(teacher, env, sight, steps=3 * N - 1, gamma=0.9, seed=5)
+def test_lessons_are_steps_of_the_teacher(teacher, env, features):
+    lessons = play_lessons(teacher, env, features, steps=3 * N - 1, gamma=0.9, seed=5)
     assert len(lessons.seen) == len(lessons.actions) == len(lessons.returns) == 3 * N
     observation, _ = env.reset(seed=5)
-    np.testing.assert_array_equal(lessons.seen[:N], sight.see(observation))
+    np.testing.assert_array_equal(lessons.seen[:N], features.see(observation))
     slates = teacher.act(observation, np.ones(N, bool))
     np.testing.assert_array_equal(lessons.actions[:N], slates)
     np.testing.assert_array_equal(lessons.session[-N:], np.arange(N))
     assert np.isnan(lessons.returns).all()  # no session has ended yet
 
 
-def test_statistics_of_rewards_take_those_of_the_teacher(new_model, teacher, env, sight):
+def test_statistics_of_rewards_take_those_of_the_teacher(new_model, teacher, env, features):
     model = new_model(normalise=True)
     rewards = model.get_vec_normalize_env()
     before = rewards.ret_rms.count
-    scaled = play_lessons(teacher, env, sight, 60 * N, 0.9, seed=5, rewards=rewards)
+    scaled = play_lessons(teacher, env, features, 60 * N, 0.9, seed=5, rewards=rewards)
     assert rewards.ret_rms.count == pytest.approx(before + 60 * N)
-    plain = play_lessons(teacher, env, sight, 60 * N, 0.9, seed=5)
+    plain = play_lessons(teacher, env, features, 60 * N, 0.9, seed=5)
     scale = 1 / np.sqrt(rewards.ret_rms.var + rewards.epsilon)
     assert np.isfinite(plain.returns).any() and abs(scale - 1) > 0.1
     np.testing.assert_allclose(scaled.returns, scale * plain.returns, rtol=1e-4)
 
 
-def test_what_cannot_be_cloned_is_refused(new_model, teacher, env, sight, new_vec, tiny):
+def test_what_cannot_be_cloned_is_refused(new_model, teacher, env, features, new_vec, tiny):
     model = new_model()
     with pytest.raises(ValueError, match=r"acts by 'weights'.*drift-aware or joint"):
-        clone(model, make_agent("ppo", env.config), env, sight)
+        clone(model, make_agent("ppo", env.config), env, features)
     with pytest.raises(ValueError, match="needs action='slate', observation='dict'"):
-        clone(model, teacher, new_vec(2, autoreset_mode="same_step"), sight)
+        clone(model, teacher, new_vec(2, autoreset_mode="same_step"), features)
     with pytest.raises(ValueError, match="build the environment with autoreset_mode='same_step'"):
-        clone(model, teacher, new_vec(2, observation="dict"), sight)
+        clone(model, teacher, new_vec(2, observation="dict"), features)
     with pytest.raises(ValueError, match="num_envs=1 leaves no session"):
-        clone(model, teacher, new_vec(1, **MODES), sight)
+        clone(model, teacher, new_vec(1, **MODES), features)
     weights = PPO("MlpPolicy", make_sb3_env("llmrec/Drift-v0", 2, action="weights", **tiny))
     with pytest.raises(ValueError, match="policy of action='weights' cannot learn from slates"):
-        clone(weights, teacher, env, sight)
+        clone(weights, teacher, env, features)
     deep_q = DQN("MlpPolicy", make_sb3_env("llmrec/Item-v0", 2, **tiny), buffer_size=10)
     with pytest.raises(ValueError, match="DQNPolicy has no likelihood of slates"):
-        clone(deep_q, teacher, env, sight)
+        clone(deep_q, teacher, env, features)

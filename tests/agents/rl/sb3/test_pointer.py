@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 
-from agents.features import Seen, Sight
+from agents.features import FeatureExtractor, Seen
 from agents.rl.sb3.pointer import PointerPolicy, Rollouts, Slates, slate_log_prob
 from agents.rl.sb3.scorer import candidate_scores, scores_in_torch
 from llmrec_env.sb3 import Sb3VecEnv
@@ -186,16 +186,16 @@ def test_slates_of_one_are_single_numbers(new_policy, observations):
 @pytest.mark.parametrize("modes", [{}, {"action": "item", "slate_size": 1}])
 def test_plain_algorithms_train_it(new_vec, algorithm, modes, tmp_path):
     env = new_vec(N, observation="dict", autoreset_mode="same_step", **modes)
-    sight = Sight()
-    sight.fit(env.public_data(), env.config)
-    vec_env = Seen(Sb3VecEnv(env), sight)
-    settings = {"n_steps": 16, "seed": 1, "policy_kwargs": sight.policy_kwargs()}
+    features = FeatureExtractor()
+    features.fit(env.public_data(), env.config)
+    vec_env = Seen(Sb3VecEnv(env), features)
+    settings = {"n_steps": 16, "seed": 1, "policy_kwargs": features.policy_kwargs()}
     model = algorithm(PointerPolicy, vec_env, **settings)
     before = [parameter.clone() for parameter in model.policy.parameters()]
     model.learn(64)
     moved = [not torch.equal(*pair) for pair in zip(before, model.policy.parameters(), strict=True)]
     assert sum(moved) > len(moved) / 2
-    observation = sight.see(env.reset(seed=0)[0])
+    observation = features.see(env.reset(seed=0)[0])
     actions, _ = model.predict(observation, deterministic=True)
     model.policy.save(tmp_path / "policy.pt")
     again = PointerPolicy.load(tmp_path / "policy.pt")
@@ -205,11 +205,11 @@ def test_plain_algorithms_train_it(new_vec, algorithm, modes, tmp_path):
 def test_a_seed_decides_what_it_learns_and_the_buffer_changes_nothing(new_vec):
     def learn(buffer=None):
         env = new_vec(N, observation="dict", autoreset_mode="same_step")
-        sight = Sight(("session", "candidate_features"))
-        sight.fit(env.public_data(), env.config)
-        settings = {"n_steps": 8, "batch_size": 16, "policy_kwargs": sight.policy_kwargs()}
+        features = FeatureExtractor(("session", "candidate_features"))
+        features.fit(env.public_data(), env.config)
+        settings = {"n_steps": 8, "batch_size": 16, "policy_kwargs": features.policy_kwargs()}
         settings |= {"seed": 5, "rollout_buffer_class": buffer}
-        model = PPO(PointerPolicy, Seen(Sb3VecEnv(env), sight), **settings)
+        model = PPO(PointerPolicy, Seen(Sb3VecEnv(env), features), **settings)
         return torch.cat([x.flatten() for x in model.learn(64).policy.parameters()])
 
     first = learn()

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
 
-from agents.base import Learner, read_agent  # noqa: E402
+from agents.base import OnlineAgent, read_agent  # noqa: E402
 from agents.hyperparameters import DEFAULTS  # noqa: E402
 from agents.rl.sb3 import ALGORITHMS, StableBaselines  # noqa: E402
 
@@ -67,7 +67,7 @@ def _through_a_file(state):
 def test_a_training_that_was_killed_goes_on_with_the_same_bits(make, name, action, settings):
     agent = make.agent(name, action, **settings)
     env = make.env(agent)
-    assert isinstance(agent, Learner) and agent.name == name
+    assert isinstance(agent, OnlineAgent) and agent.name == name
     assert agent.learn(env, 64, 0, 0) == 64
     before = _weights(agent)
     state = _through_a_file(agent.state())
@@ -320,6 +320,6 @@ def test_a_pointer_that_sees_what_joint_believes_is_saved_with_it(new_vec, tmp_p
 def test_what_a_pointer_sees_can_be_left_out_by_its_own_blocks(new_vec):
     agent = StableBaselines("ppo-pointer", 3, ("outcomes",), **TINY_SETTINGS["ppo-pointer"])
     agent.learn(new_vec(4, autoreset_mode="same_step", observation="dict"), 64, 0, 0)
-    assert "outcomes" not in agent._view.sight.blocks
+    assert "outcomes" not in agent._view.features.blocks
     with pytest.raises(ValueError, match="outcomes"):
         StableBaselines("ppo", 3, ("outcomes",))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents import make_agent
-from agents.base import Learner
+from agents.base import OnlineAgent
 from agents.rl.sb3 import BLOCKS
 from agents.rl.sb3.wrappers import Hiding
 from llmrec_env.config import EnvConfig
@@ -32,7 +32,7 @@ def _weights(agent):
 
 def test_a_segment_depends_on_the_state_before_it_and_on_nothing_else(new_agent, env, new_vec):
     agent = new_agent()
-    assert isinstance(agent, Learner)
+    assert isinstance(agent, OnlineAgent)
     assert agent.learn(env, 64, 0, 0) == 64
     state = agent.state()
     agent.learn(env, 64, 1, 64)

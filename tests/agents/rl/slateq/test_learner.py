@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from agents import make_agent  # noqa: E402
-from agents.base import Learner, Privileged, read_agent  # noqa: E402
+from agents.base import OnlineAgent, Privileged, read_agent  # noqa: E402
 from agents.rl.slateq import PrivilegedSlateQ, SlateQ  # noqa: E402
-from agents.rollout import play  # noqa: E402
+from agents.rollout import rollout  # noqa: E402
 
 SHORT = {"steps": 8, "log_epochs": 1, "blind": 0, "ramp": 1}
 MODES = {"observation": "dict", "action": "slate"}
@@ -38,7 +38,7 @@ def _assert_same(a, b):
 
 def test_killed_and_resumed_it_is_the_same_to_the_bit(train_env):
     whole, first, second = (SlateQ(3, **SHORT) for _ in range(3))
-    assert isinstance(whole, Learner) and not isinstance(whole, Privileged)
+    assert isinstance(whole, OnlineAgent) and not isinstance(whole, Privileged)
     done = whole.learn(train_env, 128, 0, 0)
     whole.learn(train_env, 128, 1, done)
     first.learn(train_env, 128, 0, 0)
@@ -143,7 +143,7 @@ def test_given_the_interests_it_plans_and_is_about_as_good_as_the_myopic_oracle(
     returns = {}
     for name, agent in agents.items():
         agent.fit(train_env, 100_000)
-        played = [play(agent, env, users, seed).reward.sum(1).mean() for seed in (3, 4)]
+        played = [rollout(agent, env, users, seed).reward.sum(1).mean() for seed in (3, 4)]
         returns[name] = float(np.mean(played))
     assert returns["far"] > 1.3 * returns["blind"]
     assert returns["far"] > 1.03 * returns["near"]

@@ -25,7 +25,7 @@ AGENTS = LADDER
 FAST = Resampling(resamples=200)
 
 
-def play() -> list[Episode]:
+def rollout() -> list[Episode]:
     generator = np.random.default_rng(0)
     return [
         Episode("t", agent, 0, 0, user, float(i + generator.gamma(2.0)), 9, 3, 2, 40.0, True)
@@ -87,7 +87,7 @@ def adapting(points: list[AdaptationPoint]) -> Figure:
 
 
 def _diversity() -> Figure:
-    rows = leaderboard(play(), how=FAST)
+    rows = leaderboard(rollout(), how=FAST)
     figure = figures.diversity(rows, diversities(rows))
     assert figure
     return figure
@@ -100,11 +100,11 @@ def _worlds() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "leaderboard": lambda: figures.leaderboard(leaderboard(play(), how=FAST)),
+    "leaderboard": lambda: figures.leaderboard(leaderboard(rollout(), how=FAST)),
     "dynamics": lambda: figures.dynamics(curves()),
     "adaptation": lambda: adapting(adaptations()),
-    "distribution": lambda: figures.distribution(group(play())["t"], FAST),
-    "improvement": lambda: figures.improvement(group(play())["t"], FAST),
+    "distribution": lambda: figures.distribution(group(rollout())["t"], FAST),
+    "improvement": lambda: figures.improvement(group(rollout())["t"], FAST),
     "diversity": _diversity,
     "worlds": _worlds,
     "learning": lambda: figures.learning(LEARNING, {"drift-aware": 3.0}),
@@ -168,9 +168,9 @@ def test_colours_depend_on_the_name_alone_and_differ_in_the_ladder() -> None:
 
 
 def test_gains_that_cannot_be_told_from_zero_are_in_brackets() -> None:
-    episodes = [episode for episode in play() if episode.agent in ("random", "oracle-planning")]
+    episodes = [episode for episode in rollout() if episode.agent in ("random", "oracle-planning")]
     generator = np.random.default_rng(1)
-    for user, old in enumerate(group(play())["t"]["oracle-planning"]):
+    for user, old in enumerate(group(rollout())["t"]["oracle-planning"]):
         ret = old.ret + float(generator.normal())
         episodes.append(Episode("t", "ppo", 0, 0, user, ret, 9, 3, 2, 40.0, True))
     shown = texts(figures.leaderboard(leaderboard(episodes, how=FAST)))
@@ -183,7 +183,7 @@ def test_the_matrix_holds_the_probabilities() -> None:
     figure = FIGURES["improvement"]()
     (image,) = [child for child in figure.axes[0].get_children() if isinstance(child, AxesImage)]
     shares = np.ma.filled(image.get_array(), np.nan)  # type: ignore[arg-type]
-    returns = [[x.ret for x in own] for own in group(play())["t"].values()]
+    returns = [[x.ret for x in own] for own in group(rollout())["t"].values()]
     assert shares[3, 1] == pytest.approx(np.mean(np.array(returns[3]) > np.array(returns[1])))
     off = ~np.eye(len(AGENTS), dtype=bool)
     assert (shares + shares.T)[off] == pytest.approx(1.0)
@@ -254,7 +254,7 @@ def test_labels_of_points_that_lie_close_do_not_cover_each_other() -> None:
 
 
 def test_diversity_needs_slates_and_worlds_need_more_than_one() -> None:
-    rows = leaderboard(play(), how=FAST)
+    rows = leaderboard(rollout(), how=FAST)
     none = [Metric("t", row.agent, "diversity", None, None, None) for row in rows]
     assert figures.diversity(rows, none) is None
     assert figures.worlds([row for row in world_table() if row.world == 0]) is None
@@ -275,10 +275,10 @@ def test_smoothing_keeps_the_level_and_the_gaps() -> None:
 
 
 def test_figures_of_all_tasks_are_written(tmp_path: Path) -> None:
-    rows = leaderboard(play(), how=FAST)
+    rows = leaderboard(rollout(), how=FAST)
     tables = (adaptations(), world_table(), diversities(rows), [session()])
     written = figures.write_figures(
-        *(tmp_path, rows, play(), curves(), LEARNING), *tables, {"t": TEXTS}
+        *(tmp_path, rows, rollout(), curves(), LEARNING), *tables, {"t": TEXTS}
     )
     assert set(written) == {("t", name) for name in FIGURES}
     assert len(list((tmp_path / "figures").iterdir())) == 3 * len(FIGURES)
@@ -286,10 +286,10 @@ def test_figures_of_all_tasks_are_written(tmp_path: Path) -> None:
 
 
 def test_figures_of_tables_that_are_not_there_are_left_out(tmp_path: Path) -> None:
-    rows = leaderboard(play(), how=FAST)
-    written = figures.write_figures(tmp_path, rows, play(), curves())
+    rows = leaderboard(rollout(), how=FAST)
+    written = figures.write_figures(tmp_path, rows, rollout(), curves())
     assert {name for _, name in written} == {
         *("leaderboard", "dynamics", "distribution", "improvement")
     }
-    without = figures.write_figures(tmp_path, rows, play(), curves(), sessions=[session()])
+    without = figures.write_figures(tmp_path, rows, rollout(), curves(), sessions=[session()])
     assert ("t", "river") not in without
