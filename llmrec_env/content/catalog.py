@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env.atomic_files import write_atomically
 from llmrec_env.config import ConfigError, unknown
 from llmrec_env.content.catalogues import generator, movielens
 from llmrec_env.content.catalogues.movielens import movielens_ratings
@@ -188,15 +188,8 @@ class Catalog:
             )
         if self.name == "movielens":
             raise CatalogError("the MovieLens data may not be passed on; load them where needed.")
-        temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-        try:
-            with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows())
+        write_atomically(path, rows.encode())
 
     def _rows(self) -> list[dict[str, str | float]]:
         rows: list[dict[str, str | float]] = [{"text": text} for text in self.texts]

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
-import os
-import secrets
-import zipfile
-import zlib
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.content.encoders.protocol import Vectors
-
-FORMAT_VERSION = 1
 
 _NO_VARIANCE = 1e-10  # eigenvalues below this share of the largest are rounding
 _NO_LENGTH = 1e-6  # a shorter projection of unit vectors is rounding
@@ -120,48 +110,6 @@ class Space:
             )
         return (projected / norms[:, None]).astype(np.float32)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the space to an .npz file that is either whole or not there, even after a crash."""
-        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        arrays["format_version"] = np.asarray(FORMAT_VERSION)
-        arrays["digest"] = np.asarray(_digest(arrays))
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        _write_atomically(Path(path), buffer.getvalue())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Space:
-        """The space that `save` wrote.
-
-        Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when the file is damaged or of another format version.
-        """
-        content = Path(path).read_bytes()
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            version = int(arrays["format_version"])
-            digest = str(arrays.pop("digest"))
-        except (ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError) as error:
-            raise _damaged(path, f"{type(error).__name__} on reading") from error
-        except (zipfile.BadZipFile, zlib.error, SyntaxError, RuntimeError) as error:
-            raise _damaged(path, f"{type(error).__name__} on reading") from error
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"{os.fspath(path)} has format version {version}, this release reads "
-                f"{FORMAT_VERSION}; delete the file and fit the space again"
-            )
-        if digest != _digest(arrays):
-            raise _damaged(path, "its checksum does not match")
-        return cls(
-            item_mean=arrays["item_mean"],
-            phrase_mean=arrays["phrase_mean"],
-            components=arrays["components"],
-            scale=float(arrays["scale"]),
-            kept_variance=float(arrays["kept_variance"]),
-        )
-
 
 def _as_matrix(name: str, vectors: npt.ArrayLike, least: int = 2) -> npt.NDArray[np.float64]:
     matrix = np.asarray(vectors, dtype=np.float64)
@@ -204,39 +152,3 @@ def _mean_best_cosine(phrases: Vectors, items: Vectors) -> float:
             cosines = block @ items[column : column + _BLOCK].T
             best[row : row + _BLOCK] = np.maximum(best[row : row + _BLOCK], cosines.max(axis=1))
     return float(best.mean(dtype=np.float64))
-
-
-def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _damaged(path: str | os.PathLike[str], reason: str) -> ValueError:
-    return ValueError(
-        f"{os.fspath(path)} is damaged ({reason}); delete the file and fit the space again"
-    )
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the file, flush to disk, then rename: a crash leaves the old file or the new."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    if os.name == "posix":
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

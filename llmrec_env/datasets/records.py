@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env.atomic_files import write_atomically
 from llmrec_env.content.catalog import movielens_ratings
 from llmrec_env.content.catalogues.movielens import DEFAULT_ITEMS
 from llmrec_env.datasets.cells import MISSING
@@ -142,15 +143,11 @@ class Records:
         for item, words in enumerate(self.item_texts):
             if words:
                 rows.setdefault(words, item)
-        temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-        try:
-            with open(temporary, "x", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(["item", "text"])
-                writer.writerows((self.item_ids[item], words) for words, item in rows.items())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        content = io.StringIO(newline="")
+        writer = csv.writer(content, lineterminator="\n")
+        writer.writerow(["item", "text"])
+        writer.writerows((self.item_ids[item], words) for words, item in rows.items())
+        write_atomically(path, content.getvalue().encode())
         return np.array(list(rows.values()), np.int64)
 
 
