@@ -29,7 +29,7 @@ from experiments.statistics import intervals
 from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode
 from llmrec_env.config import EnvConfig
-from llmrec_env.simulation.compilation import source_digest
+from llmrec_env.simulation.kernel_cache import source_digest
 from llmrec_env.simulation.logging_policy import split_of
 
 EVALUATION = "evaluation.json"

@@ -15,7 +15,7 @@ from typing import Any
 
 import llmrec_env
 from experiments.store import Episode, ResultsError
-from llmrec_env.simulation.compilation import source_digest
+from llmrec_env.simulation.kernel_cache import source_digest
 
 
 @dataclass(frozen=True)

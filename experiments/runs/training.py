@@ -15,7 +15,7 @@ from agents.base import SEGMENT, OnlineAgent
 from experiments.runs.spec import RunSpec, key_of
 from experiments.runs.trackers import tracker
 from experiments.store import CHECKPOINTS, ResultsError, storing, write_file
-from llmrec_env.simulation.compilation import source_digest
+from llmrec_env.simulation.kernel_cache import source_digest
 from llmrec_env.envs.vector import RecVectorEnv
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import llmrec_env
 from experiments.store.files import MANIFEST, Folder, ResultsError, read_text, write_file
-from llmrec_env.simulation.compilation import source_digest
+from llmrec_env.simulation.kernel_cache import source_digest
 
 _CODE = (":/llmrec_env", ":/agents", ":/experiments")
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "gymnasium", "stable-baselines3", "transformers")

@@ -1,16 +1,14 @@
-"""The one decorator behind every compiled function of the simulator."""
+"""Compilation of the simulator's functions, and the inner products they share."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
+
+from llmrec_env.simulation.kernel_cache import KernelCache
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -18,44 +16,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 
-def cache_home() -> Path:
-    """Folder of what can be recomputed: where `$LLMREC_CACHE` is, else in the user's cache."""
-    if chosen := os.environ.get("LLMREC_CACHE"):
-        path = Path(chosen).expanduser()
-        return path.parent if path.suffix else path
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "llmrec_env"
-
-
-@lru_cache
-def source_digest() -> str:
-    """Returns which dynamics this is: a digest of every source that is compiled, and of numba."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        source = path.read_bytes()
-        if b"@kernel" in source or b"@inlined" in source:
-            digest.update(source)
-    return digest.hexdigest()[:16]
-
-
-def _machine_code_folder() -> str:
-    # numba checks only the file of the outermost function, so after an edit to users.py it would
-    # go on running the old users: a folder for each state of the sources makes edits count.
-    return str(cache_home() / "machine_code" / source_digest())
-
-
-_FOLDER = _machine_code_folder()
-
-
 def kernel(function: _Function) -> _Function:
     """Returns `function` compiled at its first call, and kept on disk for the next process."""
-    before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
-    numba.config.CACHE_DIR = _FOLDER  # type: ignore[attr-defined]
-    try:
-        compiled: Any = numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")(function)
-        return compiled
-    finally:
-        numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+    compiled: Any = numba.njit(fastmath=_FASTMATH, error_model="numpy")(function)
+    compiled._cache = KernelCache(compiled)
+    return compiled
 
 
 def inlined(function: _Function) -> _Function:
@@ -131,11 +96,11 @@ def cosines(ids, unit_rows, others, other_rows, out):
         one, two = others[k], others[k + 1]
         for p in range(0, whole_p, 4):
             a, b, c, d = ids[p], ids[p + 1], ids[p + 2], ids[p + 3]
-            found = rows_dot2x4(other_rows, one, two, unit_rows, a, b, c, d)
-            out[p, k], out[p + 1, k] = found[0], found[1]
-            out[p + 2, k], out[p + 3, k] = found[2], found[3]
-            out[p, k + 1], out[p + 1, k + 1] = found[4], found[5]
-            out[p + 2, k + 1], out[p + 3, k + 1] = found[6], found[7]
+            cosine = rows_dot2x4(other_rows, one, two, unit_rows, a, b, c, d)
+            out[p, k], out[p + 1, k] = cosine[0], cosine[1]
+            out[p + 2, k], out[p + 3, k] = cosine[2], cosine[3]
+            out[p, k + 1], out[p + 1, k + 1] = cosine[4], cosine[5]
+            out[p + 2, k + 1], out[p + 3, k + 1] = cosine[6], cosine[7]
     for p in range(ids.shape[0]):
         for k in range(whole_k if p < whole_p else 0, others.shape[0]):
             out[p, k] = rows_dot(other_rows, others[k], unit_rows, ids[p])

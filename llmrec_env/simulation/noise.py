@@ -1,7 +1,7 @@
 """Counter-based random numbers: the same (session key, step, draw) gives the same number, always.
 
 No generator has a state, so what one session draws does not depend on the batch it is in, on the
-other sessions or on earlier actions, and two agents on one seed meet the same luck.
+other sessions or on earlier actions, and two agents on one seed meet common random numbers.
 The mixing function is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
@@ -69,6 +69,6 @@ def normal_pair(key, draw):
     """Returns two independent standard normal numbers (Box and Muller, 1958) from one place."""
     bits = mix(key + np.uint64(draw + 1) * _GOLDEN)
     radius = (np.float64(bits >> np.uint64(32)) + 0.5) * (1.0 / 4294967296.0)
-    tracking_error = np.float64(bits & np.uint64(0xFFFFFFFF)) * (2.0 * math.pi / 4294967296.0)
+    angle = np.float64(bits & np.uint64(0xFFFFFFFF)) * (2.0 * math.pi / 4294967296.0)
     length = math.sqrt(-2.0 * math.log(radius))
-    return length * math.cos(tracking_error), length * math.sin(tracking_error)
+    return length * math.cos(angle), length * math.sin(angle)

@@ -22,7 +22,7 @@ from experiments.runs.spec import RunSpec, RunResult, key_of, to_line
 from experiments.runs.sweep import run_sweep
 from experiments.store import CELLS, ResultsError
 from llmrec_env.config import ConfigError
-from llmrec_env.simulation.compilation import source_digest
+from llmrec_env.simulation.kernel_cache import source_digest
 
 
 def test_results_come_in_the_order_of_the_cells(tmp_path: Path) -> None:
