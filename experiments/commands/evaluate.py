@@ -44,9 +44,11 @@ class Comparison:
     mean: float
     low: float  # 95 % interval
     high: float
-    gain: float | None = None  # paired, relative: mean / mean - 1; None: nothing to compare with
-    gain_low: float | None = None
-    gain_high: float | None = None
+    improvement: float | None = (
+        None  # paired, relative: mean / mean - 1; None: nothing to compare with
+    )
+    improvement_low: float | None = None
+    improvement_high: float | None = None
 
 
 def run(
@@ -115,7 +117,7 @@ def compare(episodes: Sequence[Episode], labels: Sequence[str]) -> list[Comparis
         gain: tuple[float | None, ...] = (None, None, None)
         if label != labels[0]:
             with contextlib.suppress(intervals.RatioError):
-                gain = intervals.paired_gain(scores[labels[0]], scores[label])
+                gain = intervals.relative_improvement(scores[labels[0]], scores[label])
         found.append(Comparison(label, *intervals.bootstrap_interval(scores[label]), *gain))
     return found
 
@@ -128,9 +130,13 @@ def print_comparison(found: Sequence[Comparison], title: str) -> None:
         table.add_column(escape(header), justify="right")
     for row in found:
         mean, gain = f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]", ""
-        if row.gain is not None and row.gain_low is not None and row.gain_high is not None:
-            ends = f"{100 * row.gain_low:+.1f}, {100 * row.gain_high:+.1f}"
-            gain = f"{100 * row.gain:+.1f} % [{ends}]"
+        if (
+            row.improvement is not None
+            and row.improvement_low is not None
+            and row.improvement_high is not None
+        ):
+            ends = f"{100 * row.improvement_low:+.1f}, {100 * row.improvement_high:+.1f}"
+            gain = f"{100 * row.improvement:+.1f} % [{ends}]"
         table.add_row(*map(escape, (row.agent, mean, gain)))
     Console().print(table)
 

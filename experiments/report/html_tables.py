@@ -113,7 +113,7 @@ _Cell = tuple[str, str]
 
 
 def _cells(row: Row) -> list[_Cell]:
-    unclear = "" if row.gain is None or is_clear(row) else "unclear"
+    unclear = "" if row.improvement is None or is_clear(row) else "unclear"
     numbers: list[tuple[float | None, str]] = [
         *((x, "{:.0%}") for x in (row.p_improve, row.normalised, row.survive)),
         (row.steps, "{:.1f}"),
@@ -130,13 +130,21 @@ def _cells(row: Row) -> list[_Cell]:
 
 
 def _gain(row: Row | WorldRow) -> str:
-    return "" if row.gain is None else _spread(row.gain, row.gain_low, row.gain_high, "{:+.1%}")
+    return (
+        ""
+        if row.improvement is None
+        else _spread(row.improvement, row.improvement_low, row.improvement_high, "{:+.1%}")
+    )
 
 
 def _in_world(row: WorldRow | None) -> _Cell:
     if row is None:
         return _NONE, ""
-    clear = row.gain_low is None or row.gain_high is None or row.gain_low * row.gain_high > 0.0
+    clear = (
+        row.improvement_low is None
+        or row.improvement_high is None
+        or row.improvement_low * row.improvement_high > 0.0
+    )
     gain = _gain(row) if clear else f'<span class="unclear">{_gain(row)}</span>'
     return f"{_spread(row.mean, row.ci_low, row.ci_high, '{:.2f}')}<br>{gain}", ""
 

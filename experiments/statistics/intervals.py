@@ -35,10 +35,10 @@ __all__ = (
     "mean",
     "normalised_score",
     "paired_difference",
-    "paired_gain",
     "performance_profile",
     "probability_of_improvement",
     "ratio",
+    "relative_improvement",
 )
 
 _LISTED = 5  # missing sessions an error names
@@ -150,11 +150,14 @@ def performance_profile(scores: Scores, at: npt.ArrayLike, how: Resampling = DEF
 
 
 def ratio(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
-    """Returns mean(a) / mean(b), both resampled together; pairs and errors as in `paired_gain`."""
+    """Returns mean(a) / mean(b), both resampled together.
+
+    Pairs and errors are those of `relative_improvement`.
+    """
     return _interval(a, _paired(a, b), _ratio, how)
 
 
-def paired_gain(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
+def relative_improvement(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
     """Returns the relative gain mean(a) / mean(b) - 1, both resampled together.
 
     Users are paired by (world, user), and seeds by seed; an agent of one seed stands against every
@@ -169,7 +172,7 @@ def paired_gain(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
 
 
 def paired_difference(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
-    """Returns mean(a) - mean(b), both resampled together; for pairs see `paired_gain`."""
+    """Returns mean(a) - mean(b), both resampled together; for pairs see `relative_improvement`."""
     pair = _paired(a, b)
     return _interval(a, [pair[0] - pair[1]], lambda means: means[0], how)
 
@@ -177,7 +180,8 @@ def paired_difference(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interv
 def probability_of_improvement(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
     """Returns the probability that a user's session with a beats the same session with b.
 
-    Unlike that of Agarwal et al. 2021 it is paired; a tie counts half. Errors as in `paired_gain`.
+    Unlike that of Agarwal et al. 2021 it is paired; a tie counts half. Errors are those of
+    `relative_improvement`.
     """
     pair = _paired(a, b)
     wins = 0.5 + 0.5 * np.sign(pair[0] - pair[1])

@@ -105,9 +105,18 @@ def _mean_and_gain(
     gain = None
     if above is not None:
         with contextlib.suppress(intervals.RatioError):
-            gain = intervals.paired_gain(scores[name], scores[above], how)
-    found = {"mean": mean.value, "ci_low": mean.low, "ci_high": mean.high, "gain_over": above}
-    return found | dict(zip(("gain", "gain_low", "gain_high"), gain or (None,) * 3, strict=True))
+            gain = intervals.relative_improvement(scores[name], scores[above], how)
+    found = {
+        "mean": mean.value,
+        "ci_low": mean.low,
+        "ci_high": mean.high,
+        "improvement_over": above,
+    }
+    return found | dict(
+        zip(
+            ("improvement", "improvement_low", "improvement_high"), gain or (None,) * 3, strict=True
+        )
+    )
 
 
 def _robust(
@@ -152,15 +161,16 @@ HEADER = ("agent", "return [95 %]", "IQM", "paired gain [95 %]")
 def cells_of(row: Row) -> tuple[str, str, str, str]:
     """Returns what tables show of a row, in the order of `HEADER`; empty where there is nothing."""
     mean = f"{row.mean:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
-    if row.gain is None or row.gain_low is None or row.gain_high is None:
+    if row.improvement is None or row.improvement_low is None or row.improvement_high is None:
         return row.agent, mean, f"{row.iqm:.2f}", ""
-    gain = f"{100 * row.gain:+.1f} % [{100 * row.gain_low:+.1f}, {100 * row.gain_high:+.1f}]"
+    low, high = (100 * x for x in (row.improvement_low, row.improvement_high))
+    gain = f"{100 * row.improvement:+.1f} % [{low:+.1f}, {high:+.1f}]"
     return row.agent, mean, f"{row.iqm:.2f}", gain
 
 
 def is_clear(row: Row) -> bool:
     """Returns whether the interval of the gain leaves out zero."""
-    low, high = row.gain_low, row.gain_high
+    low, high = row.improvement_low, row.improvement_high
     return low is not None and high is not None and (low > 0.0 or high < 0.0)
 
 

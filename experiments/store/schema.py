@@ -83,11 +83,11 @@ class Row:
     iqm: float
     iqm_low: float
     iqm_high: float
-    gain: float | None  # paired, relative: mean / mean - 1
-    gain_low: float | None
-    gain_high: float | None
-    gain_over: str | None  # the agent of the row above
-    p_improve: float | None  # that a session beats the same session of `gain_over`
+    improvement: float | None  # paired, relative: mean / mean - 1
+    improvement_low: float | None
+    improvement_high: float | None
+    improvement_over: str | None  # the agent of the row above
+    p_improve: float | None  # that a session beats the same session of `improvement_over`
     normalised: float | None  # 0 is random, 1 is oracle-planning
     survive: float
     steps: float
@@ -110,10 +110,10 @@ class WorldRow:
     mean: float
     ci_low: float
     ci_high: float
-    gain: float | None
-    gain_low: float | None
-    gain_high: float | None
-    gain_over: str | None
+    improvement: float | None
+    improvement_low: float | None
+    improvement_high: float | None
+    improvement_over: str | None
     seeds: int
     users: int
 

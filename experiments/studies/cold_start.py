@@ -20,7 +20,7 @@ from experiments.statistics.intervals import (
     RatioError,
     Scores,
     bootstrap_interval,
-    paired_gain,
+    relative_improvement,
 )
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.logging_policy import Logs, split_of
@@ -181,7 +181,7 @@ def _returns(played: Worlds) -> dict[str, Any]:
 
 def _gain(own: Worlds, other: Worlds) -> Interval | None:
     with contextlib.suppress(RatioError):
-        return paired_gain(_scores(own), _scores(other))
+        return relative_improvement(_scores(own), _scores(other))
     return None
 
 

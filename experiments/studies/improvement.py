@@ -12,7 +12,7 @@ from experiments.statistics.intervals import (
     RatioError,
     Scores,
     normalised_score,
-    paired_gain,
+    relative_improvement,
 )
 from experiments.statistics.leaderboard import group, scores_of
 from llmrec_env.config import unknown
@@ -67,7 +67,7 @@ def _gains(task: str, agent: str, over: tuple[str, ...], scores: Mapping[str, Sc
             closed = normalised_score(scores[agent], scores[FLOOR], scores[CEILING])
         except RatioError:  # planning is not above drift-aware: there is no way to go
             closed = None
-    gains = {other: paired_gain(scores[agent], scores[other]) for other in over}
+    gains = {other: relative_improvement(scores[agent], scores[other]) for other in over}
     return Gains(task, agent, gains, closed)
 
 

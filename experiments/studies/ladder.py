@@ -67,13 +67,14 @@ def verdicts(rows: list[store.Row]) -> list[str]:
     """Returns a line for each step of the ladder: whether its interval lies above zero."""
     lines = []
     for row in rows:
-        if row.gain is None or row.gain_low is None:
+        if row.improvement is None or row.improvement_low is None:
             continue
         needed = PLANNING_GAIN if row.agent == "oracle-planning" else 0.0
-        holds = row.gain_low > 0.0 and row.gain >= needed
+        holds = row.improvement_low > 0.0 and row.improvement >= needed
         word = "holds" if holds else "FAILS"
         lines.append(
-            f"{word}: {row.agent} over {row.gain_over} {row.gain:+.1%}, interval from "
-            f"{row.gain_low:+.1%}" + (f", needed {needed:.0%}" if needed else "")
+            f"{word}: {row.agent} over {row.improvement_over} {row.improvement:+.1%}, "
+            f"interval from {row.improvement_low:+.1%}"
+            + (f", needed {needed:.0%}" if needed else "")
         )
     return lines

@@ -17,7 +17,7 @@ from experiments.runs.environments import task_config
 from experiments.runs.running import RunOptions, overrides, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics import leaderboard
-from experiments.statistics.intervals import Interval, RatioError, paired_gain
+from experiments.statistics.intervals import Interval, RatioError, relative_improvement
 from experiments.statistics.summary import check_metric
 from experiments.store import Episode, Metric, Row
 from experiments.studies.benchmark import Preset, plan_runs
@@ -117,7 +117,7 @@ def variant_runs(plan: Preset, users: int | None, env: dict[str, Any], label: st
 def gain_of(own: Sequence[Episode], other: Sequence[Episode]) -> Interval | None:
     """Returns the relative paired gain in return; None where the other earns next to nothing."""
     with contextlib.suppress(RatioError):
-        return paired_gain(leaderboard.scores_of(own), leaderboard.scores_of(other))
+        return relative_improvement(leaderboard.scores_of(own), leaderboard.scores_of(other))
     return None
 
 

@@ -40,8 +40,8 @@ def leaderboard(rows: Sequence[Row]) -> Figure:
         axes.plot([row.ci_low, row.ci_high], [y, y], color=colour, linewidth=2, alpha=0.55)
         axes.plot(row.mean, y, "o", color=colour, markersize=4)
         axes.annotate(f"{row.mean:.1f}", (1, y), (22, 0), **beside)
-        if row.gain is not None:
-            text, clear = f"{100 * row.gain:+.0f} %", is_clear(row)
+        if row.improvement is not None:
+            text, clear = f"{100 * row.improvement:+.0f} %", is_clear(row)
             colour = INK if clear else FAINT
             axes.annotate(
                 text if clear else f"({text})", (1, y - 0.5), (56, 0), color=colour, **beside
@@ -142,7 +142,7 @@ def worlds(rows: Sequence[WorldRow]) -> Figure | None:
 
     A mark is hollow where the interval holds no gain. None where there are fewer than two worlds.
     """
-    shown = [row for row in rows if row.gain_low is not None and row.gain_low > -1.0]
+    shown = [row for row in rows if row.improvement_low is not None and row.improvement_low > -1.0]
     agents = list(dict.fromkeys(row.agent for row in shown))
     if len({row.world for row in shown}) < 2:
         return None
@@ -151,15 +151,19 @@ def worlds(rows: Sequence[WorldRow]) -> Figure | None:
     for y, agent in enumerate(agents):
         own = [row for row in shown if row.agent == agent]
         for place, row in enumerate(own):
-            assert row.gain is not None and row.gain_low is not None and row.gain_high is not None
+            assert (
+                row.improvement is not None
+                and row.improvement_low is not None
+                and row.improvement_high is not None
+            )
             at = y + 0.6 * ((place + 0.5) / len(own) - 0.5)
-            colour, hollow = colour_of(agent), row.gain_low <= 0.0 <= row.gain_high
+            colour, hollow = colour_of(agent), row.improvement_low <= 0.0 <= row.improvement_high
             axes.plot(
-                *([1 + row.gain_low, 1 + row.gain_high], [at, at]),
+                *([1 + row.improvement_low, 1 + row.improvement_high], [at, at]),
                 **{"color": colour, "linewidth": 1.2, "alpha": 0.55},
             )
             fill = {"markerfacecolor": "white" if hollow else colour, "markeredgewidth": 0.8}
-            axes.plot(1 + row.gain, at, "o", color=colour, markersize=3.2, **fill)
+            axes.plot(1 + row.improvement, at, "o", color=colour, markersize=3.2, **fill)
     axes.axvline(1.0, color=FAINT, linewidth=0.7, zorder=0)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(10, (1, 1.5, 2, 3, 5)))

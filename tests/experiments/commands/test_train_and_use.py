@@ -222,9 +222,9 @@ def test_an_evaluation_compares_paired_sessions(ppo, capsys):
     for row in found:
         assert len(returns[row.agent]) == 8 and row.low <= row.mean <= row.high
         assert row.mean == pytest.approx(returns[row.agent].mean())
-    assert found[0].gain is None
-    assert found[2].gain == pytest.approx(found[0].mean / found[2].mean - 1)
-    assert found[2].gain_high < 0
+    assert found[0].improvement is None
+    assert found[2].improvement == pytest.approx(found[0].mean / found[2].mean - 1)
+    assert found[2].improvement_high < 0
     record = json.loads((folder / evaluate.EVALUATION).read_text())
     assert record["task"] == "llmrec/Drift-v0" and record["env"]["switch_rate"] == 0.1
     assert record["agents"][0]["mean"] == found[0].mean

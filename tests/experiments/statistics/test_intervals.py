@@ -13,10 +13,10 @@ from experiments.statistics.intervals import (
     mean,
     normalised_score,
     paired_difference,
-    paired_gain,
     performance_profile,
     probability_of_improvement,
     ratio,
+    relative_improvement,
 )
 
 FAST = Resampling(resamples=500)
@@ -98,7 +98,7 @@ def test_pairing_narrows_the_interval(generator) -> None:
     a = Scores.of(1.1 * user + generator.normal(0, 0.5, 500))
     b = Scores.of(user + generator.normal(0, 0.5, 500))
     strangers = Scores.of(generator.permutation(b.values[:, 0]))
-    paired, unpaired = paired_gain(a, b, FAST), paired_gain(a, strangers, FAST)
+    paired, unpaired = relative_improvement(a, b, FAST), relative_improvement(a, strangers, FAST)
     assert paired.value == pytest.approx(unpaired.value) == pytest.approx(0.1, abs=0.02)
     assert paired.low > 0
     assert paired.high - paired.low < (unpaired.high - unpaired.low) / 4
@@ -107,7 +107,7 @@ def test_pairing_narrows_the_interval(generator) -> None:
 def test_gain_and_difference_by_hand() -> None:
     b = Scores.of([1.0, 2.0, 3.0, 4.0])
     a = Scores.of(1.5 * b.values[:, 0])
-    assert paired_gain(a, b, FAST) == pytest.approx((0.5, 0.5, 0.5))
+    assert relative_improvement(a, b, FAST) == pytest.approx((0.5, 0.5, 0.5))
     difference = paired_difference(a, b, FAST)
     assert difference.value == pytest.approx(1.25)
     assert 0.5 <= difference.low < difference.high <= 2.0
@@ -120,7 +120,7 @@ def test_the_gain_covers_the_truth() -> None:
         user = generator.gamma(4.0, 3.0, 150)
         a = Scores.of(1.2 * user * generator.gamma(10, 0.1, 150))
         b = Scores.of(user * generator.gamma(10, 0.1, 150))
-        gain = paired_gain(a, b, Resampling(resamples=300, rng=trial))
+        gain = relative_improvement(a, b, Resampling(resamples=300, rng=trial))
         hits += gain.low <= 0.2 <= gain.high
     assert 0.90 <= hits / 300 <= 0.985
 
@@ -128,7 +128,7 @@ def test_the_gain_covers_the_truth() -> None:
 def test_an_agent_of_one_seed_stands_against_all_seeds_of_the_other(generator) -> None:
     b = Scores.of(np.full(40, 2.0), seeds=np.full(40, 7))
     a = crossed(np.broadcast_to([2.0, 4.0, 6.0], (40, 3)))
-    gain = paired_gain(a, b, FAST)
+    gain = relative_improvement(a, b, FAST)
     assert gain.value == pytest.approx(1.0)
     assert gain.low < 0.6 < 1.4 < gain.high  # the seeds of a are drawn though b has one
     assert probability_of_improvement(b, a, FAST).value == pytest.approx(0.5 / 3)
@@ -188,7 +188,7 @@ def test_a_ratio_is_that_of_sums(generator) -> None:
     reward = 0.3 * steps + generator.normal(0, 1, 400)
     found = ratio(Scores.of(reward), Scores.of(steps), FAST)
     assert found.low < 0.3 < found.high
-    gain = paired_gain(Scores.of(reward), Scores.of(steps), FAST)
+    gain = relative_improvement(Scores.of(reward), Scores.of(steps), FAST)
     assert gain == pytest.approx(tuple(x - 1.0 for x in found))
     with pytest.raises(RatioError):
         ratio(a, Scores.of([0.0, 0.0, 0.0]), FAST)
@@ -209,7 +209,7 @@ def test_a_gain_over_nothing_is_refused() -> None:
     a = Scores.of([1.0, 2.0, 3.0])
     for values in ([0.0, 0.0, 0.0], [0.0, 0.0, 1e-3], [-1.0, 0.5, 0.2]):
         with pytest.raises(RatioError, match="paired_difference"):
-            paired_gain(a, Scores.of(values), FAST)
+            relative_improvement(a, Scores.of(values), FAST)
 
 
 def test_unaligned_pairs_name_what_is_missing(generator) -> None:
@@ -217,7 +217,7 @@ def test_unaligned_pairs_name_what_is_missing(generator) -> None:
     whole = Scores.of(generator.normal(size=10), worlds, users)
     part = Scores.of(generator.normal(size=8), worlds[:-2], users[:-2])
     with pytest.raises(ValueError, match=r"second agent lacks.*2 missing.*\(1, 3\), \(1, 4\)"):
-        paired_gain(whole, part)
+        relative_improvement(whole, part)
     with pytest.raises(ValueError, match=r"first agent lacks.*\(1, 3\)"):
         probability_of_improvement(part, whole)
     moved = Scores.of(generator.normal(size=10), worlds + 1, users)
@@ -230,7 +230,7 @@ def test_other_seeds_name_what_is_missing() -> None:
     a = Scores.of(values, users=users, seeds=np.repeat([0, 1], 4))
     b = Scores.of(values, users=users, seeds=np.repeat([0, 2], 4))
     with pytest.raises(ValueError, match=r"first agent lacks a training seed.*\[2\]"):
-        paired_gain(a, b)
+        relative_improvement(a, b)
     with pytest.raises(ValueError, match="training seed"):
         normalised_score(Scores.of(values[:4]), a, b)
 
@@ -250,7 +250,7 @@ def test_incomplete_or_repeated_sessions_are_refused() -> None:
 def test_ten_thousand_users_take_less_than_two_seconds(generator) -> None:
     worlds = np.repeat(np.arange(4), 2500)
     a, b = (Scores.of(generator.gamma(2, 5, 10_000), worlds, np.arange(10_000)) for _ in "ab")
-    for call in (lambda: bootstrap_interval(a, "iqm"), lambda: paired_gain(a, b)):
+    for call in (lambda: bootstrap_interval(a, "iqm"), lambda: relative_improvement(a, b)):
         started = time.process_time()
         call()
         assert time.process_time() - started < 2.0

@@ -55,12 +55,12 @@ def test_gains_of_worlds_tell_what_the_pooled_gain_hides() -> None:
     episodes = rollout(worlds=2)
     rows = {(x.world, x.agent): x for x in world_rows(episodes, ORDER, FAST)}
     assert len(rows) == 8
-    gains = [rows[world, "content"].gain for world in range(2)]
+    gains = [rows[world, "content"].improvement for world in range(2)]
     assert gains == pytest.approx([1.0, -0.5])
     (pooled,) = (x for x in leaderboard(episodes, ORDER, how=FAST) if x.agent == "content")
-    assert pooled.gain is not None and -0.5 < pooled.gain < 1.0
-    assert rows[0, "random"].gain_over is None
-    assert rows[1, "ppo"].gain_over == "content"
+    assert pooled.improvement is not None and -0.5 < pooled.improvement < 1.0
+    assert rows[0, "random"].improvement_over is None
+    assert rows[1, "ppo"].improvement_over == "content"
     assert (rows[1, "ppo"].seeds, rows[1, "ppo"].users) == (3, 20)
     means = [rows[world, "ppo"].mean for world in range(2)]
     whole = scores_of([x for x in episodes if x.agent == "ppo"])
@@ -74,11 +74,14 @@ def test_a_row_holds_what_the_statistics_say() -> None:
     row = next(x for x in leaderboard(episodes, ORDER, how=FAST) if x.agent == "ppo")
     mean = intervals.bootstrap_interval(ppo, "mean", FAST)
     iqm = intervals.bootstrap_interval(ppo, "iqm", FAST)
-    gain = intervals.paired_gain(ppo, content, FAST)
+    gain = intervals.relative_improvement(ppo, content, FAST)
     ends = scores["random"], scores["oracle-planning"]
     assert (row.mean, row.ci_low, row.ci_high) == mean
     assert (row.iqm, row.iqm_low, row.iqm_high) == iqm
-    assert (row.gain, row.gain_low, row.gain_high, row.gain_over) == (*gain, "content")
+    assert (row.improvement, row.improvement_low, row.improvement_high, row.improvement_over) == (
+        *gain,
+        "content",
+    )
     assert row.p_improve == intervals.probability_of_improvement(ppo, content, FAST).value
     assert row.normalised == intervals.normalised_score(ppo, *ends, FAST).value
     assert (row.worlds, row.seeds, row.users) == (2, 3, 40)

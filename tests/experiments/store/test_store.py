@@ -89,7 +89,9 @@ def test_numpy_numbers_are_written_as_plain_ones(tmp_path: Path) -> None:
         *(np.int64(2), np.int64(1), np.float64("nan"), np.bool_(True)),
     )
     text = write_table(tmp_path, Episode, [record]).read_text().splitlines()
-    assert text[0].startswith("task,agent,world,seed,user,return,steps,consumed,satisfied,angle,")
+    assert text[0].startswith(
+        "task,agent,world,seed,user,return,steps,consumed,satisfied,tracking_error,"
+    )
     assert text[1] == "t,a,1,0,2,1.5,3,2,1,nan,1,nan,nan,nan,nan,nan,0,0,nan"
     (back,) = read_table(tmp_path, Episode)
     assert math.isnan(back.tracking_error)
@@ -126,7 +128,7 @@ def damage(path: Path, line: int, old: str, new: str) -> None:
         (1, "return", "ret", "line 1: the columns must be task, agent"),
         (1, "task", "\ufefftask", "line 1: the columns"),
         (3, ",random,", ",", "line 3: 18 cells, not 19"),
-        (4, "40.0", "forty", "line 4: angle is not a valid float"),
+        (4, "40.0", "forty", "line 4: tracking_error is not a valid float"),
         (5, ",1,0.75,", ",2,0.75,", "line 5: survived is not a valid bool"),
         (6, "random", '"random', "line 6: agent is not a valid str"),
         (7, ",5,2,", ",5.5,2,", "line 7: consumed is not a valid int"),
@@ -234,11 +236,13 @@ def test_leaderboard_numbers(rows: list[Row]) -> None:
         assert (row.satisfaction_rate, row.survive, row.tracking_error) == pytest.approx(
             (0.4, 1.0, 40.0)
         )
-    assert by_agent["random"].gain is by_agent["random"].gain_over is None
+    assert by_agent["random"].improvement is by_agent["random"].improvement_over is None
     content = by_agent["content"]
-    assert content.gain_over == "random"
-    assert (content.gain, content.gain_low, content.p_improve) == pytest.approx((3.0, 3.0, 1.0))
-    assert by_agent["ppo"].gain == pytest.approx(0.0)
+    assert content.improvement_over == "random"
+    assert (content.improvement, content.improvement_low, content.p_improve) == pytest.approx(
+        (3.0, 3.0, 1.0)
+    )
+    assert by_agent["ppo"].improvement == pytest.approx(0.0)
     assert by_agent["ppo"].p_improve == pytest.approx(0.5)
     assert by_agent["ppo"].train_steps == 1000
     assert content.train_steps == 0
@@ -246,8 +250,8 @@ def test_leaderboard_numbers(rows: list[Row]) -> None:
 
 def test_leaderboard_without_ends_or_with_nothing_earned() -> None:
     rows = leaderboard(rollout({"random": 0.0, "content": 1.0}), how=FAST)
-    assert rows[1].gain is None
-    assert rows[1].gain_over == "random"
+    assert rows[1].improvement is None
+    assert rows[1].improvement_over == "random"
     assert rows[1].normalised is None
     silent = [
         dataclasses.replace(x, consumed=0, satisfied=0, tracking_error=math.nan) for x in rollout()
@@ -266,7 +270,7 @@ def test_tasks_are_compared_apart() -> None:
     both = rollout() + [dataclasses.replace(x, task="b", ret=2 * x.ret) for x in rollout()]
     rows = leaderboard(both, how=FAST)
     assert [row.task for row in rows] == ["task-a"] * 5 + ["b"] * 5
-    assert rows[5].gain is None
+    assert rows[5].improvement is None
     assert rows[5].mean == pytest.approx(2 * rows[0].mean)
 
 
