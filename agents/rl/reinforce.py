@@ -25,8 +25,8 @@ from gymnasium import spaces
 
 from agents.base import learn_in_segments, segment_seed, write_agent
 from agents.features import FeatureExtractor
-from agents.hyperparameters import DEFAULTS
 from agents.rankers.ranking import best_slots
+from agents.registry import defaults_of
 from agents.rl.logged_observations import Logged, logged_choices
 from agents.rl.sb3.pointer import PointerPolicy
 from agents.rl.slateq.future import targets
@@ -38,7 +38,7 @@ _BATCH = 1024
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the learner; their values are in `hyperparameters.py`."""
+    """Of the learner; their values are in `agents/registry.py`."""
 
     gamma: float
     """Discount; 0 looks no further than the step."""
@@ -120,7 +120,7 @@ class TopKReinforce:
 
     def __init__(self, seed: int = 0, **settings: Any) -> None:
         """Takes the seed of training and fields of Settings."""
-        self.seed, self.settings = seed, Settings(**{**DEFAULTS["reinforce-topk"], **settings})
+        self.seed, self.settings = seed, Settings(**defaults_of("reinforce-topk") | settings)
         self.on_steps: Callable[[int], None] | None = None
         self.log_folder: Path | None = None
         self.policy: Any = None

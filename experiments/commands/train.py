@@ -22,7 +22,6 @@ from experiments import store
 from experiments.commands.evaluate import EVALUATION
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
-from experiments.runs.resolve import learns_by_acting
 from experiments.runs.running import encoder_identities, overrides
 from experiments.runs.spec import RunSpec
 from experiments.runs.trackers import Track
@@ -73,7 +72,7 @@ def run(
     new = make_agent(agent, plain, seed, **chosen)
     # Refused now, not when the world has been built.
     own = dataclasses.replace(plain, action=new.action, observation=new.observation)
-    num_steps = int(steps) if learns_by_acting(new) else 0
+    num_steps = int(steps) if AGENTS[agent].learns == "online" else 0
     spec = RunSpec(task, agent, world, seed, num_steps, env=changes, settings=chosen)
     config = {"task": task, "agent": agent, "world": world, "seed": seed, "steps": num_steps}
     config |= {"settings": chosen, "env": changes}

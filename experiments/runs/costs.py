@@ -6,25 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.runs.spec import RunSpec
+from agents.registry import spec_of
 from experiments.runs.environments import task_config
+from experiments.runs.spec import RunSpec
 from llmrec_env.simulation.logging_policy import split_of
 
-TRAINING = {
-    **{"ppo": 14_000.0, "a2c": 20_000.0, "sac": 4_000.0, "td3": 6_000.0, "tqc": 3_500.0},
-    **{"dqn": 10_000.0, "qrdqn": 5_000.0, "recurrent-ppo": 3_000.0, "maskable-ppo": 15_000.0},
-    **{"ppo-pointer": 11_000.0, "slateq": 7_500.0},
-}
-"""User-steps a second of training on one core, by agent."""
-_TRAINING_OTHERS = 3_000.0
-FITTING = {
-    "joint": 15.0,
-    "joint-lora": 230.0,
-    "joint-full": 500.0,
-    "sasrec": 15.0,
-    "two-tower": 7.0,
-}
-"""Seconds in which an agent learns from logs, by agent; of others it takes none to speak of."""
 _PLAYING = 12_000.0  # user-steps a second, measures included
 _WORLD = 3.0  # seconds to build one whose texts are encoded
 
@@ -34,8 +20,9 @@ def seconds_of(spec: RunSpec) -> float:
     config = task_config(spec.task, spec.env)
     users = int(split_of(np.arange(config.num_users), spec.split).sum())
     played = min(users, spec.users or users) * config.horizon
-    trained = spec.train_steps / TRAINING.get(spec.agent, _TRAINING_OTHERS)
-    return FITTING.get(spec.agent, 0.0) + trained + played / _PLAYING + _WORLD
+    agent = spec_of(spec.agent)
+    trained = spec.train_steps / agent.training_rate
+    return agent.fitting_seconds + trained + played / _PLAYING + _WORLD
 
 
 def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 
 import llmrec_env
 from agents import AGENTS, Agent, make_agent
-from agents.rankers.bandits import LinearBandit
-from agents.base import RECORD, OnlineAgent
+from agents.base import RECORD
 from agents.checkpoint import Saved, load_agent, read_saved
 from experiments import store
 from experiments.runs.spec import RunSpec
@@ -48,11 +47,6 @@ class Player:
         return make_agent(self.name, config, **(self.saved.settings if self.saved else {}))
 
 
-def learns_by_acting(agent: Agent) -> bool:
-    """Returns whether an agent takes user-steps to learn; others learn from logs, or nothing."""
-    return isinstance(agent, OnlineAgent | LinearBandit)
-
-
 def find_player(word: str) -> Player:
     """Returns the agent of this name, or the one saved in this folder.
 
@@ -65,9 +59,9 @@ def find_player(word: str) -> Player:
             raise ValueError(f"{hint} Or name the folder of a saved agent; {word!r} is none.")
         saved = read_saved(word)
         return Player(saved.name, saved.name, saved)
-    if learns_by_acting(make_agent(word, EnvConfig())):
+    if AGENTS[word].learns == "online":
         raise ValueError(
-            f"{word!r} learns by acting: train it first, python -m experiments train --agent "
+            f"{word!r} learns online: train it first, python -m experiments train --agent "
             f"{word} --output runs/{word}, and name the folder instead."
         )
     return Player(word, word)

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agents import AGENTS
 from experiments.statistics import intervals
 from experiments.statistics.intervals import DEFAULT, Resampling, Scores
 from experiments.store import Episode, Row, WorldRow
 
-LADDER = ("random", "popular", "collaborative", "content", "content-recency", "drift-aware")
-LADDER += ("joint", "ppo", "slateq", "oracle-myopic", "oracle-planning")
+LADDER = tuple(name for name, spec in AGENTS.items() if spec.ladder)
 
 
 def leaderboard(

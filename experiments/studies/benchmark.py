@@ -10,7 +10,6 @@ import tyro
 
 import llmrec_env
 from agents import AGENTS
-from agents.rl.sb3 import ALGORITHMS
 from experiments import store
 from experiments.runs.costs import print_plan
 from experiments.runs.running import RunOptions, overrides, run_specs
@@ -28,15 +27,14 @@ class Preset:
     agents: tuple[str, ...]
     worlds: int
     seeds: int
-    """Training seeds of the agents in SEEDED."""
+    """Training seeds of the agents that are trained with several; of others one stands for all."""
     train_steps: int
     """User-steps such an agent may take."""
 
 
-WITHOUT_LANGUAGE = tuple(name for name in AGENTS if name not in ("joint-lora", "joint-full"))
-"""All agents but those that train a language model: an hour each."""
-LEARNING = (*ALGORITHMS, "slateq", "reinforce-topk")
-"""Agents that learn by acting, in segments."""
+LEARNERS = tuple(
+    name for name, spec in AGENTS.items() if spec.learns == "online" and spec.trained_with_seeds
+)
 _FOUR = ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/Static-v0")
 _STANDARD = tuple(name for name in LADDER if name != "slateq")
 """`slateq` would take as long as all others: it is compared in the preset `rl`."""
@@ -50,19 +48,19 @@ PRESETS = {
     ),
     "algorithms": Preset(
         _FOUR,
-        ("random", "popular", "drift-aware", "joint", *LEARNING),
+        ("random", "popular", "drift-aware", "joint", *LEARNERS),
         **dict(worlds=1, seeds=3, train_steps=50_000),
     ),
     "full": Preset(
-        tuple(llmrec_env.TASKS), WITHOUT_LANGUAGE, worlds=5, seeds=10, train_steps=2_000_000
+        tuple(llmrec_env.TASKS),
+        tuple(name for name, spec in AGENTS.items() if not spec.trains_encoder),
+        worlds=5,
+        seeds=10,
+        train_steps=2_000_000,
     ),
 }
 WATCHED = 3
 """Users, of the first world and seed, whose sessions the report steps through."""
-BUDGETED = (*LEARNING, "lin-ucb", "thompson")
-"""Agents that act while they learn, be it in segments that can be repeated or not."""
-SEEDED = (*LEARNING, "joint", "joint-lora", "joint-full")
-"""Agents that are trained with several seeds; of the others one stands for all."""
 
 
 def run(
@@ -125,7 +123,7 @@ def plan_runs(plan: Preset, users: int | None, env: dict[str, Any]) -> list[RunS
                 raise ValueError(unknown(kind, name, list(known)))
     return [
         RunSpec(
-            *(task, agent, world, seed, plan.train_steps * (agent in BUDGETED)),
+            *(task, agent, world, seed, plan.train_steps * (AGENTS[agent].learns == "online")),
             users=users,
             env=env,
             watched=WATCHED * (world == 0 and seed == 0),
@@ -133,7 +131,7 @@ def plan_runs(plan: Preset, users: int | None, env: dict[str, Any]) -> list[RunS
         for task in plan.tasks
         for world in range(plan.worlds)
         for agent in plan.agents
-        for seed in range(plan.seeds if agent in SEEDED else 1)
+        for seed in range(plan.seeds if AGENTS[agent].trained_with_seeds else 1)
     ]
 
 

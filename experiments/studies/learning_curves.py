@@ -1,4 +1,4 @@
-"""How much training an agent that learns by acting needs: return against user-steps."""
+"""How much training an online RL agent needs: return against user-steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from experiments.runs.evaluation import validator
 from experiments.runs.running import RunOptions, overrides, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.store import LearningPoint
-from experiments.studies.benchmark import LEARNING, Preset, plan_runs
+from experiments.studies.benchmark import LEARNERS, Preset, plan_runs
 from llmrec_env.config import EnvConfig, unknown
 
 _BUDGETS = 10
@@ -57,8 +57,8 @@ def run(
         ValueError: an unknown agent or task, or an agent that does not learn by acting.
     """
     for agent in agents:
-        if agent not in LEARNING:
-            raise ValueError(unknown("agent that learns by acting", agent, list(LEARNING)))
+        if agent not in LEARNERS:
+            raise ValueError(unknown("online RL agent", agent, list(LEARNERS)))
     changes = overrides(env)
     specs = plan_runs(Preset((task,), agents, worlds, seeds, steps), users, changes)
     known = plan_runs(Preset((task,), references, worlds, 1, 0), users, changes)

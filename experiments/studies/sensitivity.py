@@ -54,7 +54,7 @@ def run(
         task: a registered id.
         worlds: worlds 0 to worlds - 1.
         users: held-out test users of each world; all of them by default.
-        train_steps: user-steps that an agent that learns by acting may take.
+        train_steps: user-steps that an online RL agent may take.
         seeds: training seeds of such agents.
         env: fields that differ from the defaults override those of the task.
         how: where and how the cells run.

@@ -25,7 +25,7 @@ from experiments.runs.evaluation import validator
 from experiments.runs.spec import RunSpec
 from experiments.runs.training import train
 from experiments.store import storing
-from experiments.tuning.search_spaces import nested, raw_defaults, space_of
+from experiments.tuning.search_spaces import nested, raw_defaults, space_of, suggest
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
@@ -218,9 +218,9 @@ class Search:
         if trial.user_attrs.get(DEFAULTS):
             known, space = raw_defaults(self.plan.agent), space_of(self.plan.agent)
             for name in known:  # what has no known default is not said to have been tried
-                space[name].suggest(trial, name)
+                suggest(space[name], trial, name)
             return trial, {}
-        chosen = {name: x.suggest(trial, name) for name, x in space_of(self.plan.agent).items()}
+        chosen = {name: suggest(x, trial, name) for name, x in space_of(self.plan.agent).items()}
         return trial, nested(self.plan.agent, chosen)
 
     def _bury(self, trial: FrozenTrial) -> bool:

@@ -1,4 +1,4 @@
-"""Hyper-parameters of an agent that learns by acting, searched on validation users.
+"""Hyper-parameters of an online RL agent, searched on validation users.
 
 Worlds below 100 and test users are what results are reported on: they cannot be tuned on.
 """
@@ -19,6 +19,7 @@ from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
 import llmrec_env
 from agents import make_agent
+from agents.registry import defaults_of
 from experiments import store
 from experiments.report.figures.search_curve import Point, best_so_far
 from experiments.report.figures.style import save
@@ -29,7 +30,7 @@ from experiments.runs.sweep import run_sweep
 from experiments.statistics.leaderboard import scores_of
 from experiments.studies.sensitivity import gain_of
 from experiments.tuning.search import DATABASE, DEFAULTS, LOCK, Plan, Search, import_optuna
-from experiments.tuning.search_spaces import defaults_of, flat, space_of
+from experiments.tuning.search_spaces import flat, space_of
 from llmrec_env.config import EnvConfig, unknown
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def run(
     is partly luck, so the best few are trained again with other seeds before one is chosen.
 
     Args:
-        agent: a name of SPACES in `experiments/tuning/search_spaces.py`.
+        agent: one whose specification in `agents/registry.py` has a search space.
         task: a registered id.
         worlds: 100 and up.
         steps: user-steps of training in each world.

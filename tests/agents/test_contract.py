@@ -9,7 +9,7 @@ import pytest
 
 from agents import AGENTS, Agent, Privileged, make_agent
 from agents.base import read_agent, write_agent
-from agents.rl.sb3.algorithms import ALGORITHMS
+from agents.rl.sb3_specs import ALGORITHMS
 from llmrec_env.config import EnvConfig
 
 N, BUDGET = 4, 256
@@ -24,7 +24,7 @@ SETTINGS = {
     "reinforce-topk": {"steps": 16},
     "joint": {"epochs": 2},
 }
-OTHER_TEXTS = ("joint-lora", "joint-full")
+OTHER_TEXTS = tuple(name for name, spec in AGENTS.items() if spec.trains_encoder)
 """These need a language model: see test_joint_language.py."""
 
 
@@ -156,11 +156,3 @@ def test_a_config_that_is_no_record_is_refused(saved):
         (path / "config.json").write_text(text)
         with pytest.raises(ValueError):
             read_agent(path)
-
-
-def test_unknown_agents_and_settings_are_refused(tiny):
-    config = EnvConfig(**tiny)
-    with pytest.raises(ValueError, match="Did you mean 'popular'"):
-        make_agent("populr", config)
-    with pytest.raises(ValueError, match="does not take"):
-        make_agent("content", config, rank=3)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from agents.rl.sb3.adapter import BLOCKS, StableBaselines
-from agents.rl.sb3.algorithms import ALGORITHMS, Algorithm
+from agents.rl.sb3_specs import ALGORITHMS, Algorithm
 
 __all__ = ["ALGORITHMS", "BLOCKS", "Algorithm", "StableBaselines"]

@@ -1,6 +1,6 @@
 """Any Stable-Baselines3 algorithm as an agent.
 
-A new one is an entry of `algorithms.py` and one of `hyperparameters.py`.
+A new one is two entries of `agents/rl/sb3_specs.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.base import learn_in_segments, segment_seed, write_agent
-from agents.hyperparameters import DEFAULTS
-from agents.rl.sb3.algorithms import ALGORITHMS, Algorithm
+from agents.registry import defaults_of
+from agents.rl.sb3_specs import ALGORITHMS, Algorithm
 from llmrec_env.config import unknown
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.observation import VECTOR_BLOCKS
@@ -73,7 +73,7 @@ class StableBaselines:
         self.algorithm, self.action = algorithm, action or algorithm.actions[0]
         masked = algorithm.class_name == "MaskablePPO" and self.action != "recipe"
         self.observation = "dict" if masked or algorithm.policy == "pointer" else "vector"
-        self.settings: dict[str, Any] = {**DEFAULTS[name], **settings}
+        self.settings: dict[str, Any] = defaults_of(name) | settings
         self.model: Any = None
         self.on_steps: Callable[[int], None] | None = None
         self.log_folder: Path | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from agents.registry import make_agent
 from llmrec_env.envs.vector import RecVectorEnv
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ def imitate(
         steps: user-steps of the segment.
         seed: of teacher and lessons.
     """
-    from agents import make_agent  # AGENTS holds this module's agents
     from agents.rl.sb3.cloning import clone
 
     teacher = make_agent(name, env.config, seed)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from agents.base import learn_in_segments, segment_seed, write_agent
-from agents.hyperparameters import DEFAULTS
+from agents.registry import defaults_of
 from agents.rl.slateq.future import Future, add_future, state_features, targets
 from agents.rl.slateq.slates import SLATES
 from agents.rl.slateq.tracking import Tracker
@@ -39,7 +39,7 @@ _HUGE = 1e6  # a weight as large is no longer a number that anything can be made
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the learner; their values are in `hyperparameters.py`."""
+    """Of the learner; their values are in `agents/registry.py`."""
 
     gamma: float
     """Discount; 0 looks no further than the step."""
@@ -85,7 +85,7 @@ class SlateQ:
         Raises:
             ValueError: there is no such way to make slates, or not with this mmr.
         """
-        self.seed, self.settings = seed, Settings(**{**DEFAULTS["slateq"], **settings})
+        self.seed, self.settings = seed, Settings(**defaults_of("slateq") | settings)
         if self.settings.slates not in SLATES:
             raise ValueError(unknown("slates", self.settings.slates, list(SLATES)))
         if self.settings.slates == "exact" and self.settings.mmr > 0:

@@ -18,23 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import BboxBase
 
+from agents import AGENTS
 from experiments.store import write_file
 
 COLUMN, PAGE = 3.4, 7.0  # inches, one column of a two-column page, and both
 INK, FAINT, GRID = "#222222", "#8a8a8a", "#e4e4e4"
 
-# Okabe and Ito 2008, "Color universal design", light tones darkened to be read as text.
-COLOURS = {
-    "random": "#8a8a8a",
-    "popular": "#8c6d4f",
-    "collaborative": "#b8619a",
-    "content": "#45a0dc",
-    "content-recency": "#0062a3",
-    "drift-aware": "#00886a",
-    "ppo": "#c98a00",
-    "oracle-myopic": "#d55e00",
-    "oracle-planning": "#111111",
-}
+COLOURS = {name: spec.colour for name, spec in AGENTS.items() if spec.colour}
 _OTHERS = ("#882255", "#6a51a3", "#7a7a1f", "#661100", "#332288", "#117733", "#aa4499", "#3b5b92")
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine

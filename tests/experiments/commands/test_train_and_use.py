@@ -263,8 +263,8 @@ def test_saved_agents_are_compared_with_each_other(ppo, env, tmp_path, monkeypat
     [
         ("radom", {}, r"Did you mean 'random'.*Or name the folder of a saved agent"),
         ("nowhere/at/all", {}, r"config.json: No such file.*train an agent into this folder"),
-        ("ppo", {}, r"'ppo' learns by acting: train it first, python -m experiments train --agent"),
-        ("thompson", {}, "learns by acting"),
+        ("ppo", {}, r"'ppo' learns online: train it first, python -m experiments train --agent"),
+        ("thompson", {}, "learns online"),
         ("random", {"users": 1}, "users=1 gives no interval"),
         ("random", {"task": "llmrec/Drift"}, "Did you mean 'llmrec/Drift-v0'"),
         ("random", {"against": ("random",)}, "second 'random' of the table"),

@@ -206,7 +206,7 @@ def test_budgets_average_over_worlds_and_keep_seeds_apart():
 
 
 def test_only_agents_that_learn_by_acting_have_curves(settings, tmp_path):
-    with pytest.raises(ValueError, match="learns by acting 'content'"):
+    with pytest.raises(ValueError, match="online RL agent 'content'"):
         learning_curves.run(
             agents=("content",), options=RunOptions(output=tmp_path / "none"), **settings
         )

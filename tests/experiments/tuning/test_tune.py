@@ -6,42 +6,42 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from agents.hyperparameters import DEFAULTS
+from agents import AGENTS
+from agents.agent_spec import Choice, Integer, Uniform
+from agents.registry import defaults_of
 from agents.rl.sb3 import ALGORITHMS
 from agents.rl.sb3.segments import OWN, algorithm_class
 from experiments import store
-from experiments.tuning import search, search_spaces, tune
+from experiments.tuning import search, tune
 from experiments.tuning.search import Plan, Search, behind
 from experiments.tuning.search_spaces import (
-    SPACES,
-    Choice,
-    Integer,
-    Uniform,
     flat,
-    log_uniform,
     nested,
+    raw_value,
 )
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 
 SPACE = {
-    "learning_rate": log_uniform(1e-4, 1e-2),
+    "learning_rate": Uniform(1e-4, 1e-2, log=True),
     "gamma": Choice(0.5, 0.98),
     "n_epochs": Integer(1, 5),
     "policy_kwargs.log_std_init": Uniform(-2.0, 0.0),
 }
+WHOLE = dict(AGENTS)
 WORLDS = (100, 101)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_space():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SPACES, "ppo", SPACE)
+        patch.setitem(AGENTS, "ppo", replace(WHOLE["ppo"], search_space=SPACE))
         yield
 
 
@@ -103,7 +103,7 @@ def test_the_first_trial_is_the_agent_as_it_is(searched):
     first = rows_of(folder)[0]
     assert first["state"] == "complete" and float(first["return"]) == best["return_of_defaults"]
     tried = {name: json.loads(first[name]) for name in SPACE}
-    assert tried == flat(DEFAULTS["ppo"], SPACE)
+    assert tried == flat(defaults_of("ppo"), SPACE)
     assert len({row["learning_rate"] for row in rows_of(folder)}) == 4
 
 
@@ -262,7 +262,8 @@ def test_other_settings_and_spaces_are_not_mixed_in(searched, settings, monkeypa
         tune.run(**settings, seed=1, output=folder, resume=True)
     with pytest.raises(store.ResultsError, match="already holds"):
         tune.run(**settings, output=folder)
-    monkeypatch.setitem(SPACES, "ppo", {"gamma": Choice(0.5, 0.98)})
+    narrow = replace(AGENTS["ppo"], search_space={"gamma": Choice(0.5, 0.98)})
+    monkeypatch.setitem(AGENTS, "ppo", narrow)
     with pytest.raises(store.ResultsError, match=r"space\.learning_rate was"):
         tune.run(**settings, output=folder, resume=True)
 
@@ -283,9 +284,9 @@ def test_without_optuna_it_says_what_to_install(settings, tmp_path, monkeypatch)
 
 def test_an_entry_replaces_no_other_of_its_dictionary():
     made = nested("ppo", {"gamma": 0.9, "policy_kwargs.net_arch": [8], "policy_kwargs.x": 1})
-    whole = {**DEFAULTS["ppo"]["policy_kwargs"], "net_arch": [8], "x": 1}
+    whole = {**defaults_of("ppo")["policy_kwargs"], "net_arch": [8], "x": 1}
     assert made == {"gamma": 0.9, "policy_kwargs": whole}
-    assert DEFAULTS["ppo"]["policy_kwargs"]["net_arch"] == [64, 64]
+    assert defaults_of("ppo")["policy_kwargs"]["net_arch"] == [64, 64]
     assert flat(made, {"policy_kwargs.net_arch": 0, "n_steps": 0}) == {
         "policy_kwargs.net_arch": [8]
     }
@@ -300,21 +301,20 @@ def test_an_entry_replaces_no_other_of_its_dictionary():
     ],
 )
 def test_defaults_outside_a_range_are_not_said_to_be_tried(values, inside, outside):
-    assert all(values.raw(x) is not None for x in inside)
-    assert all(values.raw(x) is None for x in outside)
+    assert all(raw_value(values, x) is not None for x in inside)
+    assert all(raw_value(values, x) is None for x in outside)
 
 
 @pytest.fixture(scope="module", params=list(ALGORITHMS))
-def table(request, small_space):
+def table(request):
     """Name and ranges of each agent, as they are outside these tests."""
-    whole = search_spaces._PROXIMAL | search_spaces._NETWORK | search_spaces._GAUSSIAN
-    return request.param, whole if request.param == "ppo" else SPACES[request.param]
+    return request.param, WHOLE[request.param].search_space
 
 
 def test_every_default_is_in_its_range(table):
     name, space = table
-    defaults = flat(DEFAULTS[name], space)
-    outside = [key for key, value in defaults.items() if space[key].raw(value) is None]
+    defaults = flat(defaults_of(name), space)
+    outside = [key for key, value in defaults.items() if raw_value(space[key], value) is None]
     assert outside == []
 
 
