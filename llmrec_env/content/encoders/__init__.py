@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrec_env.content.embedding_space import Space
-from llmrec_env.content.encoders.cache import CachedEncoder, CacheWarning, EmbeddingCache
+from llmrec_env.content.encoders.cache import CachedEncoder, CacheWarning
 from llmrec_env.content.encoders.hashing import HashingEncoder
 from llmrec_env.content.encoders.protocol import (
     DeviceError,
@@ -26,7 +26,6 @@ __all__ = [
     "CacheWarning",
     "CachedEncoder",
     "DeviceError",
-    "EmbeddingCache",
     "Encoder",
     "EncoderError",
     "EncodingError",
@@ -97,7 +96,7 @@ def load_encoder(
             )
     if cache is False:
         return encoder
-    return CachedEncoder(encoder, EmbeddingCache(None if cache is True else cache))
+    return CachedEncoder(encoder, None if cache is True else cache)
 
 
 def _hashing_dim(name: str, in_name: str | None, dim: int | None) -> int:

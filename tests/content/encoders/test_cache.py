@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,10 @@ import pytest
 from llmrec_env.content.encoders import (
     CachedEncoder,
     CacheWarning,
-    EmbeddingCache,
     EncodingError,
     HashingEncoder,
 )
-from llmrec_env.content.encoders.cache import cache_file, default_cache_path, text_key
+from llmrec_env.content.encoders.cache import cache_path, text_key
 
 TEXTS = [f"the {word} text" for word in "first second third fourth fifth".split()]
 
@@ -44,23 +44,18 @@ def path(tmp_path: Path) -> Path:
 
 
 def fill(path: Path, texts: Sequence[str] = TEXTS) -> np.ndarray:
-    cache = EmbeddingCache(path)
-    vectors = CachedEncoder(Counting(), cache).encode(texts)
-    cache.close()
-    return vectors
+    return CachedEncoder(Counting(), path).encode(texts)
 
 
 def reuse(path: Path, texts: Sequence[str] = TEXTS) -> tuple[np.ndarray, list[str]]:
-    """Vectors through a fresh cache object, and the texts that had to be encoded."""
-    encoder, cache = Counting(), EmbeddingCache(path)
-    vectors = CachedEncoder(encoder, cache).encode(texts)
-    cache.close()
-    return vectors, encoder.asked
+    """Vectors through a fresh object, and the texts that had to be encoded."""
+    encoder = Counting()
+    return CachedEncoder(encoder, path).encode(texts), encoder.asked
 
 
 def test_each_text_is_encoded_once_and_bits_are_kept(path: Path) -> None:
     encoder = Counting()
-    cached = CachedEncoder(encoder, EmbeddingCache(path))
+    cached = CachedEncoder(encoder, path)
     first = cached.encode([*TEXTS, TEXTS[0], TEXTS[0]])
     assert encoder.asked == TEXTS
     again = cached.encode([TEXTS[3], "a new text", TEXTS[0]])
@@ -69,17 +64,15 @@ def test_each_text_is_encoded_once_and_bits_are_kept(path: Path) -> None:
     np.testing.assert_array_equal(first, direct)
     np.testing.assert_array_equal(again[[0, 2]], direct[[3, 0]])
     assert again.dtype == np.float32 and again.flags.writeable
-    cached.cache.close()
     vectors, asked = reuse(path)
     assert asked == []
     np.testing.assert_array_equal(vectors, direct[:5])
 
 
 def test_same_protocol_and_no_texts(path: Path) -> None:
-    cached = CachedEncoder(Counting(), EmbeddingCache(path))
+    cached = CachedEncoder(Counting(), path)
     assert cached.dim == 16 and cached.fingerprint == cached.encoder.fingerprint
     assert cached.encode([]).shape == (0, 16)
-    cached.cache.close()
 
 
 def test_normal_forms_share_a_row(path: Path) -> None:
@@ -89,9 +82,8 @@ def test_normal_forms_share_a_row(path: Path) -> None:
 
 def test_encoders_do_not_share_rows(path: Path) -> None:
     fill(path)
-    other, cache = Counting(seed=1), EmbeddingCache(path)
-    CachedEncoder(other, cache).encode(TEXTS)
-    cache.close()
+    other = Counting(seed=1)
+    CachedEncoder(other, path).encode(TEXTS)
     assert other.asked == TEXTS
     assert text_key("a", "b c") != text_key("a b", "c")
 
@@ -105,23 +97,24 @@ def test_more_texts_than_a_query_or_a_batch_takes(path: Path) -> None:
 
 
 def test_no_text_is_on_disk(path: Path) -> None:
-    cache = EmbeddingCache(path)
-    CachedEncoder(Counting(), cache).encode(["confidential diary"])
-    for file in path.parent.iterdir():  # with the write-ahead log still there
+    fill(path, ["confidential diary"])
+    for file in path.parent.iterdir():
         assert b"confidential" not in file.read_bytes()
         assert "confidential" not in file.name
-    cache.close()
 
 
-def test_settings_of_the_file(path: Path) -> None:
-    cache = EmbeddingCache(path)
-    cache.write([b"k"], np.ones((1, 4), np.float32))
-    connection = cache._connection
-    assert connection is not None
-    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
-    assert connection.execute("PRAGMA busy_timeout").fetchone() == (30_000,)
-    cache.close()
+def test_file_of_an_earlier_release_is_read_and_continued(path: Path) -> None:
+    vectors = fill(path)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=WAL")  # which earlier releases set
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("DELETE FROM vectors_1 WHERE rowid = 1")
+    connection.commit()
+    again, asked = reuse(path)  # while the other process still has it open
+    assert len(asked) == 1
+    np.testing.assert_array_equal(again, vectors)
+    connection.close()
+    assert reuse(path)[1] == []
 
 
 def test_row_with_a_flipped_bit_is_encoded_again_and_repaired(path: Path) -> None:
@@ -132,7 +125,7 @@ def test_row_with_a_flipped_bit_is_encoded_again_and_repaired(path: Path) -> Non
     connection.execute("UPDATE vectors_1 SET vector = ? WHERE key = ?", (damaged, key))
     connection.commit()
     connection.close()
-    with pytest.warns(CacheWarning, match="1 vectors failed their checksum"):
+    with pytest.warns(CacheWarning, match="1 damaged vectors"):
         again, asked = reuse(path)
     assert len(asked) == 1
     np.testing.assert_array_equal(again, vectors)
@@ -147,7 +140,7 @@ def test_rows_that_changed_places_are_encoded_again(path: Path) -> None:
     connection.executemany(swap, [(crc_two, b, one), (crc_one, a, two)])
     connection.commit()
     connection.close()
-    with pytest.warns(CacheWarning, match="2 vectors"):
+    with pytest.warns(CacheWarning, match="2 damaged vectors"):
         again, asked = reuse(path, TEXTS[:2])
     assert len(asked) == 2
     np.testing.assert_array_equal(again, vectors)
@@ -189,14 +182,21 @@ def test_damage_inside_the_file_never_gives_a_wrong_vector(path: Path, damage: s
     np.testing.assert_array_equal(again, vectors)
 
 
-def test_file_rebuilt_by_another_process_is_not_moved(path: Path) -> None:
-    cache = EmbeddingCache(path)
+def test_file_rebuilt_by_another_process_is_not_moved(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path.parent.mkdir()
     path.write_bytes(b"broken" * 1000)
-    cache._inode = path.stat().st_ino
-    path.rename(f"{path}.corrupt")  # the other process was faster
-    fill(path)
-    cache._rebuild(sqlite3.DatabaseError("seen before"))
+    connect = sqlite3.connect
+
+    def after_another_process(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        monkeypatch.setattr(sqlite3, "connect", connect)
+        connection = connect(path, isolation_level=None)
+        path.rename(f"{path}.corrupt")
+        fill(path)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", after_another_process)
     assert reuse(path)[1] == []
 
 
@@ -210,27 +210,28 @@ def test_read_only_directory_is_read_with_one_warning(
     vectors = fill(path)
     files = {file: file.read_bytes() for file in path.parent.iterdir()}
     monkeypatch.setattr(os, "access", deny_writing)  # root may always write
-    cache, encoder = EmbeddingCache(path), Counting()
-    cached = CachedEncoder(encoder, cache)
-    with pytest.warns(CacheWarning, match="is read-only") as caught:
+    encoder = Counting()
+    cached = CachedEncoder(encoder, path)
+    with pytest.warns(CacheWarning, match="cannot be written") as caught:
         again = cached.encode([*TEXTS, "new"])
         cached.encode(["new"])
     assert len(caught) == 1
     assert encoder.asked == ["new", "new"]
     np.testing.assert_array_equal(again[:5], vectors)
-    cache.close()
     assert {file: file.read_bytes() for file in path.parent.iterdir()} == files
 
 
 def test_read_only_is_also_noticed_from_sqlite(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(path)
+    connect = sqlite3.connect
 
-    def refuse(path: Path, timeout: float) -> sqlite3.Connection:
-        raise sqlite3.OperationalError("attempt to write a readonly database")
+    def read_only(address: str, **options: Any) -> sqlite3.Connection:
+        return connect(address.replace("mode=rwc", "mode=ro"), **options)
 
-    monkeypatch.setattr("llmrec_env.content.encoders.cache._connect", refuse)
-    with pytest.warns(CacheWarning, match="readonly database"):
-        assert reuse(path)[1] == []
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with pytest.warns(CacheWarning, match="readonly database") as caught:
+        assert reuse(path, [*TEXTS, "new"])[1] == ["new"]
+    assert len(caught) == 1
 
 
 def test_corrupt_read_only_file_is_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,26 +240,29 @@ def test_corrupt_read_only_file_is_left_alone(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "access", deny_writing)
     with pytest.warns(CacheWarning) as caught:
         assert reuse(path)[1] == TEXTS
-    assert ["read-only" in str(w.message) for w in caught] == [True, True]
+    assert ["no permission" in str(w.message) for w in caught] == [True, True]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_place_that_cannot_exist_costs_one_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
-    cached = CachedEncoder(Counting(), EmbeddingCache(tmp_path / "file" / "cache.sqlite"))
-    with pytest.warns(CacheWarning, match="nothing is kept") as caught:
+    cached = CachedEncoder(Counting(), tmp_path / "file" / "cache.sqlite")
+    with pytest.warns(CacheWarning, match="it is not used") as caught:
         cached.encode(TEXTS)
         cached.encode(TEXTS)
     assert len(caught) == 1
     assert cached.encoder.asked == TEXTS * 2  # type: ignore[attr-defined]
 
 
-def test_write_that_fails_ends_writing_but_not_the_run(path: Path) -> None:
+def test_write_that_fails_ends_writing_but_not_the_run(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(path, TEXTS[:1])
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    cache, encoder = EmbeddingCache(path, timeout=0.1), Counting()
-    cached = CachedEncoder(encoder, cache)
+    monkeypatch.setattr("llmrec_env.content.encoders.cache._WAIT", 0.1)
+    encoder = Counting()
+    cached = CachedEncoder(encoder, path)
     with pytest.warns(CacheWarning, match="database is locked") as caught:
         cached.encode(TEXTS)
     cached.encode(TEXTS)
@@ -266,7 +270,6 @@ def test_write_that_fails_ends_writing_but_not_the_run(path: Path) -> None:
     assert encoder.asked == TEXTS[1:] * 2  # the stored one is still read
     other.rollback()
     other.close()
-    cache.close()
 
 
 def test_failed_encoding_is_not_stored(path: Path) -> None:
@@ -281,21 +284,17 @@ def test_failed_encoding_is_not_stored(path: Path) -> None:
             return super().encode(texts)[:-1]
 
     for encoder, message in ((Broken(), "NaN"), (Short(), r"expected \(5, 16\)")):
-        cache = EmbeddingCache(path)
         with pytest.raises(EncodingError, match=message) as caught:
-            CachedEncoder(encoder, cache).encode(TEXTS)
+            CachedEncoder(encoder, path).encode(TEXTS)
         assert not any(text in str(caught.value) for text in TEXTS)
-        cache.close()
     assert reuse(path)[1] == TEXTS
 
 
 def encode_in_child(path: Path, start: int, barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
-    cache = EmbeddingCache(path)
-    encoder = CachedEncoder(Counting(), cache)
+    encoder = CachedEncoder(Counting(), path)
     for first in range(start, start + 300, 10):
         encoder.encode([f"text {i}" for i in range(first, first + 10)])
-    cache.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # other tests start threads
@@ -319,43 +318,31 @@ def test_processes_write_at_the_same_time(path: Path, method: str) -> None:
     np.testing.assert_array_equal(vectors, expected)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # other tests start threads
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
-def test_forked_child_opens_its_own_connection(path: Path) -> None:
-    cache = EmbeddingCache(path)
-    cached = CachedEncoder(Counting(), cache)
+def test_forked_child_shares_the_file_with_its_parent(path: Path) -> None:
+    cached = CachedEncoder(Counting(), path)
     cached.encode(TEXTS)
-    parents = cache._connection
-
-    def use_in_child() -> None:
-        cached.encode([*TEXTS, "from the child"])
-        assert cache._connection is not None and cache._connection is not parents
-
-    child = multiprocessing.get_context("fork").Process(target=use_in_child)
+    child = multiprocessing.get_context("fork").Process(
+        target=cached.encode, args=([*TEXTS, "from the child"],)
+    )
     child.start()
     child.join(30)
     assert child.exitcode == 0
-    assert cache._connection is parents
     cached.encode(["from the child", "from the parent"])
     assert cached.encoder.asked == [*TEXTS, "from the parent"]  # type: ignore[attr-defined]
-    cache.close()
 
 
-def test_pickled_cache_opens_again(path: Path) -> None:
-    cached = CachedEncoder(Counting(), EmbeddingCache(path))
+def test_pickled_encoder_uses_the_same_file(path: Path) -> None:
+    cached = CachedEncoder(Counting(), path)
     cached.encode(TEXTS)
     copy = pickle.loads(pickle.dumps(cached))
     copy.encode(["other"])
-    assert copy.cache.path == path and copy.cache._connection is not cached.cache._connection
-    copy.cache.close()
-    cached.cache.close()
     assert reuse(path, [*TEXTS, "other"])[1] == []
 
 
 WRITER = """
 import sys
-from llmrec_env.content.encoders import CachedEncoder, EmbeddingCache, HashingEncoder
-encoder = CachedEncoder(HashingEncoder(16), EmbeddingCache(sys.argv[1]))
+from llmrec_env.content.encoders import CachedEncoder, HashingEncoder
+encoder = CachedEncoder(HashingEncoder(16), sys.argv[1])
 number = 0
 while True:
     encoder.encode([f"text {i}" for i in range(number, number + 20)])
@@ -388,16 +375,15 @@ def test_default_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     end = Path("llmrec_env") / "embeddings.sqlite"
-    assert default_cache_path() == tmp_path / ".cache" / end
+    assert cache_path() == tmp_path / ".cache" / end
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache_path() == tmp_path / "xdg" / end
+    assert cache_path() == tmp_path / "xdg" / end
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "mine.db"))
-    assert EmbeddingCache().path == tmp_path / "mine.db"
+    assert cache_path() == CachedEncoder(Counting()).path == tmp_path / "mine.db"
 
 
 def test_directories_and_files(tmp_path: Path) -> None:
-    assert cache_file(tmp_path) == tmp_path / "embeddings.sqlite"
-    assert cache_file(tmp_path / "new") == tmp_path / "new" / "embeddings.sqlite"
-    assert cache_file(tmp_path / "new.sqlite") == tmp_path / "new.sqlite"
     (tmp_path / "v1.2").mkdir()
-    assert cache_file(tmp_path / "v1.2") == tmp_path / "v1.2" / "embeddings.sqlite"
+    for name in ("", "new", "v1.2"):
+        assert cache_path(tmp_path / name) == tmp_path / name / "embeddings.sqlite"
+    assert cache_path(tmp_path / "new.sqlite") == tmp_path / "new.sqlite"

@@ -64,7 +64,6 @@ def test_hashing_is_cached_only_at_a_path(own_cache: Path, tmp_path: Path) -> No
     cached = load_encoder("hashing", cache=tmp_path / "here.sqlite")
     assert isinstance(cached, CachedEncoder)
     cached.encode(["a"])
-    cached.cache.close()
     assert (tmp_path / "here.sqlite").exists() and not own_cache.exists()
 
 
@@ -95,13 +94,12 @@ def test_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_minilm_is_cached_by_default(own_cache: Path) -> None:
     encoder = load_encoder("minilm", device="cpu")
     assert isinstance(encoder, CachedEncoder) and isinstance(encoder, Encoder)
-    assert encoder.dim == 384 and encoder.cache.path == own_cache
+    assert encoder.dim == 384 and encoder.path == own_cache
     uncached = load_encoder("minilm", device="cpu", cache=False)
     assert not isinstance(uncached, CachedEncoder)
     texts = ["one", "two", "one"]
     vectors = encoder.encode(texts)
     np.testing.assert_array_equal(vectors, uncached.encode(texts))
-    encoder.cache.close()
 
 
 @needs_minilm
@@ -109,7 +107,6 @@ def test_cached_texts_need_no_framework(own_cache: Path) -> None:
     encoder = load_encoder("minilm", device="cpu")
     assert isinstance(encoder, CachedEncoder)
     expected = encoder.encode(["a text"]).tobytes().hex()
-    encoder.cache.close()
     code = (
         f"import os, sys; os.environ['LLMREC_CACHE'] = {str(own_cache)!r};"
         "from llmrec_env.content.encoders import load_encoder;"
@@ -142,7 +139,7 @@ def test_missing_wheel_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_public_names_exist_and_are_few() -> None:
     assert all(hasattr(encoders, name) for name in encoders.__all__)
-    assert len(encoders.__all__) <= 11
+    assert len(encoders.__all__) <= 10
 
 
 def test_download_only_on_request_and_with_a_clear_failure(
