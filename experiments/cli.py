@@ -1,67 +1,125 @@
-"""`python -m experiments NAME`: every experiment is one module with `run(...)`."""
+"""Command line of the experiments: `python -m experiments COMMAND`."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import inspect
 import sys
-from collections.abc import Callable
 from typing import Any
 
-import tyro
-
-from experiments.commands import evaluate, report_command, train, watch
-from experiments.studies import (
-    ablation,
-    benchmark,
-    geometry,
-    improvement,
-    joint_ablation,
-    ladder,
-    learning_curves,
-    lookahead,
-    offline_logs,
-    satisfaction_classifier,
-    sensitivity,
-    throughput,
-    validity,
-)
-from experiments.tuning import tune
-from llmrec_env.config import unknown
-
-EXPERIMENTS: dict[str, Callable[..., Any]] = {
-    "train": train.run,
-    "evaluate": evaluate.run,
-    "watch": watch.run,
-    "benchmark": benchmark.run,
-    "report": report_command.run,
-    "gains": improvement.run,
-    "ladder": ladder.run,
-    "drift": sensitivity.run,
-    "ablation": ablation.run,
-    "curves": learning_curves.run,
-    "tune": tune.run,
-    "lookahead": lookahead.run,
-    "validity": validity.run,
-    "joint": joint_ablation.run,
-    "logged": offline_logs.run,
-    "satisfaction": satisfaction_classifier.run,
-    "throughput": throughput.run,
-    "geometry": geometry.run,
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "train and use": {
+        "train": ("commands.train", "train one agent and save it"),
+        "evaluate": ("commands.evaluate", "play a saved agent with test users, beside others"),
+        "watch": ("commands.watch", "watch an agent with one user, as text or as a video"),
+        "tune": ("tuning.tune", "search an agent's settings on validation users"),
+    },
+    "compare": {
+        "benchmark": ("studies.benchmark", "train and compare agents on tasks"),
+        "report": ("commands.report_command", "page, figures and tables of a results folder"),
+        "improvement": ("studies.improvement", "relative improvements between agents of a folder"),
+        "ladder": ("studies.ladder", "do policies separate? two catalogues"),
+        "offline-logs": ("studies.offline_logs", "recommenders on real logs, held out by time"),
+    },
+    "study": {
+        "ablation": ("studies.ablation", "mechanisms, encoder and observation, part by part"),
+        "sensitivity": ("studies.sensitivity", "one parameter of the dynamics and the ranking"),
+        "learning-curves": ("studies.learning_curves", "return against steps of training"),
+        "lookahead": ("studies.lookahead", "what valuing the future is worth, task by task"),
+        "joint-ablation": ("studies.joint_ablation", "the joint recommender taken apart"),
+        "satisfaction": (
+            "studies.satisfaction_classifier",
+            "classifier of satisfaction on texts",
+        ),
+    },
+    "inspect": {
+        "validity": ("studies.validity", "how to judge the simulator, on one page"),
+        "geometry": ("studies.geometry", "what the encoder makes of the texts"),
+        "throughput": ("studies.throughput", "environment steps a second"),
+    },
 }
+"""Module of `experiments` with a `run(...)`, and what it does, by command and group."""
+MODULES = {name: row[0] for group in COMMANDS.values() for name, row in group.items()}
+_ENV_HELP = """
+environment: --env.FIELD VALUE overrides a field of the task, as --env.switch-rate 0.1
+             or --env.off drift satiation; --help-env lists all of them
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the experiment that the first argument names and returns the exit status."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if not words or words[0] in ("-h", "--help"):
-        print(__doc__, "\nExperiments:", ", ".join(EXPERIMENTS), "\nNAME --help tells its options.")
-        return 0 if words else 2
-    if words[0] not in EXPERIMENTS:
-        print(unknown("experiment", words[0], list(EXPERIMENTS)), file=sys.stderr)
+    """Runs the command that the first argument names, and returns the exit status."""
+    name, *options = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name in ("", "-h", "--help"):
+        print(command_list())
+        return 0 if name else 2
+    if name not in MODULES:
+        from llmrec_env.config import unknown
+
+        print(f"error: {unknown('command', name, list(MODULES))}", file=sys.stderr)
         return 2
-    function = EXPERIMENTS[words[0]]
     try:
-        tyro.cli(function, args=words[1:], prog=f"python -m experiments {words[0]}")
-    except (ValueError, TypeError, OSError) as error:
+        run_command(name, options)
+    except KeyboardInterrupt:
+        print("interrupted; runs that were done are kept, --resume goes on.", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def command_list() -> str:
+    """Returns every command with one line, group by group."""
+    lines = ["usage: python -m experiments COMMAND [OPTIONS]; COMMAND --help tells its options"]
+    for group, commands in COMMANDS.items():
+        lines += ["", f"{group}:"]
+        lines += [f"  {name:16} {summary}" for name, (_, summary) in commands.items()]
+    return "\n".join(lines)
+
+
+def run_command(name: str, options: list[str]) -> Any:
+    """Runs `run(...)` of a command's module with what the options say, and returns its result.
+
+    Raises:
+        ConfigError: an option names an unknown field of the environment.
+        SystemExit: help was asked for, or the options are wrong.
+    """
+    import tyro
+
+    from experiments import env_fields
+
+    function = importlib.import_module(f"experiments.{MODULES[name]}").run
+    takes_env = "env" in inspect.signature(function).parameters
+    if takes_env and "--help-env" in options:
+        print(env_fields.help_text())
+        return None
+    if takes_env:
+        fields, options = env_fields.split_env_options(options)
+        function = functools.partial(function, env=fields)
+    announce_compilation()
+    try:
+        return tyro.cli(function, args=options, prog=f"python -m experiments {name}")
+    except SystemExit:
+        if takes_env and {"-h", "--help"} & {*options}:
+            print(_ENV_HELP)
+        raise
+
+
+def announce_compilation() -> None:
+    """Says on stderr when the simulator is compiled, which takes a minute at its first use."""
+    from numba.core import event
+
+    class Announcement(event.Listener):
+        def on_start(self, event: Any) -> None:
+            if not self.made:
+                type(self).made = True
+                text = "compiling the simulator, about a minute at the first use ..."
+                print(text, file=sys.stderr, flush=True)
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+        made = False
+
+    event.register("numba:compile", Announcement())

@@ -19,16 +19,15 @@ from rich.table import Table
 import llmrec_env
 from agents.rollout import rollout
 from experiments import store
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.environments import task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.measures import Truth, episode_rows
 from experiments.runs.resolve import Player, find_players, place_of, ready
-from experiments.runs.running import overrides
 from experiments.runs.spec import RunSpec
 from experiments.statistics import intervals
 from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode
-from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.kernel_cache import source_digest
 from llmrec_env.simulation.logging_policy import split_of
 
@@ -59,7 +58,7 @@ def run(
     worlds: tuple[int, ...] | None = None,
     task: str | None = None,
     output: Path | None = None,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
 ) -> list[Comparison]:
     """Plays an agent with test users, prints its return, and what it gains over others.
 
@@ -73,14 +72,14 @@ def run(
         worlds: worlds to play in; by default the one that it was trained in.
         task: a registered id; by default the agent's own task.
         output: another folder for the results.
-        env: fields that differ from the defaults override those of the task.
+        env: fields of the environment that override the task's.
 
     Raises:
         ValueError: there is no such agent, it must be trained first, or it was made for an
             environment that differs in what it sees or does.
     """
     players = find_players([agent, *against])
-    name, changes = place_of(players[0], task, overrides(env))
+    name, changes = place_of(players[0], task, given_fields(env))
     saved = players[0].saved
     numbers = worlds or (saved.config.world_seed if saved else 0,)
     specs = [

@@ -1,4 +1,4 @@
-"""Train one agent and save it: `python -m experiments train --agent ppo --steps 1e6`."""
+"""Train one agent and save it: `python -m experiments train ppo --steps 1e6`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from agents.base import RECORD, WEIGHTS, OnlineAgent
 from agents.checkpoint import save_agent
 from experiments import store
 from experiments.commands.evaluate import EVALUATION
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
-from experiments.runs.running import encoder_identities, overrides
+from experiments.runs.running import encoder_identities
 from experiments.runs.spec import RunSpec
 from experiments.runs.trackers import Track
 from experiments.runs.training import discard, train
@@ -34,13 +35,14 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 def run(
     agent: str,
+    /,
     task: str = "llmrec/Drift-v0",
     steps: float = 500_000,
     output: Path | None = None,
     world: int = 0,
     seed: int = 0,
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     resume: bool = False,
     overwrite: bool = False,
     track: tuple[Track, ...] = (),
@@ -58,7 +60,7 @@ def run(
         world: which world; 100 and up are kept for tuning.
         seed: of training.
         settings: of the agent, name=value with values in JSON: learning_rate=1e-3.
-        env: fields that differ from the defaults override those of the task.
+        env: fields of the environment that override the task's.
         resume: go on with the training that the folder holds.
         overwrite: delete what the folder holds of a training.
         track: follow the training in `tensorboard/` or, for later, `wandb/` of the folder.
@@ -67,7 +69,7 @@ def run(
         ValueError: an unknown agent, task or setting, or the folder holds another training.
     """
     _check(agent, task, steps)
-    chosen, changes = read_settings(settings), overrides(env)
+    chosen, changes = read_settings(settings), given_fields(env)
     plain = task_config(task, {**changes, "world_seed": world})
     new = make_agent(agent, plain, seed, **chosen)
     # Refused now, not when the world has been built.

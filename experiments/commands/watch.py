@@ -16,10 +16,10 @@ import numpy as np
 from gymnasium.wrappers import RecordVideo
 
 from agents import Agent, Privileged
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.environments import task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.resolve import find_player, place_of, ready
-from experiments.runs.running import overrides
 from experiments.runs.spec import RunSpec
 from experiments.store import storing
 from llmrec_env.config import EnvConfig
@@ -37,7 +37,7 @@ def run(
     video: Path | None = None,
     world: int | None = None,
     task: str | None = None,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
 ) -> float:
     """Plays one session step by step, and returns its return.
 
@@ -52,14 +52,14 @@ def run(
         video: write a video instead: an .mp4 file, or a folder for it (extra `video`).
         world: which world; by default the one that the agent was trained in.
         task: a registered id; by default the agent's own task.
-        env: fields that differ from the defaults override those of the task.
+        env: fields of the environment that override the task's.
 
     Raises:
         ValueError: there is no such agent or user, or it must be trained first.
         ImportError: a video is asked for and the extra is not installed.
     """
     player = find_player(agent)
-    name, changes = place_of(player, task, overrides(env))
+    name, changes = place_of(player, task, given_fields(env))
     trained_in = player.saved.config.world_seed if player.saved else 0
     spec = RunSpec(name, player.name, trained_in if world is None else world, env=changes)
     _check(task_config(name, changes), user, steps, delay)

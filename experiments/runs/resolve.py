@@ -61,7 +61,7 @@ def find_player(word: str) -> Player:
         return Player(saved.name, saved.name, saved)
     if AGENTS[word].learns == "online":
         raise ValueError(
-            f"{word!r} learns online: train it first, python -m experiments train --agent "
+            f"{word!r} learns online: train it first, python -m experiments train "
             f"{word} --output runs/{word}, and name the folder instead."
         )
     return Player(word, word)

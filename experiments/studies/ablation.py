@@ -20,17 +20,18 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import store
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval
 from experiments.statistics.leaderboard import group
 from experiments.store import Episode
 from experiments.studies.benchmark import Preset, plan_runs
 from experiments.studies.sensitivity import gain_of, variant_runs
-from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.config import unknown
 from llmrec_env.interface.observation import VECTOR_BLOCKS
 
 Group = Literal["mechanisms", "encoder", "observation"]
@@ -80,7 +81,7 @@ def run(
     users: int | None = None,
     train_steps: int = 150_000,
     seeds: int = 1,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> Gains:
     """Plays agents with one part after another taken away, and prints and draws who gains.
@@ -96,8 +97,8 @@ def run(
         users: held-out test users of each world; all of them by default.
         train_steps: user-steps that an online RL agent may take.
         seeds: training seeds of such agents.
-        env: fields that differ from the defaults override those of the task.
-        how: where and how the cells run.
+        env: fields of the environment that override the task's.
+        options: where and how the runs are done.
 
     Raises:
         ConfigError: an unknown mechanism or encoder.
@@ -107,9 +108,9 @@ def run(
     plan_runs(plan, users, {})  # a wrong name is told before a wrong value
     parts = {"mechanisms": mechanisms, "encoder": encoders, "observation": blocks}
     parts = {name: parts[name] for name in groups}
-    variants = variants_of(task, agents, overrides(env), parts)
+    variants = variants_of(task, agents, given_fields(env), parts)
     specs = [spec for variant in variants for spec in _cells(variant, plan, users)]
-    config = {"task": task, "worlds": worlds, "users": users, "env": overrides(env), **parts}
+    config = {"task": task, "worlds": worlds, "users": users, "env": given_fields(env), **parts}
     config |= {"agents": agents, "train_steps": train_steps, "seeds": seeds}
     run_specs(specs, options, config)
     sessions = group(store.read_table(options.output, Episode))

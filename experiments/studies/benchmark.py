@@ -11,12 +11,14 @@ import tyro
 import llmrec_env
 from agents import AGENTS
 from experiments import store
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.costs import print_plan
-from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.environments import task_config
+from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics import leaderboard
 from experiments.statistics.leaderboard import LADDER
-from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.config import unknown
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def run(
     worlds: int | None = None,
     users: int | None = None,
     train_steps: int | None = None,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     options: Annotated[RunOptions, tyro.conf.arg(name="")] = RunOptions(),  # noqa: B008
     dry_run: bool = False,
 ) -> list[store.Row]:
@@ -87,8 +89,8 @@ def run(
         worlds: worlds 0 to worlds - 1.
         users: held-out test users of each world; all of them by default.
         train_steps: user-steps that such an agent may take.
-        env: fields that differ from the defaults override those of the tasks.
-        how: where and how the cells run.
+        env: fields of the environment that override the task's.
+        options: where and how the runs are done.
         dry_run: only list what would be run, and what it costs.
 
     Raises:
@@ -96,11 +98,17 @@ def run(
     """
     changes = dict(tasks=tasks, agents=agents, seeds=seeds, worlds=worlds, train_steps=train_steps)
     plan = dataclasses.replace(PRESETS[preset], **_given(changes))
-    specs = plan_runs(plan, users, overrides(env))
+    fields = given_fields(env)
+    specs = plan_runs(plan, users, fields)
     if dry_run:
         print_plan(specs, options.jobs)
         return []
-    config = {"preset": preset, **dataclasses.asdict(plan), "users": users, "env": overrides(env)}
+    config = {
+        "preset": preset,
+        **dataclasses.asdict(plan),
+        "users": users,
+        "env": given_fields(env),
+    }
     del config["agents"]  # a run goes on with more agents
     rows = run_specs(specs, options, config)
     leaderboard.print_table(rows)
@@ -112,7 +120,7 @@ def plan_runs(plan: Preset, users: int | None, env: dict[str, Any]) -> list[RunS
     """Returns the cells of a benchmark, world by world so that each world is built once.
 
     Raises:
-        ValueError: an unknown agent or task.
+        ValueError: an unknown agent, task or field, or a value out of range.
     """
     for kind, names, known in (
         ("agent", plan.agents, AGENTS),
@@ -121,6 +129,8 @@ def plan_runs(plan: Preset, users: int | None, env: dict[str, Any]) -> list[RunS
         for name in names:
             if name not in known:
                 raise ValueError(unknown(kind, name, list(known)))
+    for task in plan.tasks:
+        task_config(task, env)  # a wrong value is told before anything runs
     return [
         RunSpec(
             *(task, agent, world, seed, plan.train_steps * (AGENTS[agent].learns == "online")),

@@ -37,7 +37,7 @@ def run(
     agents: tuple[str, ...] = ("slateq",),
     over: tuple[str, ...] = ("drift-aware", "joint"),
 ) -> list[Gains]:
-    """Prints paired gains with 95 % intervals, and writes them as `gains.md` into the folder.
+    """Prints paired gains with 95 % intervals, and writes them as `improvement.md` into the folder.
 
     Args:
         folder: what `benchmark --output` wrote.
@@ -55,7 +55,7 @@ def run(
         scores = {name: scores_of(sessions) for name, sessions in episodes.items()}
         found += [_gains(task, agent, over, scores) for agent in agents]
     text = _table(found, over)
-    store.write_file(folder / "gains.md", text.encode())
+    store.write_file(folder / "improvement.md", text.encode())
     print(text)
     return found
 

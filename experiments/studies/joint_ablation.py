@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunResult, RunSpec
 from experiments.runs.sweep import run_sweep
 from experiments.statistics import leaderboard
@@ -59,7 +60,7 @@ def run(
     seeds: int = 1,
     epochs: int | None = None,
     task: str = "llmrec/Drift-v0",
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> dict[str, Any]:
     """Plays variants of the joint recommender, and it and others with cold users and cold items.
@@ -77,16 +78,17 @@ def run(
         seeds: training seeds of the variants.
         epochs: of the joint recommender, at most; by default its own.
         task: a registered id.
-        env: fields that differ from the defaults override those of the task.
-        how: where and how the cells run.
+        env: fields of the environment that override the task's.
+        options: where and how the runs are done.
 
     Returns:
         `variants`, `users` and `items`, as in the file.
     """
     fixed = {} if epochs is None else {"epochs": epochs}
-    base = RunSpec(task, DEFAULT, 0, users=users, env=overrides(env), settings=fixed)
+    base = RunSpec(task, DEFAULT, 0, users=users, env=given_fields(env), settings=fixed)
+    task_config(task, base.env)  # a wrong value is told before anything runs
     specs = _cells(base, parts, language, worlds, seeds)
-    config = {"task": task, "worlds": worlds, "users": users, "env": overrides(env)}
+    config = {"task": task, "worlds": worlds, "users": users, "env": given_fields(env)}
     config |= {"parts": parts, "language": language, "seeds": seeds, "epochs": epochs}
     run_specs(specs, options, config)
     variants = _variants(run_sweep(specs, options.output))  # all there: nothing runs again

@@ -9,10 +9,11 @@ from typing import Annotated
 import tyro
 
 from experiments import store
-from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
+from experiments.runs.environments import task_config
+from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics import leaderboard
-from llmrec_env.config import EnvConfig
 
 RUNGS = (
     *("random", "popular", "collaborative", "content", "content-recency", "drift-aware"),
@@ -29,7 +30,7 @@ def run(
     worlds: int = 3,
     users: int | None = None,
     task: str = "llmrec/Drift-v0",
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> dict[tuple[str, int], list[store.Row]]:
     """Plays the ladder of agents on each catalogue and candidate number, and prints what fails.
@@ -40,13 +41,14 @@ def run(
         worlds: worlds 0 to worlds - 1.
         users: held-out test users of each world; all of them by default.
         task: a registered id.
-        env: fields that differ from the defaults override those of the task.
-        how: where and how the cells run; one folder below the output for each ladder.
+        env: fields of the environment that override the task's.
+        options: where and how the runs are done; one folder below the output for each ladder.
     """
     ladders = {}
     for catalog in catalogs:
         for offered in candidates:
-            changes = {**overrides(env), "catalog": catalog, "candidates": offered}
+            changes = {**given_fields(env), "catalog": catalog, "candidates": offered}
+            task_config(task, changes)  # a wrong value is told before anything runs
             folder = options.output / f"{Path(catalog).stem}-{offered or 'all'}"
             specs = [
                 RunSpec(task, agent, world, users=users, env=changes)

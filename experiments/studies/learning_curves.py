@@ -14,15 +14,16 @@ from rich.table import Table
 
 from agents import make_agent
 from experiments import store
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
-from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.store import LearningPoint
 from experiments.studies.benchmark import LEARNERS, Preset, plan_runs
-from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.config import unknown
 
 _BUDGETS = 10
 """Most budgets that the table shows."""
@@ -37,7 +38,7 @@ def run(
     seeds: int = 3,
     worlds: int = 1,
     users: int | None = None,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> list[LearningPoint]:
     """Trains agents, and prints and draws their return on validation users by budget.
@@ -50,8 +51,8 @@ def run(
         seeds: of training.
         worlds: worlds 0 to worlds - 1.
         users: held-out test users, for the tables of the trained agents; all of them by default.
-        env: fields that differ from the defaults override those of the task.
-        how: where and how the cells run.
+        env: fields of the environment that override the task's.
+        options: where and how the runs are done.
 
     Raises:
         ValueError: an unknown agent or task, or an agent that does not learn by acting.
@@ -59,7 +60,7 @@ def run(
     for agent in agents:
         if agent not in LEARNERS:
             raise ValueError(unknown("online RL agent", agent, list(LEARNERS)))
-    changes = overrides(env)
+    changes = given_fields(env)
     specs = plan_runs(Preset((task,), agents, worlds, seeds, steps), users, changes)
     known = plan_runs(Preset((task,), references, worlds, 1, 0), users, changes)
     config = {"task": task, "worlds": worlds, "users": users, "env": changes, "agents": agents}

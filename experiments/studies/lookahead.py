@@ -26,16 +26,17 @@ from rich.table import Table
 import llmrec_env
 from agents import AGENTS, make_agent
 from experiments import store
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval, paired_difference
 from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode
 from experiments.studies.sensitivity import gain_of
-from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.config import unknown
 
 TASKS = ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/Static-v0")
 ORACLES = ("oracle-myopic", "oracle-planning")
@@ -106,7 +107,7 @@ def run(
     users: int | None = None,
     train_steps: int = 300_000,
     oracles: bool = True,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> list[Gain]:
     """Trains agents with two discounts; prints, writes and draws what the second one gains.
@@ -122,15 +123,15 @@ def run(
         users: held-out test users of each world; all of them by default.
         train_steps: user-steps that an agent may take.
         oracles: also play the two oracles: the gain of who knows the user.
-        env: fields that differ from the defaults override those of the tasks.
-        how: where and how the cells run.
+        env: fields of the environment that override the task's.
+        options: where and how the runs are done.
 
     Raises:
         ValueError: an unknown agent or task, an agent without a discount, or discounts that are
             not two of ascending order in [0, 1].
     """
     sizes = (worlds, seeds, users, train_steps, oracles)
-    probe = Probe(agents, gammas, tasks, *sizes, overrides(env))
+    probe = Probe(agents, gammas, tasks, *sizes, given_fields(env))
     _check(probe)
     run_specs(probe.specs(), options, dataclasses.asdict(probe))
     gains = gains_of(group(store.read_table(options.output, Episode)), probe)

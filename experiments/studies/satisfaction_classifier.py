@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from agents.joint.satisfaction.classification import Judgement, judge
 from agents.joint.satisfaction.pairs import Pair, check_pairs, pairs_of
+from experiments.env_fields import NO_FIELDS, EnvFields
 from experiments.store import storing, write_file
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.logging_policy import Logs
@@ -37,15 +38,12 @@ _Floats = npt.NDArray[np.float64]
 def run(
     mode: Literal["full", "lora", "frozen"] = "full",
     world: int = 0,
-    catalog: str = "video",
-    encoder: str = "minilm",
-    users: int = 4000,
     max_pairs: int = 4000,
     epochs: int | None = None,
     reading: Literal["apart", "together"] = "apart",
     browsed: float = 0.0,
     seed: int = 0,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     output: Path | None = None,
     log_folder: Path | None = None,
 ) -> dict[str, Any]:
@@ -54,26 +52,32 @@ def run(
     Args:
         mode: what learns beside the head: all of the encoder, LoRA changes of it, or nothing.
         world: seed of the world.
-        catalog: a bundled catalogue, or the path of a table.
-        encoder: `minilm`, or the directory of a transformer.
-        users: of the world; one in ten each validate and test.
         max_pairs: most pairs to train on, and to test on; a quarter of it to validate.
         epochs: passes over the pairs; None: the usual number of the mode.
         reading: the two texts `together` in one, BERT's own recipe, or each `apart`.
         browsed: items shown and not clicked to add as negatives, a click.
         seed: of the sample of pairs and of training.
-        env: the other fields of the world.
+        env: fields of the environment: catalog, encoder, num_users (one in ten each validate and
+            test).
         output: folder for `satisfaction-MODE.json`; None: nothing is written.
         log_folder: of TensorBoard; None: nothing is written.
 
     Returns:
         Settings, figures by model, the reliability table, and seconds.
     """
-    settings = {"mode": mode, "world": world, "catalog": catalog, "encoder": encoder}
-    settings |= {"users": users, "max_pairs": max_pairs, "reading": reading}
-    settings |= {"browsed": browsed, "seed": seed}
-    fields = {"catalog": catalog, "encoder": encoder, "num_users": users, "world_seed": world}
-    there = load_world(dataclasses.replace(env, **fields))
+    config = EnvConfig.from_kwargs({**env, "world_seed": world})
+    settings = {
+        "mode": mode,
+        "world": world,
+        "catalog": config.catalog,
+        "encoder": config.encoder,
+        "users": config.num_users,
+        "max_pairs": max_pairs,
+        "reading": reading,
+        "browsed": browsed,
+        "seed": seed,
+    }
+    there = load_world(config)
     parts = _parts(there, max_pairs, browsed, seed)
     classifier, learnt, seconds = _trained(parts, settings, epochs, log_folder)
     started = time.perf_counter()

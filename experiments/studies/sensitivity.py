@@ -11,17 +11,18 @@ from typing import Annotated, Any
 import tyro
 
 from experiments import store
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics import leaderboard
 from experiments.statistics.intervals import Interval, RatioError, relative_improvement
 from experiments.statistics.summary import check_metric
 from experiments.store import Episode, Metric, Row
 from experiments.studies.benchmark import Preset, plan_runs
-from llmrec_env.config import ConfigError, EnvConfig
+from llmrec_env.config import ConfigError
 
 AGENTS = ("content", "content-recency", "drift-aware", "oracle-myopic", "oracle-planning")
 COMPARISONS = (("drift-aware", "content"), ("oracle-planning", "oracle-myopic"))
@@ -38,7 +39,7 @@ def run(
     users: int | None = None,
     train_steps: int = 150_000,
     seeds: int = 1,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
     metric: str = "return",
 ) -> list[Row]:
@@ -56,8 +57,8 @@ def run(
         users: held-out test users of each world; all of them by default.
         train_steps: user-steps that an online RL agent may take.
         seeds: training seeds of such agents.
-        env: fields that differ from the defaults override those of the task.
-        how: where and how the cells run.
+        env: fields of the environment that override the task's.
+        options: where and how the runs are done.
         metric: what is drawn of each agent: the return, or a metric of `metrics.csv`.
 
     Raises:
@@ -73,7 +74,7 @@ def run(
         for label, changes in labels.items()
         for spec in variant_runs(plan, users, changes, label)
     ]
-    config = {"task": task, "worlds": worlds, "users": users, "env": overrides(env)}
+    config = {"task": task, "worlds": worlds, "users": users, "env": given_fields(env)}
     config |= {"parameter": parameter, "values": values, "agents": agents, "metric": metric}
     rows = run_specs(specs, options, config | {"train_steps": train_steps, "seeds": seeds})
     leaderboard.print_table(rows)
@@ -90,7 +91,7 @@ def run(
 
 
 def labelled(
-    parameter: str, values: Sequence[float], task: str, env: EnvConfig
+    parameter: str, values: Sequence[float], task: str, env: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Returns what differs from the task at each value, by label.
 
@@ -99,7 +100,7 @@ def labelled(
     """
     changes: dict[str, dict[str, Any]] = {}
     for value in values:
-        changed = {**overrides(env), parameter: value}
+        changed = {**given_fields(env), parameter: value}
         config = task_config(task, changed)
         number = getattr(config, parameter)
         if getattr(config.effective(), parameter) != number:

@@ -19,12 +19,13 @@ import tyro
 from agents import make_agent
 from agents.rollout import rollout
 from experiments import store
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.report.validity_page import Measured, markdown, print_report, report
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import EVALUATION_SEED
-from experiments.runs.running import RunOptions, overrides, run_specs
+from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics import calibration, leaderboard
 from experiments.store import Episode, Row, write_file
@@ -51,7 +52,7 @@ def run(
     task: str = "llmrec/Drift-v0",
     worlds: int = 1,
     users: int | None = None,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     options: Annotated[RunOptions, tyro.conf.arg(name="")] = _HOW,
 ) -> Measured:
     """Measures a task and writes a page about it: `validity.md`, and `validity.json`.
@@ -60,13 +61,13 @@ def run(
         task: a registered id.
         worlds: worlds 0 to worlds - 1 for the comparison of policies; the rest is of world 0.
         users: held-out test users of each world; all of them by default.
-        env: fields that differ from the defaults override those of the task.
-        how: where and how the cells run.
+        env: fields of the environment that override the task's.
+        options: where and how the runs are done.
 
     Raises:
         ValueError: an unknown task.
     """
-    changes = overrides(env)
+    changes = given_fields(env)
     specs = plan_runs(Preset((task,), AGENTS, worlds, 1, 0), users, changes)
     config = {"task": task, "worlds": worlds, "users": users, "env": changes}
     rows = run_specs(specs, options, config)

@@ -21,17 +21,17 @@ import llmrec_env
 from agents import make_agent
 from agents.registry import defaults_of
 from experiments import store
+from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures.search_curve import Point, best_so_far
 from experiments.report.figures.style import save
 from experiments.runs.engines import ONE_THREAD, end_with
 from experiments.runs.environments import task_config
-from experiments.runs.running import overrides
 from experiments.runs.sweep import run_sweep
 from experiments.statistics.leaderboard import scores_of
 from experiments.studies.sensitivity import gain_of
 from experiments.tuning.search import DATABASE, DEFAULTS, LOCK, Plan, Search, import_optuna
 from experiments.tuning.search_spaces import flat, space_of
-from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.config import unknown
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -53,7 +53,7 @@ def run(
     confirm: int = 3,
     seed: int = 0,
     jobs: int = 1,
-    env: EnvConfig = EnvConfig(),  # noqa: B008, a frozen dataclass
+    env: EnvFields = NO_FIELDS,
     output: Path = Path("runs/tune"),
     resume: bool = False,
     overwrite: bool = False,
@@ -75,7 +75,7 @@ def run(
         confirm: of the best trials, which are trained again beside the agent as it is; 0: none.
         seed: of what is tried, and of training.
         jobs: processes.
-        env: fields that differ from the defaults override those of the task.
+        env: fields of the environment that override the task's.
         output: folder of `trials.csv`, `best.json`, `study.json` and the figure.
         resume: go on with the search of the same settings that the folder holds.
         overwrite: delete the search that is there.
@@ -88,7 +88,7 @@ def run(
         ResultsError: the folder holds other results, or no trial ended.
     """
     import_optuna()
-    plan = Plan(agent, task, worlds, steps, users, seed, overrides(env))
+    plan = Plan(agent, task, worlds, steps, users, seed, given_fields(env))
     _check(plan, trials, jobs)
     config = {**dataclasses.asdict(plan), "space": _described(agent)}
     config = json.loads(json.dumps(config))

@@ -90,7 +90,7 @@ def test_training_gives_an_online_learner_its_steps(toy, tiny, tmp_path, monkeyp
 
 def test_an_online_learner_that_is_listed_as_another_is_refused(monkeypatch):
     monkeypatch.setitem(AGENTS, "toy", AgentSpec("toy", Toy, "counts", learns="logs"))
-    with pytest.raises(ValueError, match="'toy' learns by environment steps.*learns='online'"):
+    with pytest.raises(ValueError, match=r"'toy' learns by environment steps.*learns='online'"):
         make_agent("toy", EnvConfig())
 
 

@@ -17,10 +17,8 @@ from experiments import store
 from experiments.commands import evaluate, train, watch
 from experiments.runs import training
 from experiments.runs.evaluation import execute_run
-from experiments.runs.running import overrides
 from experiments.runs.spec import RunSpec
 from experiments.store import Episode, LearningPoint, ResultsError
-from llmrec_env.config import EnvConfig
 
 PPO = ("n_steps=8", "batch_size=128", "n_epochs=1")
 SEGMENT = 1024
@@ -33,7 +31,7 @@ def short_segments(monkeypatch):
 
 @pytest.fixture(scope="module")
 def env(tiny):
-    return EnvConfig(**tiny, switch_rate=0.1)
+    return tiny | {"switch_rate": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +150,10 @@ def test_a_training_that_diverges_keeps_the_last_good_agent(env, tmp_path, monke
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_nothing_is_written(changes, said, env, tmp_path):
-    how = {"agent": "collaborative", "output": tmp_path / "new", "env": env, **changes}
+    options = {"agent": "collaborative", "output": tmp_path / "new", "env": env, **changes}
+    agent = options.pop("agent")
     with pytest.raises(ValueError, match=said):
-        train.run(**how)
+        train.run(agent, **options)
     assert not (tmp_path / "new").exists()
 
 
@@ -175,7 +174,7 @@ def test_settings_are_json_or_a_plain_word():
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (train.run, "--agent ppo --steps 1e6 --set n_steps=8 gamma=0.9 --env.switch-rate 0.1"),
+        (train.run, "ppo --steps 1e6 --set n_steps=8 gamma=0.9"),
         (evaluate.run, "runs/ppo --users 400 --worlds 0 1 --against drift-aware joint"),
         (watch.run, "runs/ppo --user 12 --video out --steps 5 --delay 0"),
     ],
@@ -190,7 +189,6 @@ def test_the_command_lines_are_understood(function, words):
     tyro.cli(kept, args=words.split())
     if function is train.run:
         assert given["steps"] == 1e6 and given["settings"] == ("n_steps=8", "gamma=0.9")
-        assert given["env"].switch_rate == 0.1
     elif function is evaluate.run:
         assert given["worlds"] == (0, 1) and given["against"] == ("drift-aware", "joint")
     else:
@@ -204,7 +202,7 @@ def test_it_finds_what_a_benchmark_finds(ppo, env):
     folder, points = ppo
     evaluate.run(str(folder))
     settings = train.read_settings(PPO)
-    spec = RunSpec("llmrec/Drift-v0", "ppo", 1, 5, 2000, env=overrides(env), settings=settings)
+    spec = RunSpec("llmrec/Drift-v0", "ppo", 1, 5, 2000, env=env, settings=settings)
     result = execute_run(spec)
     assert store.read_table(folder, Episode) == result.episodes
     assert [[x.train_steps, x.ret] for x in points] == result.learning
@@ -263,7 +261,7 @@ def test_saved_agents_are_compared_with_each_other(ppo, env, tmp_path, monkeypat
     [
         ("radom", {}, r"Did you mean 'random'.*Or name the folder of a saved agent"),
         ("nowhere/at/all", {}, r"config.json: No such file.*train an agent into this folder"),
-        ("ppo", {}, r"'ppo' learns online: train it first, python -m experiments train --agent"),
+        ("ppo", {}, r"'ppo' learns online: train it first, python -m experiments train ppo"),
         ("thompson", {}, "learns online"),
         ("random", {"users": 1}, "users=1 gives no interval"),
         ("random", {"task": "llmrec/Drift"}, "Did you mean 'llmrec/Drift-v0'"),
@@ -277,7 +275,7 @@ def test_what_cannot_be_evaluated_is_refused(agent, how, said, env):
 
 def test_a_saved_agent_plays_in_no_environment_that_it_was_not_made_for(ppo, env):
     with pytest.raises(ValueError, match=r"made for another environment: dim is 32 there, 16 here"):
-        evaluate.run(str(ppo[0]), env=EnvConfig(dim=16))
+        evaluate.run(str(ppo[0]), env={"dim": 16})
 
 
 # --- watch

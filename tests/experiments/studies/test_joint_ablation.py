@@ -25,8 +25,8 @@ TASK = "llmrec/Drift-v0"
 @pytest.fixture(scope="module")
 def study(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("joint")
-    how = RunOptions(output=folder)
-    return folder, joint_ablation.run(env=EnvConfig(**tiny), epochs=1, options=how)
+    options = RunOptions(output=folder)
+    return folder, joint_ablation.run(env=tiny, epochs=1, options=options)
 
 
 def drawn(folder):
@@ -136,7 +136,7 @@ def test_tables_show_intervals_and_leave_out_what_is_not_there(study, capsys):
 def test_parts_can_be_left_out_and_the_language_model_trained(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
     bert = str(save_tiny_bert(tmp_path / "bert"))
-    env = EnvConfig(**tiny | {"encoder": bert})
+    env = tiny | {"encoder": bert}
     plan = {"parts": (), "language": ("lora",), "users": 3, "epochs": 1}
     found = joint_ablation.run(**plan, env=env, options=RunOptions(output=tmp_path / "out"))
     assert list(found["variants"]) == [*joint_ablation.REFERENCES, "joint", "joint-lora"]

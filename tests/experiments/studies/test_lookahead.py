@@ -12,7 +12,6 @@ from experiments.statistics.leaderboard import group
 from experiments.store import Episode
 from experiments.studies import lookahead
 from experiments.studies.lookahead import Probe, gains_of, label_of
-from llmrec_env.config import EnvConfig
 
 DRIFT, STATIC = "llmrec/Drift-v0", "llmrec/Static-v0"
 PROBE = Probe(("ppo",), (0.0, 0.98), (DRIFT, STATIC), 2, 3, 10, 500, True, {"horizon": 30})
@@ -30,8 +29,8 @@ def made_up(task, agent, returns, seed=0):
 def probed(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lookahead")
     plan = {"agents": ("ppo",), "tasks": (DRIFT,), "worlds": 1, "seeds": 2}
-    env, how = EnvConfig(**tiny), RunOptions(output=folder)
-    return folder, lookahead.run(**plan, train_steps=4096, env=env, options=how)
+    options = RunOptions(output=folder)
+    return folder, lookahead.run(**plan, train_steps=4096, env=tiny, options=options)
 
 
 def test_cells_of_a_pair_differ_in_the_discount_alone():
@@ -126,7 +125,7 @@ def test_bold_is_what_leaves_out_zero(tmp_path):
 )
 def test_mistakes_are_told_before_anything_runs(changes, said, tiny, tmp_path):
     folder = tmp_path / "none"
-    plan = {"agents": ("ppo",), "env": EnvConfig(**tiny), "how": RunOptions(output=folder)}
+    plan = {"agents": ("ppo",), "env": tiny, "options": RunOptions(output=folder)}
     with pytest.raises(ValueError, match=said):
         lookahead.run(**{**plan, **changes})
     assert not folder.exists()

@@ -11,7 +11,6 @@ from tiny_bert import save_tiny_bert
 
 from agents.joint.satisfaction.pairs import Pair
 from experiments.studies import satisfaction_classifier
-from llmrec_env.config import EnvConfig
 
 pytest.importorskip("peft", reason="peft is not installed")
 
@@ -24,11 +23,9 @@ def study(tiny, tmp_path_factory):
         patch.setenv("LLMREC_CACHE", str(folder / "cache"))
         record = satisfaction_classifier.run(
             mode="lora",
-            encoder=str(bert),
-            users=300,
             max_pairs=200,
             epochs=1,
-            env=EnvConfig(**tiny | {"encoder": str(bert)}),
+            env=tiny | {"encoder": str(bert), "num_users": 300},
             output=folder,
         )
     return folder, record

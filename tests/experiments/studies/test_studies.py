@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from experiments import store
-from experiments.cli import EXPERIMENTS, main
 from experiments.runs.running import RunOptions
 from experiments.runs.spec import RunSpec
 from experiments.store import Episode, LearningPoint, Metric
 from experiments.studies import ablation, learning_curves, sensitivity
-from llmrec_env.config import ConfigError, EnvConfig
+from llmrec_env.config import ConfigError
 from llmrec_env.interface.observation import VECTOR_BLOCKS
 
 RUNGS = ("content", "drift-aware")
@@ -17,21 +16,21 @@ RUNGS = ("content", "drift-aware")
 
 @pytest.fixture(scope="module")
 def settings(tiny):
-    return {"env": EnvConfig(**tiny), "worlds": 1}
+    return {"env": tiny, "worlds": 1}
 
 
 @pytest.fixture(scope="module")
 def swept(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("drift")
-    how = RunOptions(output=folder)
-    return folder, sensitivity.run(values=(0.0, 0.1), agents=RUNGS, how=how, **settings)
+    options = RunOptions(output=folder)
+    return folder, sensitivity.run(values=(0.0, 0.1), agents=RUNGS, options=options, **settings)
 
 
 @pytest.fixture(scope="module")
 def ablated(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablation")
     parts = {"mechanisms": ("drift+goodwill",), "blocks": ("recent",)}
-    plan = {"agents": RUNGS, "train_steps": 4096, "how": RunOptions(output=folder)}
+    plan = {"agents": RUNGS, "train_steps": 4096, "options": RunOptions(output=folder)}
     return folder, ablation.run(**parts, **plan, **settings)
 
 
@@ -82,8 +81,10 @@ def test_any_metric_can_be_drawn(swept):
 
 
 def test_a_metric_that_no_agent_has_is_not_drawn(settings, tmp_path, capsys):
-    how = RunOptions(output=tmp_path)
-    sensitivity.run(values=(0.1,), agents=RUNGS, metric="regret to myopic", how=how, **settings)
+    options = RunOptions(output=tmp_path)
+    sensitivity.run(
+        values=(0.1,), agents=RUNGS, metric="regret to myopic", options=options, **settings
+    )
     assert not drawn(tmp_path, "drift")
     assert "no agent has a regret to myopic" in " ".join(capsys.readouterr().out.split())
 
@@ -210,12 +211,3 @@ def test_only_agents_that_learn_by_acting_have_curves(settings, tmp_path):
         learning_curves.run(
             agents=("content",), options=RunOptions(output=tmp_path / "none"), **settings
         )
-
-
-@pytest.mark.parametrize("name", ["drift", "ablation", "curves", "validity"])
-def test_studies_are_commands(name, capsys):
-    assert name in EXPERIMENTS
-    with pytest.raises(SystemExit) as ended:
-        main([name, "--help"])
-    assert ended.value.code == 0
-    assert "--output" in capsys.readouterr().out

@@ -34,7 +34,7 @@ def watch(name, new_vec):
 @pytest.fixture(scope="module")
 def page(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("validity")
-    env = EnvConfig(**{**tiny, "num_users": 200})
+    env = tiny | {"num_users": 200}
     return folder, validity.run(env=env, options=RunOptions(output=folder))
 
 

@@ -25,7 +25,6 @@ from experiments.tuning.search_spaces import (
     nested,
     raw_value,
 )
-from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 
 SPACE = {
@@ -47,7 +46,7 @@ def small_space():
 
 @pytest.fixture(scope="module")
 def settings(tiny):
-    return {"worlds": WORLDS, "steps": 4096, "users": 6, "env": EnvConfig(**tiny)}
+    return {"worlds": WORLDS, "steps": 4096, "users": 6, "env": tiny}
 
 
 @pytest.fixture(scope="module")
