@@ -6,7 +6,8 @@ from pathlib import Path
 
 from experiments import store
 from experiments.report.page import write_report
-from experiments.statistics.leaderboard import latex_table, markdown_table
+from experiments.report.result_tables import leaderboard_tables
+from experiments.report.text_tables import latex, markdown
 
 
 def run(folder: Path, /, with_texts: bool = False) -> Path:
@@ -18,8 +19,8 @@ def run(folder: Path, /, with_texts: bool = False) -> Path:
             bundled catalogues are shown anyway: their users are synthetic.
     """
     path = write_report(folder, with_texts)
-    rows = store.read_table(folder, store.Row)
-    for name, table in (("tex", latex_table(rows)), ("md", markdown_table(rows))):
-        store.write_file(folder / f"leaderboard.{name}", table.encode())
+    tables = leaderboard_tables(store.read_table(folder, store.Row))
+    for name, text in (("tex", latex(*tables)), ("md", markdown(*tables))):
+        store.write_file(folder / f"leaderboard.{name}", text.encode())
     print(f"report in {path}")
     return path

@@ -6,7 +6,7 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.statistics.leaderboard import is_clear
+from experiments.statistics.leaderboard import improvement_of
 from experiments.store import Metric, Row, WorldRow
 
 _NONE = "–"  # noqa: RUF001
@@ -41,7 +41,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "What the candidates allow of the best slate in the whole catalogue; the rest is lost "
         "before an agent acts.",
     ),
-    "tracking angle": ("{:.1f}°", "Between estimated and true interests; 0° is known exactly."),
+    "tracking error of the pooled history": (
+        "{:.1f}°",
+        "Between estimated and true interests; 0° is known exactly.",
+    ),
     "preference shift": (
         "{:.1f}°",
         "Between the interests at the end, and those the same user would have had alone.",
@@ -113,7 +116,8 @@ _Cell = tuple[str, str]
 
 
 def _cells(row: Row) -> list[_Cell]:
-    unclear = "" if row.improvement is None or is_clear(row) else "unclear"
+    gain = improvement_of(row)
+    unclear = "" if gain is None or gain.is_clear else "unclear"
     numbers: list[tuple[float | None, str]] = [
         *((x, "{:.0%}") for x in (row.p_improve, row.normalised, row.survive)),
         (row.steps, "{:.1f}"),

@@ -1,22 +1,17 @@
-"""The leaderboard of a run: from sessions to rows, and rows as a table."""
+"""The leaderboard of a run: from sessions to rows."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from agents import AGENTS
 from experiments.statistics import intervals
-from experiments.statistics.intervals import DEFAULT, Resampling, Scores
+from experiments.statistics.intervals import DEFAULT, Interval, Resampling, Scores
 from experiments.store import Episode, Row, WorldRow
 
 LADDER = tuple(name for name, spec in AGENTS.items() if spec.ladder)
@@ -79,6 +74,13 @@ def in_order(agents: Iterable[str], order: Sequence[str] = LADDER) -> list[str]:
     place = {name: (i, "") for i, name in enumerate(order)}
     rest = place.get("drift-aware", (len(order), ""))[0]
     return sorted(set(agents), key=lambda name: place.get(name, (rest, name)))
+
+
+def improvement_of(row: Row | WorldRow) -> Interval | None:
+    """Returns the improvement of a row over the one above; None where there is none."""
+    if row.improvement is None or row.improvement_low is None or row.improvement_high is None:
+        return None
+    return Interval(row.improvement, row.improvement_low, row.improvement_high)
 
 
 def group(episodes: Iterable[Episode]) -> dict[str, dict[str, list[Episode]]]:
@@ -151,73 +153,3 @@ def _described(episodes: Sequence[Episode], scores: Scores) -> dict[str, Any]:
         "seeds": len(scores.seeds),
         "users": len(scores.users),
     }
-
-
-# --- tables to read
-
-HEADER = ("agent", "return [95 %]", "IQM", "paired gain [95 %]")
-
-
-def cells_of(row: Row) -> tuple[str, str, str, str]:
-    """Returns what tables show of a row, in the order of `HEADER`; empty where there is nothing."""
-    mean = f"{row.mean:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
-    if row.improvement is None or row.improvement_low is None or row.improvement_high is None:
-        return row.agent, mean, f"{row.iqm:.2f}", ""
-    low, high = (100 * x for x in (row.improvement_low, row.improvement_high))
-    gain = f"{100 * row.improvement:+.1f} % [{low:+.1f}, {high:+.1f}]"
-    return row.agent, mean, f"{row.iqm:.2f}", gain
-
-
-def is_clear(row: Row) -> bool:
-    """Returns whether the interval of the gain leaves out zero."""
-    low, high = row.improvement_low, row.improvement_high
-    return low is not None and high is not None and (low > 0.0 or high < 0.0)
-
-
-def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Prints a table a task; bold gains are those whose interval leaves out zero."""
-    for task in dict.fromkeys(row.task for row in rows):
-        table = Table(
-            title=f"{escape(task)}: return per session; gain over the row above",
-            title_justify="left",
-            box=box.SIMPLE,
-        )
-        for name in HEADER:
-            table.add_column(escape(name), justify="left" if name == "agent" else "right")
-        for row in (row for row in rows if row.task == task):
-            cells = [*map(escape, cells_of(row))]
-            if is_clear(row):
-                cells[3] = f"[bold]{cells[3]}[/bold]"
-            table.add_row(*cells)
-        (console or Console()).print(table)
-
-
-def markdown_table(rows: Sequence[Row]) -> str:
-    """Returns the leaderboard as Markdown, a table a task; bold gains as in `print_table`."""
-    lines = []
-    for task in dict.fromkeys(row.task for row in rows):
-        lines += [f"**{task}**", "", f"| {' | '.join(HEADER)} |", "|---|--:|--:|--:|"]
-        for row in (row for row in rows if row.task == task):
-            *first, gain = cells_of(row)
-            gain = f"**{gain}**" if is_clear(row) else gain
-            lines.append(f"| {' | '.join([*first, gain])} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def latex_table(rows: Sequence[Row]) -> str:
-    """Returns the leaderboard as a LaTeX tabular for the package booktabs."""
-    lines = [r"\begin{tabular}{lrrr}", r"\toprule"]
-    lines.append(" & ".join(map(_latex, (name[:1].upper() + name[1:] for name in HEADER))) + r" \\")
-    for task in dict.fromkeys(row.task for row in rows):
-        lines += [r"\midrule", rf"\multicolumn{{4}}{{l}}{{\emph{{{_latex(task)}}}}} \\"]
-        for row in (row for row in rows if row.task == task):
-            cells = [*map(_latex, cells_of(row))]
-            if is_clear(row):
-                cells[3] = rf"\textbf{{{cells[3]}}}"
-            lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _latex(text: str) -> str:
-    return re.sub(r"([&%$#_{}])", r"\\\1", text)

@@ -38,6 +38,11 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0.0 or self.high < 0.0
+
 
 @dataclass(frozen=True)
 class Resampling:

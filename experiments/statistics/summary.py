@@ -24,7 +24,7 @@ OF_SESSIONS: dict[str, _OfSession] = {
     "effective topics": lambda x: x.topics,
     "novelty": lambda x: x.novelty,
     "recall ceiling": lambda x: x.ceiling,
-    "tracking angle": lambda x: x.tracking_error,
+    "tracking error of the pooled history": lambda x: x.tracking_error,
     "preference shift": lambda x: x.shift,
     "discovered": lambda x: x.discovered,
     "lost": lambda x: x.lost,

@@ -12,11 +12,11 @@ import llmrec_env
 from agents import AGENTS
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
+from experiments.report.result_tables import print_leaderboard
 from experiments.runs.costs import print_plan
 from experiments.runs.environments import task_config
 from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
-from experiments.statistics import leaderboard
 from experiments.statistics.leaderboard import LADDER
 from llmrec_env.config import unknown
 
@@ -111,7 +111,7 @@ def run(
     }
     del config["agents"]  # a run goes on with more agents
     rows = run_specs(specs, options, config)
-    leaderboard.print_table(rows)
+    print_leaderboard(rows)
     print(f"results in {options.output}; python -m experiments report {options.output}")
     return rows
 

@@ -10,10 +10,10 @@ import tyro
 
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
+from experiments.report.result_tables import print_leaderboard
 from experiments.runs.environments import task_config
 from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
-from experiments.statistics import leaderboard
 
 RUNGS = (
     *("random", "popular", "collaborative", "content", "content-recency", "drift-aware"),
@@ -58,7 +58,7 @@ def run(
             config = {"task": task, "worlds": worlds, "users": users, "env": changes}
             rows = run_specs(specs, dataclasses.replace(options, output=folder), config)
             print(f"\n{catalog}, {offered or 'all'} candidates")
-            leaderboard.print_table(rows)
+            print_leaderboard(rows)
             for line in verdicts(rows):
                 print(line)
             ladders[catalog, offered] = rows

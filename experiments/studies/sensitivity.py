@@ -14,6 +14,7 @@ from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
+from experiments.report.result_tables import print_leaderboard
 from experiments.runs.environments import task_config
 from experiments.runs.running import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
@@ -77,7 +78,7 @@ def run(
     config = {"task": task, "worlds": worlds, "users": users, "env": given_fields(env)}
     config |= {"parameter": parameter, "values": values, "agents": agents, "metric": metric}
     rows = run_specs(specs, options, config | {"train_steps": train_steps, "seeds": seeds})
-    leaderboard.print_table(rows)
+    print_leaderboard(rows)
     sessions = leaderboard.group(store.read_table(options.output, Episode))
     at = {label: float(changes[parameter]) for label, changes in labels.items()}
     measured = _measured(rows, store.read_table(options.output, Metric), metric, at)

@@ -1,4 +1,4 @@
-"""Figures that compare agents: returns, gains, whole distributions, pairs, worlds, diversity."""
+"""Figures that compare agents: returns, distributions, pairs of agents, worlds, diversity."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from experiments.report.figures.style import (
 )
 from experiments.statistics import intervals
 from experiments.statistics.intervals import DEFAULT, Resampling, probability_of_improvement
-from experiments.statistics.leaderboard import is_clear, scores_of
+from experiments.statistics.leaderboard import improvement_of, scores_of
 from experiments.store import Episode, Metric, Row, WorldRow
 
 
 @styled
 def leaderboard(rows: Sequence[Row]) -> Figure:
-    """Returns mean returns with 95 % intervals, and between rows the paired gain.
+    """Returns mean returns with 95 % intervals, and between rows the improvement.
 
-    A gain whose interval holds zero is grey and in brackets.
+    An improvement whose interval holds zero is grey and in brackets.
     """
     figure = Figure((COLUMN, 0.55 + 0.26 * len(rows)))
     axes = figure.subplots()
@@ -40,13 +40,12 @@ def leaderboard(rows: Sequence[Row]) -> Figure:
         axes.plot([row.ci_low, row.ci_high], [y, y], color=colour, linewidth=2, alpha=0.55)
         axes.plot(row.mean, y, "o", color=colour, markersize=4)
         axes.annotate(f"{row.mean:.1f}", (1, y), (22, 0), **beside)
-        if row.improvement is not None:
-            text, clear = f"{100 * row.improvement:+.0f} %", is_clear(row)
-            colour = INK if clear else FAINT
-            axes.annotate(
-                text if clear else f"({text})", (1, y - 0.5), (56, 0), color=colour, **beside
-            )
-    axes.annotate("gain", (1, -0.5), (56, 0), **beside)
+        if improved := improvement_of(row):
+            text, colour = f"{100 * improved.value:+.0f} %", INK
+            if not improved.is_clear:
+                text, colour = f"({text})", FAINT
+            axes.annotate(text, (1, y - 0.5), (56, 0), color=colour, **beside)
+    axes.annotate("improvement", (1, -0.5), (56, 0), **beside)
     axes.set_yticks(range(len(rows)), [row.agent for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="return per session, mean and 95 % interval")
     axes.set_xlim(left=min(0.0, *(row.ci_low for row in rows)))
@@ -138,32 +137,28 @@ def diversity(rows: Sequence[Row], metrics: Sequence[Metric]) -> Figure | None:
 
 @styled
 def worlds(rows: Sequence[WorldRow]) -> Figure | None:
-    """Returns the gain of each agent over the row above, in every world, with 95 % intervals.
+    """Returns the improvement of each agent over the row above, in every world.
 
-    A mark is hollow where the interval holds no gain. None where there are fewer than two worlds.
+    Lines are 95 % intervals, marks hollow where one holds zero. None where there are fewer than two
+    worlds.
     """
-    shown = [row for row in rows if row.improvement_low is not None and row.improvement_low > -1.0]
-    agents = list(dict.fromkeys(row.agent for row in shown))
-    if len({row.world for row in shown}) < 2:
+    improvements = {(row.agent, row.world): improvement_of(row) for row in rows}
+    drawn = {place: x for place, x in improvements.items() if x and x.low > -1.0}
+    agents = list(dict.fromkeys(agent for agent, _ in drawn))
+    if len({world for _, world in drawn}) < 2:
         return None
     figure = Figure((COLUMN, 0.6 + 0.3 * len(agents)))
     axes = figure.subplots()
-    for y, agent in enumerate(agents):
-        own = [row for row in shown if row.agent == agent]
-        for place, row in enumerate(own):
-            assert (
-                row.improvement is not None
-                and row.improvement_low is not None
-                and row.improvement_high is not None
-            )
-            at = y + 0.6 * ((place + 0.5) / len(own) - 0.5)
-            colour, hollow = colour_of(agent), row.improvement_low <= 0.0 <= row.improvement_high
-            axes.plot(
-                *([1 + row.improvement_low, 1 + row.improvement_high], [at, at]),
-                **{"color": colour, "linewidth": 1.2, "alpha": 0.55},
-            )
-            fill = {"markerfacecolor": "white" if hollow else colour, "markeredgewidth": 0.8}
-            axes.plot(1 + row.improvement, at, "o", color=colour, markersize=3.2, **fill)
+    for lane, agent in enumerate(agents):
+        own = [improved for (name, _), improved in drawn.items() if name == agent]
+        colour = colour_of(agent)
+        style: Any = {"color": colour, "markersize": 3.2, "markeredgewidth": 0.8}
+        for index, improved in enumerate(own):
+            y = lane + 0.6 * ((index + 0.5) / len(own) - 0.5)
+            ends = [1 + improved.low, 1 + improved.high]
+            axes.plot(ends, [y, y], color=colour, linewidth=1.2, alpha=0.55)
+            fill = colour if improved.is_clear else "white"
+            axes.plot(1 + improved.value, y, "o", markerfacecolor=fill, **style)
     axes.axvline(1.0, color=FAINT, linewidth=0.7, zorder=0)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(10, (1, 1.5, 2, 3, 5)))

@@ -10,13 +10,7 @@ import pytest
 
 from experiments.statistics import intervals
 from experiments.statistics.intervals import Resampling
-from experiments.statistics.leaderboard import (
-    group,
-    leaderboard,
-    markdown_table,
-    scores_of,
-    world_rows,
-)
+from experiments.statistics.leaderboard import group, leaderboard, scores_of, world_rows
 from experiments.store import Episode, Row, WorldRow
 
 FAST = Resampling(resamples=200)
@@ -123,12 +117,3 @@ def test_scores_are_in_place_whatever_the_order() -> None:
     (one,) = (x.ret for x in own if (x.world, x.user, x.seed) == (1, 7, 2))
     assert scores.values[27, 2] == one
     assert scores_of(own, lambda x: x.steps).values.tolist() == [[20.0] * 3] * 40
-
-
-def test_the_markdown_table_has_a_row_for_each_agent_and_task() -> None:
-    other = [dataclasses.replace(row, task="other") for row in rollout()]
-    rows = leaderboard([*rollout(), *other], ORDER, how=FAST)
-    text = markdown_table(rows)
-    assert text.count("|---|") == 2 and "**task**" in text and "**other**" in text
-    for row in rows:
-        assert text.count(f"| {row.agent} | {row.mean:.2f} [") == 2

@@ -1,5 +1,4 @@
 import dataclasses
-import io
 import json
 import math
 import os
@@ -7,17 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from experiments import store
 from experiments.statistics.intervals import Resampling
-from experiments.statistics.leaderboard import (
-    LADDER,
-    in_order,
-    latex_table,
-    leaderboard,
-    print_table,
-)
+from experiments.statistics.leaderboard import LADDER, in_order, leaderboard
 from experiments.store import (
     FILES,
     AdaptationPoint,
@@ -272,27 +264,6 @@ def test_tasks_are_compared_apart() -> None:
     assert [row.task for row in rows] == ["task-a"] * 5 + ["b"] * 5
     assert rows[5].improvement is None
     assert rows[5].mean == pytest.approx(2 * rows[0].mean)
-
-
-def test_the_printed_table_fits_eighty_columns(rows: list[Row]) -> None:
-    file = io.StringIO()
-    print_table(rows, Console(file=file, width=80, color_system=None))
-    lines = file.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    (content,) = [line for line in lines if "content" in line]
-    assert "8.00 [" in content
-    assert "+300.0 % [+300.0, +300.0]" in content
-
-
-def test_the_latex_table(rows: list[Row]) -> None:
-    text = latex_table([dataclasses.replace(row, task="a_b") for row in rows])
-    assert r"\emph{a\_b}" in text
-    assert r"\textbf{+300.0 \% [+300.0, +300.0]} \\" in text
-    body = [
-        line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line
-    ]
-    assert {line.count("&") for line in body} == {3}
-    assert text.count("{") == text.count("}")
 
 
 def test_manifest_is_json_on_disk(tmp_path: Path) -> None:

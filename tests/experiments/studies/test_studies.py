@@ -71,7 +71,9 @@ def test_any_metric_can_be_drawn(swept):
     folder, rows = swept
     at = {row.task: float(row.task.split("=")[1]) for row in rows}
     metrics = store.read_table(folder, Metric)
-    tracking_error = sensitivity._measured(rows, metrics, "tracking angle", at)
+    tracking_error = sensitivity._measured(
+        rows, metrics, "tracking error of the pooled history", at
+    )
     assert set(tracking_error) == set(RUNGS) and set(tracking_error["content"]) == {0.0, 0.1}
     assert all(
         x.low <= x.value <= x.high for points in tracking_error.values() for x in points.values()
