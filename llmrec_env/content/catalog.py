@@ -17,8 +17,8 @@ from llmrec_env.atomic_files import write_atomically
 from llmrec_env.config import ConfigError, unknown
 from llmrec_env.content.catalogues import generator, movielens
 from llmrec_env.content.catalogues.movielens import movielens_ratings
-from llmrec_env.content.columns import MIN_ITEMS, CatalogError, Columns
-from llmrec_env.content.item_tables import SUFFIXES, read_table
+from llmrec_env.content.items import MIN_ITEMS, CatalogError, Columns, read_items
+from llmrec_env.content.tables import SUFFIXES
 
 __all__ = ["BUNDLED", "Catalog", "CatalogError", "movielens_ratings"]
 
@@ -137,7 +137,7 @@ class Catalog:
             return _catalog(name, movielens.films(num_items or movielens.DEFAULT_ITEMS))
         if Path(name).suffix.lower() in SUFFIXES or Path(name).is_file():
             columns = {role: role for role in ("text", "topic", "substance", "title")}
-            table = read_table(name, columns, limit=num_items)
+            table = read_items(name, columns, limit=num_items)
             return _from_rows(name, table, num_items)
         raise ConfigError(
             unknown("catalogue", name, list(BUNDLED)) + " Or a .csv, .jsonl or .parquet file."
@@ -170,7 +170,7 @@ class Catalog:
         _check_number(num_items)
         names = {"text": text, "topic": topic, "substance": substance, "title": title}
         required = tuple(role for role, name in names.items() if name is not None)
-        table = read_table(path, names, required=required, limit=num_items)
+        table = read_items(path, names, required=required, limit=num_items)
         return _from_rows(os.fspath(path), table, num_items)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from llmrec_env.datasets.cells import MISSING
 from llmrec_env.datasets.cleaning import Report, clean
 from llmrec_env.datasets.loading import load_records
 from llmrec_env.datasets.records import (
     BROWSE,
     CLICK,
+    MISSING,
     QUERY,
     RATING,
     UNKNOWN,
     Records,
+    RecordsError,
     movielens_records,
     records_of,
 )
-from llmrec_env.datasets.rows import RecordsError
 from llmrec_env.datasets.splitting import Split, split_by_time
 
 __all__ = [

@@ -13,9 +13,17 @@ import numpy.typing as npt
 
 from llmrec_env.config import ConfigError
 from llmrec_env.config import unknown as unknown_name
-from llmrec_env.datasets.cells import MISSING, seconds
-from llmrec_env.datasets.records import BROWSE, CLICK, QUERY, RATING, UNKNOWN, Records
-from llmrec_env.datasets.rows import RecordsError
+from llmrec_env.content.cells import seconds_of
+from llmrec_env.datasets.records import (
+    BROWSE,
+    CLICK,
+    MISSING,
+    QUERY,
+    RATING,
+    UNKNOWN,
+    Records,
+    RecordsError,
+)
 from llmrec_env.simulation.logging_policy import EVENTS
 
 Mask = npt.NDArray[np.bool_]
@@ -105,7 +113,7 @@ def clean(
 def _moment(name: str, moment: Moment, default: float) -> float:
     if moment is None:
         return default
-    value = seconds(moment, 1.0)
+    value = seconds_of(moment)
     if math.isnan(value):
         raise ConfigError(f"{name}={moment!r} is no time; give Unix time in seconds or ISO 8601.")
     return value

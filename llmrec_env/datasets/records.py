@@ -16,15 +16,20 @@ import numpy.typing as npt
 from llmrec_env.atomic_files import write_atomically
 from llmrec_env.content.catalog import movielens_ratings
 from llmrec_env.content.catalogues.movielens import DEFAULT_ITEMS
-from llmrec_env.datasets.cells import MISSING
-from llmrec_env.datasets.rows import RecordsError
 from llmrec_env.simulation.logging_policy import EVENTS
 from llmrec_env.world import PublicData
 
+MISSING = -1
+"""Number of a user, an item or an event where there is none."""
 UNKNOWN = -2
 """Number of an event that is none of `EVENTS`."""
 
 BROWSE, CLICK, RATING, QUERY = range(len(EVENTS))
+
+
+class RecordsError(ValueError):
+    """A table of records cannot be used; the message says where, why and what to do."""
+
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 

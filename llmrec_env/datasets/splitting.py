@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from llmrec_env.config import ConfigError, unknown
 from llmrec_env.datasets.cleaning import Report, first_of_run
-from llmrec_env.datasets.records import QUERY, Records
-from llmrec_env.datasets.rows import RecordsError
+from llmrec_env.datasets.records import QUERY, Records, RecordsError
 
 _ROUNDING = 1e-9  # 0.29 * 100 is a little less than 29
 

@@ -10,6 +10,7 @@ import pytest
 
 from llmrec_env.config import ConfigError
 from llmrec_env.content.catalog import Catalog, movielens_ratings
+from llmrec_env.content.tables import TableReader
 from llmrec_env.datasets import (
     BROWSE,
     CLICK,
@@ -24,7 +25,6 @@ from llmrec_env.datasets import (
     movielens_records,
     records_of,
 )
-from llmrec_env.datasets.rows import Refusal, read_rows
 from llmrec_env.simulation.logging_policy import EVENTS
 from llmrec_env.world import World
 
@@ -223,9 +223,9 @@ def test_malformed_csv_is_refused_with_its_line_or_counted(tmp_path: Path, name:
 def test_rows_keep_their_line_numbers_after_a_malformed_one(tmp_path: Path):
     path = write_csv(tmp_path, GOOD, '"u,a,click,,1,', GOOD, 'u,a,click,,1,"two\nlines"', GOOD)
     names = {name: name for name in HEADER.split(",")}
-    refuse = Refusal(path, count_only=True)
-    assert [line for line, _ in read_rows(names, (), refuse)] == [2, 4, 5, 7]
-    assert refuse.count == 1
+    reader = TableReader(path, RecordsError, count_malformed=True)
+    assert [line for line, _ in reader.rows(names, ())] == [2, 4, 5, 7]
+    assert reader.malformed == 1
 
 
 DAMAGED_JSON = {
