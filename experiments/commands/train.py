@@ -23,10 +23,9 @@ from experiments.commands.evaluate import EVALUATION
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
-from experiments.runs.running import encoder_identities
+from experiments.runs.runner import encoder_identities
 from experiments.runs.spec import RunSpec
-from experiments.runs.trackers import Track
-from experiments.runs.training import discard, train
+from experiments.runs.training import Track, discard_checkpoint, train
 from experiments.store import LearningPoint, ResultsError
 from llmrec_env.config import EnvConfig, unknown
 
@@ -87,7 +86,7 @@ def run(
     points = _learn(new, own, spec, folder, track)
     save_agent(new, own, folder)
     store.write_table(folder, LearningPoint, points)
-    discard(folder, spec)
+    discard_checkpoint(folder, spec)
     wall, encoders = round(time.perf_counter() - started, 1), encoder_identities([spec])
     store.write_manifest(folder, config=config, encoders=encoders, wall_seconds=wall)
     print(f"agent in {folder}; python -m experiments evaluate {folder}")

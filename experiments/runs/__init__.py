@@ -1,1 +1,1 @@
-"""Running cells: what a cell is, how it is trained and played, how sweeps survive."""
+"""Runs of an experiment: specification, training, evaluation, and sweeps that survive."""

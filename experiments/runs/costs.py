@@ -16,7 +16,7 @@ _WORLD = 3.0  # seconds to build one whose texts are encoded
 
 
 def seconds_of(spec: RunSpec) -> float:
-    """Returns about how long a cell takes on one core, with its texts encoded."""
+    """Returns about how long a run takes on one core, with its texts encoded."""
     config = task_config(spec.task, spec.env)
     users = int(split_of(np.arange(config.num_users), spec.split).sum())
     played = min(users, spec.users or users) * config.horizon
@@ -26,7 +26,7 @@ def seconds_of(spec: RunSpec) -> float:
 
 
 def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:
-    """Prints the cells, and about what they cost."""
+    """Prints the runs, and about what they cost."""
     for spec in specs:
         print(f"{spec.name} world {spec.world} {spec.agent} seed {spec.seed}", end="")
         print(f", {spec.train_steps:,} user-steps" if spec.train_steps else "", end="")
@@ -34,6 +34,6 @@ def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:
     whole = sum(map(seconds_of, specs))
     steps = sum(spec.train_steps for spec in specs)
     print(
-        f"{len(specs)} cells, {steps:,} user-steps of training: about {whole / 60:.0f} "
+        f"{len(specs)} runs, {steps:,} user-steps of training: about {whole / 60:.0f} "
         f"core-minutes, {whole / 60 / max(jobs, 1):.0f} minutes with --jobs {jobs}"
     )

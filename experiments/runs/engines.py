@@ -1,8 +1,16 @@
-"""Where the cells of a sweep run: in processes of this machine, or on a Ray cluster."""
+"""Execution of runs: in processes of this machine with joblib, or on a Ray cluster.
+
+Processes agree through the folder alone. `runs/KEY.json` is the result of a run and appears whole;
+who works on it holds a lock (flock) on `runs/KEY.lock`. The kernel drops that lock when its owner
+dies, SIGKILL included, so that no claim outlives its owner. A lock file that named its owner could
+be left half written by a kill, and the number of a dead process may be given to another.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import logging
 import os
 import socket
@@ -10,160 +18,153 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import joblib
-from joblib.externals.loky import FIRST_EXCEPTION, BrokenProcessPool, ProcessPoolExecutor, wait
 
 import agents
 import experiments
 import llmrec_env
-from experiments.runs.spec import RunSpec, from_line
-from experiments.runs.claims import Claims, Run, Work, attempt
-from experiments.store import ResultsError
+from experiments.runs.spec import RunResult, RunSpec, from_file, key_of, to_file
+from experiments.store import ResultsError, storing, write_file
 
-Report = Callable[[], None]
-"""Called again and again while cells run, to look at what there is."""
+Execute = Callable[[RunSpec], RunResult]
 
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-_POLL = 0.1  # seconds
+POLL = 0.1  # seconds
 _CONNECT_TIMEOUT = 3.0  # seconds
+_ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+_OURS = ("llmrec_env", "agents", "experiments")
 
 
-def run_locally(work: Work, jobs: int, report: Report) -> None:
-    """Returns when there is a line for each cell, run here or by others.
+@dataclass(frozen=True)
+class Task:
+    """A run that a sweep waits for."""
+
+    spec: RunSpec
+    path: Path
+    """File of its result."""
+    execute: Execute
+    failure: tuple[int, int] | None = None
+    """Which file holds a failure from before the sweep, to be tried again."""
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Returns what tells the file of the result from one that replaces it; None: no file."""
+        with storing(self.path), contextlib.suppress(FileNotFoundError):
+            status = self.path.stat()
+            return status.st_ino, status.st_mtime_ns
+        return None
+
+    def result(self) -> RunResult | None:
+        """Returns the result, failed or not; None while there is none."""
+        if self.stamp() in (None, self.failure):
+            return None
+        with storing(self.path):
+            result = from_file(self.path, self.path.read_bytes())
+        if key_of(result.spec) != self.path.stem:
+            raise ResultsError(f"{self.path}: holds another run; delete it and run again.")
+        return result
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Yields whether the run is this process's to do; while it lasts no other one does it."""
+        lock = self.path.with_suffix(".lock")
+        with storing(lock), open(lock, "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            # An owner that ended meanwhile deleted the file: this lock keeps nobody out.
+            if not _is_open_as(file.fileno(), lock):
+                yield False
+                return
+            try:
+                yield self.stamp() in (None, self.failure)
+            finally:
+                lock.unlink(missing_ok=True)
+
+    def run(self) -> None:
+        """Executes the run and keeps its result, unless another process does or did."""
+        with self.claimed() as mine:
+            if mine:
+                write_file(self.path, attempt(self.spec, self.execute))
+
+
+def _is_open_as(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def attempt(spec: RunSpec, execute: Execute) -> bytes:
+    """Returns the file of the result of a run, or of its failure."""
+    try:
+        return to_file(execute(spec))
+    except Exception as error:
+        message = type(error).__name__
+        # The messages of other exceptions may quote what a user wrote.
+        if type(error).__module__.split(".")[0] in _OURS:
+            message += f": {error}"
+        return to_file(RunResult(spec, error=message))
+
+
+Perform = Callable[[list[Task]], Iterator[Any]]
+"""Runs those of some tasks that nobody else runs, and yields after each."""
+
+
+def perform_here(tasks: list[Task]) -> Iterator[None]:
+    """Runs tasks in this process, one after another."""
+    for task in tasks:
+        yield task.run()
+
+
+def perform_in_processes(tasks: list[Task], jobs: int) -> Iterator[Any]:
+    """Runs tasks in processes of one thread each, which end with this one.
 
     Raises:
-        ResultsError: a process died, or the folder cannot be written.
+        ResultsError: a process died.
     """
-    if jobs == 1:
-        return _work_alone(work, report)
-    pool = ProcessPoolExecutor(max_workers=jobs, env=ONE_THREAD)
-    try:
-        running = {pool.submit(_work_under, os.getpid(), work) for _ in range(jobs)}
-        while running:
-            ended, running = wait(running, _POLL, FIRST_EXCEPTION)
-            report()
-            for future in ended:
-                future.result()
-    except BrokenProcessPool as error:
-        raise ResultsError("a process died (memory?); run again with fewer jobs.") from error
-    finally:
-        pool.shutdown(wait=True, kill_workers=True)
+    run = joblib.delayed(_run_under)
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        pool = joblib.Parallel(
+            jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs
+        )
+        try:
+            yield from pool(run(os.getpid(), task) for task in tasks)
+        except BrokenProcessPool as error:
+            raise ResultsError("a process died (memory?); run again with fewer jobs.") from error
 
 
-def _work_alone(work: Work, report: Report = lambda: None) -> None:
-    with Claims(work) as claims:
-        while claims.left:
-            for key, spec in claims.free():
-                claims.keep(key, attempt(key, spec, work.run))
-                report()
-            report()
-            if claims.left:  # others are at work on them, or have died
-                time.sleep(_POLL)
-
-
-def _work_under(parent: int, work: Work) -> None:
+def _run_under(parent: int, task: Task) -> None:
     end_with(parent)
-    _work_alone(work)
+    task.run()
 
 
+@functools.cache
 def end_with(parent: int) -> None:
     """Ends this process when its parent does, however that one dies."""
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_POLL)
+            time.sleep(POLL)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_on_ray(work: Work, jobs: int, address: str | None, report: Report) -> None:
-    """Returns when there is a line for each cell, run on the cluster or by others.
+@contextlib.contextmanager
+def ray_cluster(jobs: int, address: str | None) -> Iterator[Perform]:
+    """Yields what runs tasks on a Ray cluster: the one at an address, or one of this machine.
 
-    This process alone claims cells and keeps results, so workers need not see the folder.
+    This process alone claims runs and keeps results, so workers need not see the folder.
 
     Raises:
-        ResultsError: Ray or the cluster cannot be used, a worker died, or the folder cannot be
-            written.
+        ResultsError: Ray or the cluster cannot be used.
     """
-    with Claims(work) as claims, _cluster(jobs, address):
-        while claims.left:
-            for key, line in _from_ray(claims, jobs, work.run):
-                from_line("a line of a Ray worker", line)  # it may run other code
-                claims.keep(key, line)
-                report()
-            report()
-            if claims.left:
-                time.sleep(_POLL)
-
-
-def _from_ray(claims: Claims, jobs: int, run: Run) -> Iterator[tuple[str, bytes]]:
-    """Yields keys and lines as they come, of all cells that can be claimed now."""
-    from ray.exceptions import RayError
-
-    backend = _ray_backend()
-    calls = (
-        joblib.delayed(_attempt)(key, spec, run)
-        for key, spec in claims.free()
-        if backend.failure is None
-    )
-    # joblib runs what has one job in this process; two workers, of which one is busy, are no fewer.
-    options: dict[str, Any] = {"n_jobs": max(jobs, 2), "pre_dispatch": jobs, "batch_size": 1}
-    outcomes: Any = joblib.Parallel(**options, backend=backend, return_as="generator_unordered")(calls)
-    for outcome in outcomes:
-        if not isinstance(outcome, RayError):
-            yield outcome
-    if backend.failure:
-        raise ResultsError(
-            f"a Ray worker died (memory?) or lacks packages ({type(backend.failure).__name__}); "
-            "what others ran is kept, run again with fewer jobs or on other machines."
-        )
-
-
-def _attempt(key: str, spec: RunSpec, run: Run) -> tuple[str, bytes]:
-    return key, attempt(key, spec, run)
-
-
-def _ray_backend() -> Any:
-    """Ray's joblib backend, but giving results as they come, and cells to workers that are free."""
-    from ray.exceptions import RayError
-    from ray.util.joblib.ray_backend import RayBackend
-
-    class AsCompleted(RayBackend):
-        supports_return_generator = True
-        failure: RayError | None = None
-
-        def configure(self, *arguments: Any, **settings: Any) -> int:
-            workers = super().configure(*arguments, **settings)
-            self._free = list(range(workers))
-            return workers
-
-        def submit(self, func: Any, callback: Any = None) -> Any:
-            worker = self._free.pop()
-
-            def done(result: Any) -> None:
-                self._free.append(worker)
-                callback(result)
-
-            pool: Any = self._pool
-            pool._current_index = worker - 1  # Ray's pool takes the next one, busy or not
-            return super().submit(func, done)
-
-        def retrieve_result_callback(self, result: Any) -> Any:
-            if isinstance(result, RayError):  # not raised: the other workers finish their cells
-                self.failure = result
-                return [result]
-            return super().retrieve_result_callback(result)
-
-    return AsCompleted(ray_remote_args={"num_cpus": 1})
-
-
-@contextlib.contextmanager
-def _cluster(jobs: int, address: str | None) -> Iterator[None]:
-    """Connects to a cluster, or starts one; leaves or stops it at the end."""
     try:
         import ray
     except ImportError:
@@ -171,31 +172,66 @@ def _cluster(jobs: int, address: str | None) -> Iterator[None]:
             "engine='ray' needs Ray, which is not installed; pip install 'llmrec-env[cluster]'."
         ) from None
     if address is None:
-        where = {"address": "local", "num_cpus": max(jobs, 2), "include_dashboard": False}
+        options = {"address": "local", "num_cpus": jobs, "include_dashboard": False}
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-        code: dict[str, Any] = {"env_vars": {**ONE_THREAD, "PYTHONPATH": path}}
+        code: dict[str, Any] = {"env_vars": {**_ONE_THREAD, "PYTHONPATH": path}}
     else:
         _check_reachable(address)
-        where = {"address": address}
+        options = {"address": address}
         packages = [str(Path(package.__path__[0])) for package in (llmrec_env, agents, experiments)]
-        code = {"env_vars": ONE_THREAD, "py_modules": packages}
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        code = {"env_vars": _ONE_THREAD, "py_modules": packages}
     try:
-        ray.init(**where, **quiet, runtime_env=code)
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, runtime_env=code)
     except Exception as error:  # Ray's kinds are many, assertions among them
         raise ResultsError(
             f"Ray at {address or 'this machine'} cannot be used ({type(error).__name__}); see "
             "`ray status`. If it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
         ) from error
     try:
-        cpus = int(ray.cluster_resources().get("CPU", 0))
-        if cpus < max(jobs, 2):
+        if jobs > (cpus := int(ray.cluster_resources().get("CPU", 0))):
             raise ResultsError(
-                f"jobs={jobs} needs {max(jobs, 2)} CPUs and the cluster has {cpus}; lower jobs."
+                f"jobs={jobs} is more than the {cpus} CPUs of the cluster; lower it."
             )
-        yield
+        yield functools.partial(_perform_on_ray, jobs=jobs)
     finally:
         ray.shutdown()
+
+
+def _perform_on_ray(tasks: list[Task], jobs: int) -> Iterator[None]:
+    import ray
+
+    remote: Any = ray.remote(num_cpus=1, max_retries=0)(attempt)
+    waiting = iter(tasks)
+    running: dict[Any, tuple[Task, contextlib.ExitStack]] = {}
+    failure: ray.exceptions.RayError | None = None
+    try:
+        while True:
+            while failure is None and len(running) < jobs and (task := next(waiting, None)):
+                claim = contextlib.ExitStack()
+                if claim.enter_context(task.claimed()):
+                    running[remote.remote(task.spec, task.execute)] = task, claim
+                else:
+                    claim.close()
+            if not running:
+                break
+            (ended,), _ = ray.wait(list(running))
+            task, claim = running.pop(ended)
+            with claim:
+                try:
+                    content = ray.get(ended)
+                    from_file(Path("a result from a Ray worker"), content)  # it may run other code
+                    write_file(task.path, content)
+                except ray.exceptions.RayError as error:  # the other workers finish their runs
+                    failure = error
+            yield
+    finally:
+        for _, claim in running.values():
+            claim.close()
+    if failure:
+        raise ResultsError(
+            f"a Ray worker died (memory?) or lacks packages ({type(failure).__name__}); "
+            "what others ran is kept, run again with fewer jobs or on other machines."
+        )
 
 
 def _check_reachable(address: str) -> None:

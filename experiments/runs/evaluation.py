@@ -1,4 +1,4 @@
-"""Train an agent on training users, play it with held-out users: one cell of a benchmark."""
+"""Training and evaluation of one agent: one run of a benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from agents import Agent, make_agent
 from agents.base import OnlineAgent
 from agents.rollout import rollout
-from experiments.runs.spec import RunSpec, RunResult
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.measures import (
     Truth,
@@ -21,6 +20,7 @@ from experiments.runs.measures import (
     watched_sessions,
 )
 from experiments.runs.offline_ranking import offline_values
+from experiments.runs.spec import RunResult, RunSpec
 from experiments.runs.training import train
 from llmrec_env.simulation.logging_policy import split_of
 
@@ -37,11 +37,11 @@ def execute_run(
     folder: Path | None = None,
     track: tuple[str, ...] = (),
 ) -> RunResult:
-    """Trains and plays one agent; every agent meets the same users and the same luck.
+    """Trains and evaluates an agent; all meet the same users and common random numbers.
 
     Args:
-        cell: what to run.
-        on_progress: called with the share of the cell that is done, 0 to 1.
+        spec: what to run.
+        on_progress: called with the share of the run that is done, 0 to 1.
         folder: where training leaves checkpoints, to go on with, and what `track` writes.
         track: `tensorboard` and `wandb`, if training is to be followed there.
     """
@@ -60,15 +60,15 @@ def execute_run(
     users = train_env.simulator.world.users_of(spec.split)[: spec.users]
     env = environment(spec, agent, len(users), spec.split)
     truth = Truth(env, spec.watched)
-    played = rollout(agent, env, users, EVALUATION_SEED, truth)
+    episodes = rollout(agent, env, users, EVALUATION_SEED, truth)
     ended = time.perf_counter()
     result = RunResult(
         spec,
-        episode_rows(spec, played, truth),
-        sums_over_sessions(played, truth),
-        exposure_values(played, truth) | offline_values(agent, spec, users),
+        episode_rows(spec, episodes, truth),
+        sums_over_sessions(episodes, truth),
+        exposure_values(episodes, truth) | offline_values(agent, spec, users),
         learning,
-        watched_sessions(spec, played, truth),
+        watched_sessions(spec, episodes, truth),
     )
     result.seconds.update(
         training=trained - started,
@@ -85,7 +85,7 @@ def validator(
 ) -> Callable[[], float]:
     """Returns what measures the mean return on validation users of the world, for learning curves.
 
-    Users, the first `num_users` of the split, and luck are the same at every call.
+    Users, the first `num_users` of the split, and randomness are the same at every call.
     """
     ids = np.arange(task_config(spec.task, spec.env).num_users)
     users = ids[split_of(ids, "validation")][:num_users]

@@ -11,8 +11,8 @@ from agents.rollout import Episodes
 from experiments.runs.spec import RunSpec
 from experiments.store import Episode
 from llmrec_env import metrics
-from llmrec_env.simulation.counterfactual import without_recommendations
 from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.simulation.counterfactual import without_recommendations
 from llmrec_env.world import World
 
 MAX_LAG = 30
@@ -105,7 +105,10 @@ class Truth:
             for name in ("goodwill", "patience"):
                 step[name] = _short(user[name])
             tracking_error = float(self.tracking_error[i, len(session)])
-            session.append(step | {"tracking_error": None if np.isnan(tracking_error) else _short(tracking_error)})
+            session.append(
+                step
+                | {"tracking_error": None if np.isnan(tracking_error) else _short(tracking_error)}
+            )
 
     def _write_responses(self) -> None:
         for i, session in enumerate(self.sessions):
@@ -150,7 +153,10 @@ def sums_over_sessions(played: Episodes, truth: Truth) -> dict[str, list[float]]
     known = played.alive & np.isfinite(truth.tracking_error)
     tracking_error = np.where(known, truth.tracking_error, 0.0)
     found = {"reward": played.reward.sum(axis=0), "alive": played.alive.sum(axis=0)}
-    found |= {"tracking_error": tracking_error.sum(axis=0), "tracking_error_count": known.sum(axis=0)}
+    found |= {
+        "tracking_error": tracking_error.sum(axis=0),
+        "tracking_error_count": known.sum(axis=0),
+    }
     found["adaptation_count"] = curve.counts
     found["adaptation_reward"] = np.nan_to_num(curve.reward) * curve.counts
     return {name: values.astype(np.float64).tolist() for name, values in found.items()}

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from agents import Agent
 from agents.base import Privileged
-from experiments.runs.spec import RunSpec
 from experiments.runs.environments import environment
+from experiments.runs.spec import RunSpec
 from llmrec_env import metrics
-from llmrec_env.simulation.logging_policy import Logs
 from llmrec_env.envs.spaces import observation_of
 from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.simulation.logging_policy import Logs
 from llmrec_env.world import World, histories_of
 
 LIST_LENGTH = 10

@@ -14,8 +14,8 @@ from agents import AGENTS, Agent, make_agent
 from agents.base import RECORD
 from agents.checkpoint import Saved, load_agent, read_saved
 from experiments import store
-from experiments.runs.spec import RunSpec
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
+from experiments.runs.spec import RunSpec
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
 

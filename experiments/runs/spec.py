@@ -1,6 +1,6 @@
-"""A cell of a sweep, what is kept of it, and its line in a file.
+"""Specification of a run, its result, and the JSON file that keeps the result.
 
-A line is plain JSON data: numbers, ids of items and phrases, names. Never what a user wrote.
+A file holds numbers, ids of items and phrases, names. Never what a user wrote.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import llmrec_env
 from experiments.store import Episode, ResultsError
+from experiments.store.folder import checked, with_checksum
 from llmrec_env.simulation.kernel_cache import source_digest
 
 
@@ -47,13 +49,13 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What is kept of a cell; of one that failed, the error alone."""
+    """What is kept of a run; of one that failed, the error alone."""
 
     spec: RunSpec
     episodes: list[Episode] = field(default_factory=list)
     sums: dict[str, list[float]] = field(default_factory=dict)
-    """Over sessions, by step: reward, alive, angle, angle_count (sessions that had one); by lag:
-    adaptation_reward, adaptation_count."""
+    """Over sessions, by step: reward, alive, tracking_error, tracking_error_count (sessions
+    that had one); by lag: adaptation_reward, adaptation_count."""
     values: dict[str, float] = field(default_factory=dict)
     """What is measured over all sessions together; NaN: not defined."""
     learning: list[list[float]] = field(default_factory=list)
@@ -65,68 +67,65 @@ class RunResult:
     error: str | None = None
 
 
-_CELL = {field.name for field in dataclasses.fields(RunSpec)}
+_PLAIN = ("learning", "sessions", "seconds", "error")
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def key_of(spec: RunSpec) -> str:
-    """Returns the digest of everything that the result of a cell depends on but the code.
+    """Returns the digest of everything that the result of a run depends on but the code.
 
     Raises:
-        ResultsError: the cell is not JSON data.
-    """
-    return _key(dataclasses.asdict(spec))
-
-
-def to_line(key: str, result: RunResult) -> bytes:
-    """Returns the line of a result in a file."""
-    fields = {name: getattr(result, name) for name in ("learning", "sessions", "seconds", "error")}
-    fields["episodes"] = [_nulls(dataclasses.astuple(row)) for row in result.episodes]
-    fields["sums"] = {name: _nulls(sums) for name, sums in result.sums.items()}
-    fields["values"] = dict(zip(result.values, _nulls(result.values.values()), strict=True))
-    code = dict(version=llmrec_env.__version__, dynamics=source_digest())
-    spec = dataclasses.asdict(result.spec)
-    return _JSON(dict(key=key, spec=spec, **code, **fields)).encode() + b"\n"
-
-
-def from_line(where: str, line: bytes) -> tuple[str, RunResult]:
-    """Returns key and result of a line.
-
-    Raises:
-        ResultsError: the line is damaged, or of other code; the message begins with `where`.
+        ResultsError: the specification is not JSON data.
     """
     try:
-        record = json.loads(line.decode())
-        if not (other := _differences(record)):
-            if record["key"] != _key(record["cell"]):
-                raise ValueError
-            fields = {name: record[name] for name in ("learning", "sessions", "seconds", "error")}
-            fields["episodes"] = [Episode(*_nans(row)) for row in record["episodes"]]
-            fields["sums"] = {name: _nans(sums) for name, sums in record["sums"].items()}
-            names, values = record["values"].keys(), _nans(record["values"].values())
-            fields["values"] = dict(zip(names, values, strict=True))
-            return record["key"], RunResult(RunSpec(**record["cell"]), **fields)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ResultsError(f"{where}: torn or altered; delete that line, run again.") from None
-    raise ResultsError(f"{where}: differs in {', '.join(other)}; name another folder.")
+        text = _JSON(dataclasses.asdict(spec))
+    except (TypeError, ValueError) as error:
+        raise ResultsError(f"a run is not JSON data ({error}); pass plain values.") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def to_file(result: RunResult) -> bytes:
+    """Returns the content of the file of a result."""
+    record = {
+        "spec": dataclasses.asdict(result.spec),
+        "version": llmrec_env.__version__,
+        "dynamics": source_digest(),
+        "episodes": [_nulls(dataclasses.astuple(row)) for row in result.episodes],
+        "sums": {name: _nulls(sums) for name, sums in result.sums.items()},
+        "values": dict(zip(result.values, _nulls(result.values.values()), strict=True)),
+    }
+    record |= {name: getattr(result, name) for name in _PLAIN}
+    return with_checksum(_JSON(record).encode())
+
+
+def from_file(path: Path, data: bytes) -> RunResult:
+    """Returns the result in the content of a file.
+
+    Raises:
+        ResultsError: the file is damaged, of another run, or of other code; it names the file.
+    """
+    record = json.loads(checked(path, data))
+    if differences := _differences(record):
+        raise ResultsError(f"{path}: differs in {', '.join(differences)}; name another folder.")
+    values = record["values"]
+    return RunResult(
+        RunSpec(**record["spec"]),
+        episodes=[Episode(*_nans(row)) for row in record["episodes"]],
+        sums={name: _nans(sums) for name, sums in record["sums"].items()},
+        values=dict(zip(values, _nans(values.values()), strict=True)),
+        **{name: record[name] for name in _PLAIN},
+    )
 
 
 def _differences(record: dict[str, Any]) -> list[str]:
-    """What tells the code that wrote a line from this one."""
-    other = [f"field {name} of a cell" for name in sorted({*record["cell"]} ^ _CELL)]
+    """Says what tells the code that wrote a result from this one."""
+    fields = {field.name for field in dataclasses.fields(RunSpec)}
+    differences = [f"field {name} of a run" for name in sorted({*record["spec"]} ^ fields)]
     if (version := record["version"]) != llmrec_env.__version__:
-        other.append(f"version ({version}, this is {llmrec_env.__version__})")
+        differences.append(f"version ({version}, this is {llmrec_env.__version__})")
     elif record["dynamics"] != source_digest():
-        other.append("the sources of the dynamics (edited without a new version)")
-    return other
-
-
-def _key(spec: dict[str, Any]) -> str:
-    try:
-        text = _JSON({"cell": spec, "version": llmrec_env.__version__})
-    except (TypeError, ValueError) as error:
-        raise ResultsError(f"a cell is not JSON data ({error}); pass plain values.") from None
-    return hashlib.sha256(text.encode()).hexdigest()
+        differences.append("the sources of the dynamics (edited without a new version)")
+    return differences
 
 
 def _nulls(values: Iterable[Any]) -> list[Any]:

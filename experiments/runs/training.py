@@ -1,22 +1,27 @@
-"""Training in reproducible segments, so that a long cell goes on where it was killed.
+"""Training of an online agent in reproducible segments, with checkpoints and trackers.
 
 What a segment does depends on the agent's state at its start, its seed and the segment's number.
-A training that was killed and goes on gives the bits of one that was not.
+A training that was killed and resumed gives the bits of one that was not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import llmrec_env
 from agents.base import SEGMENT, OnlineAgent
 from experiments.runs.spec import RunSpec, key_of
-from experiments.runs.trackers import tracker
 from experiments.store import CHECKPOINTS, ResultsError, storing, write_file
-from llmrec_env.simulation.kernel_cache import source_digest
+from experiments.store.folder import checked, with_checksum
 from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.simulation.kernel_cache import source_digest
+
+Track = Literal["tensorboard", "wandb"]
 
 
 def train(
@@ -27,12 +32,12 @@ def train(
     folder: Path | None = None,
     track: tuple[str, ...] = (),
 ) -> list[list[float]]:
-    """Trains within the cell's budget; returns (user-steps, validation return) of each segment.
+    """Trains within the budget of a run; returns (steps, validation return) of each segment.
 
     Args:
         agent: learns.
         env: of training users.
-        cell: names the budget.
+        spec: names the budget, in environment steps.
         validate: returns how good the agent is now.
         folder: of checkpoints; None: none are kept.
         track: where training is to be followed.
@@ -40,43 +45,55 @@ def train(
     Raises:
         ResultsError: the checkpoint is damaged, or cannot be written.
     """
-    path = None if folder is None else _path(folder, spec)
+    path = None if folder is None else checkpoint_path(folder, spec)
     done, learning = _restored(agent, spec, path)
-    with tracker(folder, spec, track) as follow:
-        agent.log_folder = follow.folder
+    with summary_writer(folder, spec, track) as writer:
+        agent.log_folder = Path(writer.log_dir) if writer else None
         while done < spec.train_steps:
             steps = min(SEGMENT, spec.train_steps - done)
             done += agent.learn(env, steps, len(learning), done)
             learning.append([float(done), validate()])
-            follow.write("validation/return", learning[-1][1], done)
+            if writer:
+                writer.add_scalar("validation/return", learning[-1][1], done)
+                writer.flush()
             if path and done < spec.train_steps:  # an agent that was restored cannot act yet
                 _save(agent, path, spec, done, learning)
     return learning
 
 
-def discard(folder: Path, spec: RunSpec) -> None:
-    """Deletes the checkpoint of a cell whose result is kept."""
-    with storing(_path(folder, spec)):
-        _path(folder, spec).unlink(missing_ok=True)
+# --- checkpoints
 
 
-def _path(folder: Path, spec: RunSpec) -> Path:
-    return folder / CHECKPOINTS / f"{key_of(spec)[:32]}.pt"
+def checkpoint_path(folder: Path, spec: RunSpec) -> Path:
+    """Returns where the checkpoint of a run lies."""
+    return folder / CHECKPOINTS / f"{key_of(spec)}.pt"
 
 
-def _save(agent: OnlineAgent, path: Path, spec: RunSpec, done: int, learning: list[list[float]]) -> None:
+def discard_checkpoint(folder: Path, spec: RunSpec) -> None:
+    """Deletes the checkpoint of a run whose result is kept, and what a killed write left of one."""
+    path = checkpoint_path(folder, spec)
+    with storing(path):
+        for file in (path, *path.parent.glob(f".{path.name}.*")):
+            file.unlink(missing_ok=True)
+
+
+def _save(
+    agent: OnlineAgent, path: Path, spec: RunSpec, done: int, learning: list[list[float]]
+) -> None:
     import torch
 
-    state = {"agent": agent.state(), "done": done, "learning": learning}
     file = io.BytesIO()
-    torch.save({**state, "cell": key_of(spec), "code": source_digest()}, file)
+    state = {"agent": agent.state(), "done": done, "learning": learning}
+    torch.save({**state, "run": key_of(spec), "code": _code()}, file)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, file.getvalue())
+    write_file(path, with_checksum(file.getvalue()))
 
 
-def _restored(agent: OnlineAgent, spec: RunSpec, path: Path | None) -> tuple[int, list[list[float]]]:
-    """User-steps done and learning points; (0, []) where there is no checkpoint."""
+def _restored(
+    agent: OnlineAgent, spec: RunSpec, path: Path | None
+) -> tuple[int, list[list[float]]]:
+    """Steps done and learning points; (0, []) where there is no checkpoint."""
     import torch
 
     if path is None or not path.exists():
@@ -84,14 +101,65 @@ def _restored(agent: OnlineAgent, spec: RunSpec, path: Path | None) -> tuple[int
     with storing(path):
         data = path.read_bytes()
     try:  # weights_only: a checkpoint cannot run code
-        state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
-        code, key = state["code"], state["cell"]
+        content = io.BytesIO(checked(path, data))
+        state: dict[str, Any] = torch.load(content, weights_only=True)
+        code, key = state["code"], state["run"]
         done, learning = int(state["done"]), [[float(x) for x in row] for row in state["learning"]]
-        if code == source_digest() and key == key_of(spec):
+        if code == _code() and key == key_of(spec):
             agent.restore(state["agent"])
             return done, learning
+    except ResultsError:
+        raise
     except Exception as error:  # whatever the file holds
         text = f"{path}: not a checkpoint of this agent ({type(error).__name__})"
         raise ResultsError(f"{text}; delete it and run again.") from None
-    what = "under other dynamics" if code != source_digest() else "for another cell"
-    raise ResultsError(f"{path}: was trained {what}; delete it, or name another folder.")
+    difference = "under other dynamics" if code != _code() else "for another run"
+    raise ResultsError(f"{path}: was trained {difference}; delete it, or name another folder.")
+
+
+def _code() -> str:
+    return f"{llmrec_env.__version__} {source_digest()}"
+
+
+# --- trackers
+
+
+@contextlib.contextmanager
+def summary_writer(folder: Path | None, spec: RunSpec, track: tuple[str, ...]) -> Iterator[Any]:
+    """Yields a TensorBoard writer for a training, below `folder` in `tensorboard/`, or None.
+
+    What it is told also goes to `wandb/` if `track` names it; `wandb sync` can send that later.
+
+    Raises:
+        ImportError: the package is not installed; the message says which to install.
+    """
+    if not track or folder is None:
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ImportError("tensorboard is not installed; pip install llmrec-env[track].") from None
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{spec.name}-{spec.agent}-w{spec.world}-s{spec.seed}")
+    logs = str(folder / "tensorboard" / name)
+    with contextlib.ExitStack() as stack:
+        if "wandb" in track:
+            stack.enter_context(_wandb(folder, name, logs))
+        yield stack.enter_context(SummaryWriter(logs))
+
+
+@contextlib.contextmanager
+def _wandb(folder: Path, name: str, logs: str) -> Iterator[None]:
+    try:
+        # In no extra, so it may be missing where types are checked.
+        import wandb  # pyright: ignore[reportMissingImports]
+        from wandb.integration import tensorboard  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ImportError("wandb is not installed; pip install wandb.") from None
+    tensorboard.patch(root_logdir=logs)
+    run = wandb.init(project="llmrec-env", name=name, dir=str(folder), mode="offline")
+    try:
+        yield
+    finally:
+        run.finish()
+        tensorboard.unpatch()

@@ -1,4 +1,4 @@
-"""From the results of cells to the tables of a run, other than the leaderboard."""
+"""Summary of the results of runs: the tables other than the leaderboard."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ OF_SESSIONS: dict[str, _OfSession] = {
     "goodwill": lambda x: x.goodwill,
 }
 """Metrics that are means over the sessions in which they are defined; one more is one entry."""
-OF_CELLS = ("coverage", "gini", "ndcg@10", "recall@10")
-"""Metrics that a cell measures over all its sessions: they have no interval."""
+OF_RUNS = ("coverage", "gini", "ndcg@10", "recall@10")
+"""Metrics that a run measures over all its sessions: they have no interval."""
 ORACLES = {"regret to myopic": "oracle-myopic", "regret to planning": "oracle-planning"}
 """Metrics that are the return which an oracle earns more, on the same sessions."""
-METRICS = ("return", "reward per step", *ORACLES, *OF_SESSIONS, *OF_CELLS)
+METRICS = ("return", "reward per step", *ORACLES, *OF_SESSIONS, *OF_RUNS)
 """All metrics in the order of tables; the return is in the leaderboard, others are `Metric`s."""
 
 
@@ -95,9 +95,9 @@ def learning_points(found: Sequence[RunResult]) -> list[LearningPoint]:
 def metrics_of(found: Sequence[RunResult], how: Resampling = DEFAULT) -> list[Metric]:
     """Returns every metric but the return of each task and agent.
 
-    A metric that is defined for none of an agent's sessions or cells has the value None; a regret
+    A metric that is defined for none of an agent's sessions or runs has the value None; a regret
     is left out where the oracle was not played. Intervals are those of means over sessions: they
-    are None for metrics of whole cells, and where a resample may hold no session that counts.
+    are None for metrics of whole runs, and where a resample may hold no session that counts.
     """
     sessions = group(row for result in found for row in result.episodes)
     return [
@@ -121,7 +121,7 @@ def _measured(
             yield name, intervals.paired_difference(best, mine, how)
     for name, value in OF_SESSIONS.items():
         yield name, _mean_where_defined(own, value, how)
-    for name in OF_CELLS:
+    for name in OF_RUNS:
         values = [result.values.get(name, math.nan) for result in results]
         defined = [x for x in values if not math.isnan(x)]
         yield name, _alone(float(np.mean(defined)) if defined else math.nan)

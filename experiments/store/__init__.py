@@ -1,17 +1,18 @@
-"""The files of a run: records, tables of them, and the folder they lie in."""
+"""Files of an experiment: records, tables of them, and the folder they lie in."""
 
-from experiments.store.files import (
-    CELLS,
+from experiments.store.folder import (
     CHECKPOINTS,
     MANIFEST,
     REPORT,
+    RUNS,
     SESSIONS,
     ResultsError,
     open_folder,
+    read_manifest,
     storing,
     write_file,
+    write_manifest,
 )
-from experiments.store.manifest import read_manifest, write_manifest
 from experiments.store.schema import (
     FILES,
     AdaptationPoint,
@@ -25,11 +26,11 @@ from experiments.store.schema import (
 from experiments.store.tables import check_name, read_table, write_sessions, write_table
 
 __all__ = [
-    "CELLS",
     "CHECKPOINTS",
     "FILES",
     "MANIFEST",
     "REPORT",
+    "RUNS",
     "SESSIONS",
     "AdaptationPoint",
     "CurvePoint",

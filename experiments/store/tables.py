@@ -1,4 +1,4 @@
-"""Tables of records: written and read with every cell checked."""
+"""Tables of records: written and read with every value checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.store.files import SESSIONS, Folder, ResultsError, read_text, write_file
+from experiments.store.folder import SESSIONS, Folder, ResultsError, read_text, write_file
 from experiments.store.schema import FILES, Record
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+/:=@-]{0,63}")
@@ -50,9 +50,9 @@ def write_table(folder: Folder, kind: type[Record], records: Iterable[Record]) -
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_columns(kind))
     for number, record in enumerate(records, 2):
-        cells = [_written(str(field.type), getattr(record, field.name)) for field in fields]
-        _parsed(path, number, kind, cells)
-        writer.writerow(cells)
+        texts = [_written(str(field.type), getattr(record, field.name)) for field in fields]
+        _parsed(path, number, kind, texts)
+        writer.writerow(texts)
     return write_file(path, text.getvalue().encode())
 
 
@@ -73,7 +73,7 @@ def read_table(folder: Folder, kind: type[Record]) -> list[Record]:
     """Returns the records in the file of their kind.
 
     Raises:
-        ResultsError: the file is missing or torn, or a cell is wrong; it names file and line.
+        ResultsError: the file is missing or torn, or a value is wrong; it names file and line.
     """
     path = Path(folder) / FILES[kind]
     text = read_text(path)
@@ -82,8 +82,8 @@ def read_table(folder: Folder, kind: type[Record]) -> list[Record]:
     try:
         if next(reader, None) != _columns(kind):
             raise ResultsError(f"{path}, line 1: the columns must be {', '.join(_columns(kind))}.")
-        for cells in reader:
-            records.append(_parsed(path, reader.line_num, kind, cells))
+        for texts in reader:
+            records.append(_parsed(path, reader.line_num, kind, texts))
     except csv.Error as error:
         raise ResultsError(f"{path}, line {reader.line_num}: {error}; run again.") from None
     return records
@@ -99,42 +99,43 @@ def _columns(kind: type) -> list[str]:
     return ["return" if x.name == "ret" else x.name for x in dataclasses.fields(kind)]
 
 
-def _parsed(path: Path, line: int, kind: type[Record], cells: Sequence[str]) -> Record:
+def _parsed(path: Path, line: int, kind: type[Record], texts: Sequence[str]) -> Record:
     fields = dataclasses.fields(kind)
-    if len(cells) != len(fields):
+    if len(texts) != len(fields):
         raise ResultsError(
-            f"{path}, line {line}: {len(cells)} cells, not {len(fields)}; run again."
+            f"{path}, line {line}: {len(texts)} values, not {len(fields)}; run again."
         )
     values: list[Any] = []
-    for field, cell in zip(fields, cells, strict=True):
+    for field, text in zip(fields, texts, strict=True):
         what, optional = str(field.type).removesuffix(" | None"), str(field.type).endswith("None")
         try:
-            values.append(None if optional and not cell else _PARSERS[what](cell))
-            if what == "float" and cell == "nan" and field.name not in _MAY_BE_NAN:
+            values.append(None if optional and not text else _PARSERS[what](text))
+            if what == "float" and text == "nan" and field.name not in _MAY_BE_NAN:
                 raise ValueError
-        except ValueError:  # the cell is not repeated: it may be anything
-            text = f"{path}, line {line}: {field.name} is not a valid {what}"
-            raise ResultsError(f"{text}; run again.") from None
+        except ValueError:  # the value is not repeated: it may be anything
+            raise ResultsError(
+                f"{path}, line {line}: {field.name} is not a valid {what}; run again."
+            ) from None
     return kind(*values)
 
 
-def _like(pattern: re.Pattern[str], cell: str) -> str:
-    """The cell, if it has this form: int() and float() themselves take blanks and underscores."""
-    if not pattern.fullmatch(cell):
+def _like(pattern: re.Pattern[str], text: str) -> str:
+    """The text, if it has this form: int() and float() themselves take blanks and underscores."""
+    if not pattern.fullmatch(text):
         raise ValueError
-    return cell
+    return text
 
 
-def _real(cell: str) -> float:
-    value = float(_like(_REAL, cell))
+def _real(text: str) -> float:
+    value = float(_like(_REAL, text))
     if math.isinf(value):
         raise ValueError
     return value
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "str": lambda cell: _like(_NAME, cell),
-    "int": lambda cell: int(_like(_WHOLE, cell)),
+    "str": lambda text: _like(_NAME, text),
+    "int": lambda text: int(_like(_WHOLE, text)),
     "float": _real,
-    "bool": lambda cell: bool(("0", "1").index(cell)),
+    "bool": lambda text: bool(("0", "1").index(text)),
 }

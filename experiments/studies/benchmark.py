@@ -15,7 +15,7 @@ from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.result_tables import print_leaderboard
 from experiments.runs.costs import print_plan
 from experiments.runs.environments import task_config
-from experiments.runs.running import RunOptions, run_specs
+from experiments.runs.runner import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics.leaderboard import LADDER
 from llmrec_env.config import unknown

@@ -19,9 +19,8 @@ from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import RunOptions, run_specs
+from experiments.runs.runner import RunOptions, run_specs, run_sweep
 from experiments.runs.spec import RunResult, RunSpec
-from experiments.runs.sweep import run_sweep
 from experiments.statistics import leaderboard
 from experiments.statistics.intervals import Interval, bootstrap_interval
 from experiments.store import Episode, write_file

@@ -12,7 +12,7 @@ from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.result_tables import print_leaderboard
 from experiments.runs.environments import task_config
-from experiments.runs.running import RunOptions, run_specs
+from experiments.runs.runner import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 
 RUNGS = (

@@ -19,7 +19,7 @@ from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
-from experiments.runs.running import RunOptions, run_specs
+from experiments.runs.runner import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.store import LearningPoint
 from experiments.studies.benchmark import LEARNERS, Preset, plan_runs

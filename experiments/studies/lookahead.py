@@ -30,7 +30,7 @@ from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.runs.environments import task_config
-from experiments.runs.running import RunOptions, run_specs
+from experiments.runs.runner import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval, paired_difference
 from experiments.statistics.leaderboard import group, scores_of

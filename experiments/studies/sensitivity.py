@@ -16,7 +16,7 @@ from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.report.result_tables import print_leaderboard
 from experiments.runs.environments import task_config
-from experiments.runs.running import RunOptions, run_specs
+from experiments.runs.runner import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics import leaderboard
 from experiments.statistics.intervals import Interval, RatioError, relative_improvement

@@ -25,7 +25,7 @@ from experiments.report.figures.style import save
 from experiments.report.validity_page import Measured, markdown, print_report, report
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import EVALUATION_SEED
-from experiments.runs.running import RunOptions, run_specs
+from experiments.runs.runner import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics import calibration, leaderboard
 from experiments.store import Episode, Row, write_file

@@ -60,7 +60,7 @@ class Plan:
     env: dict[str, Any] = field(default_factory=dict)
 
     def specs(self, settings: dict[str, Any]) -> list[RunSpec]:
-        """Returns what is trained, a cell a world."""
+        """Returns what is trained, a run a world."""
         options: dict[str, Any] = {"users": self.users, "env": self.env, "settings": settings}
         return [
             RunSpec(self.task, self.agent, world, self.seed, self.steps, "validation", **options)

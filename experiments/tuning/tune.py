@@ -12,10 +12,11 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+import joblib
 
 import llmrec_env
 from agents import make_agent
@@ -24,9 +25,9 @@ from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures.search_curve import Point, best_so_far
 from experiments.report.figures.style import save
-from experiments.runs.engines import ONE_THREAD, end_with
+from experiments.runs.engines import end_with
 from experiments.runs.environments import task_config
-from experiments.runs.sweep import run_sweep
+from experiments.runs.runner import run_sweep
 from experiments.statistics.leaderboard import scores_of
 from experiments.studies.sensitivity import gain_of
 from experiments.tuning.search import DATABASE, DEFAULTS, LOCK, Plan, Search, import_optuna
@@ -151,17 +152,14 @@ def _work(folder: Path, plan: Plan, trials: int) -> None:
 
 
 def _work_in_processes(folder: Path, plan: Plan, trials: int, jobs: int) -> None:
-    pool = ProcessPoolExecutor(max_workers=jobs, env=ONE_THREAD)
+    run = joblib.delayed(_work_under)
     try:
-        args = (os.getpid(), folder, plan, trials)
-        for future in [pool.submit(_work_under, *args) for _ in range(jobs)]:
-            future.result()
+        with joblib.parallel_config("loky", inner_max_num_threads=1):
+            joblib.Parallel(jobs)(run(os.getpid(), folder, plan, trials) for _ in range(jobs))
     except BrokenProcessPool as error:
         raise store.ResultsError(
             "a process died (memory?); what ended is kept, run again with --resume and fewer jobs."
         ) from error
-    finally:
-        pool.shutdown(wait=True, kill_workers=True)
 
 
 def _work_under(parent: int, folder: Path, plan: Plan, trials: int) -> None:
@@ -211,16 +209,16 @@ def confirmed(
     Users are the same validation users; gains over the first trial are paired.
     """
     seeds = [plan.seed + 1 + i for i in range(CONFIRMING_SEEDS)]
-    cells = [
-        dataclasses.replace(cell, seed=seed)
+    specs = [
+        dataclasses.replace(spec, seed=seed)
         for trial in trials
-        for cell in plan.specs(trial.user_attrs["settings"])
+        for spec in plan.specs(trial.user_attrs["settings"])
         for seed in seeds
     ]
-    swept = run_sweep(cells, folder, jobs=jobs)
+    swept = run_sweep(specs, folder, jobs=jobs)
     if failed := [result.error for result in swept if result.error]:
-        raise store.ResultsError(f"{len(failed)} of {len(swept)} cells failed: {failed[0]}.")
-    each, found, first = len(cells) // len(trials), [], swept[0].episodes[:0]
+        raise store.ResultsError(f"{len(failed)} of {len(swept)} runs failed: {failed[0]}.")
+    each, found, first = len(specs) // len(trials), [], swept[0].episodes[:0]
     for place, trial in enumerate(trials):
         own = swept[place * each : (place + 1) * each]
         episodes = [row for result in own for row in result.episodes]

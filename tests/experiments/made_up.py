@@ -1,4 +1,4 @@
-"""Made-up cells and results, and sweeps of them in processes that tests may kill."""
+"""Made-up runs and results, and sweeps of them in processes that tests may kill."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from experiments.runs.spec import RunResult, RunSpec
 from experiments.statistics import summary
 from experiments.statistics.intervals import Resampling
 from experiments.statistics.leaderboard import leaderboard, world_rows
-from experiments.store import CELLS, Episode
+from experiments.store import RUNS, Episode
 
 ROOT = Path(__file__).parents[2]
 STEPS, USERS = 6, 25
@@ -32,7 +32,7 @@ def plan(worlds: int = 4, **settings: Any) -> list[RunSpec]:
 
 
 def fake(spec: RunSpec) -> RunResult:
-    """A result that depends on the cell alone; tells a log who ran what."""
+    """A result that depends on the specification alone; tells a log who ran what."""
     if log := spec.settings.get("log"):
         with open(log, "a") as file:
             file.write(f"{spec.agent}-{spec.world} {os.getpid()}\n")
@@ -72,33 +72,39 @@ def _episode(spec: RunSpec, user: int, ret: float, steps: int) -> Episode:
     return Episode(**plain)
 
 
-def tables(folder: Path, found: list[RunResult], resamples: int = 100) -> bytes:
+def tables(folder: Path, results: list[RunResult], resamples: int = 100) -> bytes:
     """The bytes of the tables that a benchmark makes of its results."""
     folder.mkdir(exist_ok=True)
-    rows = [row for result in found for row in result.episodes]
-    agents = tuple(dict.fromkeys(result.spec.agent for result in found))
-    how = Resampling(resamples=resamples)
+    rows = [row for result in results for row in result.episodes]
+    agents = tuple(dict.fromkeys(result.spec.agent for result in results))
+    resampling = Resampling(resamples=resamples)
     made: tuple[tuple[Any, Any], ...] = (
         (Episode, rows),
-        (store.CurvePoint, summary.curve_points(found)),
-        (store.AdaptationPoint, summary.adaptation_points(found)),
-        (store.LearningPoint, summary.learning_points(found)),
-        (store.Row, leaderboard(rows, agents, {}, how)),
-        (store.WorldRow, world_rows(rows, agents, how)),
-        (store.Metric, summary.metrics_of(found, how)),
+        (store.CurvePoint, summary.curve_points(results)),
+        (store.AdaptationPoint, summary.adaptation_points(results)),
+        (store.LearningPoint, summary.learning_points(results)),
+        (store.Row, leaderboard(rows, agents, {}, resampling)),
+        (store.WorldRow, world_rows(rows, agents, resampling)),
+        (store.Metric, summary.metrics_of(results, resampling)),
     )
     write: Any = store.write_table
-    store.write_sessions(folder, [x for result in found for x in result.sessions])
+    store.write_sessions(folder, [x for result in results for x in result.sessions])
     sessions = (folder / store.SESSIONS).read_bytes()
     return sessions + b"".join(write(folder, *table).read_bytes() for table in made)
 
 
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / CELLS).read_text().splitlines()]
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """What the files of results hold, in the order in which they were written."""
+    paths = sorted((folder / RUNS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [json.loads(path.read_bytes())["content"] for path in paths]
 
 
 def child(
-    folder: Path, specs: list[RunSpec], before: str = "", run: str = "made_up.fake", **how: Any
+    folder: Path,
+    specs: list[RunSpec],
+    before: str = "",
+    execute: str = "made_up.fake",
+    **options: Any,
 ) -> subprocess.Popen:
     """Sweeps in another process: says "go", then the digest of what comes out."""
     code = f"""
@@ -107,13 +113,13 @@ from pathlib import Path
 sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
 import made_up
 from experiments.runs.spec import RunSpec
-from experiments.runs.sweep import run_sweep
+from experiments.runs.runner import run_sweep
 specs = [RunSpec(**x) for x in {[dataclasses.asdict(spec) for spec in specs]!r}]
 folder = Path({str(folder)!r})
 {before}
 print("go", flush=True)
-found = run_sweep(specs, folder, run={run}, **{how!r})
-print(hashlib.sha256(made_up.tables(folder / str(os.getpid()), found)).hexdigest(), flush=True)
+results = run_sweep(specs, folder, execute={execute}, **{options!r})
+print(hashlib.sha256(made_up.tables(folder / str(os.getpid()), results)).hexdigest(), flush=True)
 """
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
@@ -130,9 +136,9 @@ def end(process: subprocess.Popen) -> None:
     process.stdout.close()
 
 
-def wait_for(what: Any, seconds: float = 15.0) -> None:
+def wait_for(condition: Any, seconds: float = 15.0) -> None:
     until = time.monotonic() + seconds
-    while not what():
+    while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
 

@@ -10,8 +10,8 @@ import pytest
 from agents.rankers.baselines import Content
 from agents.rollout import rollout
 from experiments.runs import measures
-from experiments.runs.spec import RunSpec
 from experiments.runs.measures import Truth
+from experiments.runs.spec import RunSpec
 from llmrec_env import metrics
 from llmrec_env.simulation.counterfactual import without_recommendations
 

@@ -74,7 +74,9 @@ def test_the_hidden_slates_are_not_in_the_history(spec, world, new_vec):
 def test_pages_hold_different_items(spec, tiny, new_vec):
     agent = _fitted("content", tiny, new_vec)
     env = offline_ranking._environment(agent, spec, 60)
-    ranked = offline_ranking._ranked(agent, env, USERS, offline_ranking._past(env.simulator.world, USERS))
+    ranked = offline_ranking._ranked(
+        agent, env, USERS, offline_ranking._past(env.simulator.world, USERS)
+    )
     assert ranked.shape == (60, 10)
     assert all(len({*row}) == 10 for row in ranked.tolist())
 

@@ -2,6 +2,9 @@ import errno
 import io
 import os
 import pickle
+import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,19 @@ import pytest
 
 from agents import make_agent
 from experiments.runs import training
-from experiments.runs.spec import RunSpec
 from experiments.runs.environments import environment, task_config
-from experiments.runs.training import discard, train
+from experiments.runs.evaluation import execute_run
+from experiments.runs.spec import RunSpec
+from experiments.runs.training import discard_checkpoint, summary_writer, train
 from experiments.store import CHECKPOINTS, ResultsError
+from experiments.store.folder import checked, with_checksum
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")
 
 SEGMENT, ROLLOUT, ENVS = 1024, 256, 32
 SETTINGS = {"n_steps": ROLLOUT // ENVS, "batch_size": 128, "n_epochs": 2}
+SHORT = {"n_steps": 8, "batch_size": 256, "n_epochs": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +78,10 @@ def interrupted(spec: RunSpec, folder: Path, segments: int = 1) -> Path:
 def test_training_goes_on_to_the_same_bits(spec: RunSpec, tmp_path: Path, segments: int) -> None:
     whole, points = trained(spec, None)
     path = interrupted(spec, tmp_path, segments)
-    assert torch.load(path, weights_only=True)["done"] == segments * SEGMENT
+    assert (
+        torch.load(io.BytesIO(checked(path, path.read_bytes())), weights_only=True)["done"]
+        == segments * SEGMENT
+    )
     learnt: list[int] = []
     agent: Any = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **SETTINGS)
     learn = agent.learn
@@ -107,14 +116,14 @@ def test_an_agent_killed_after_training_can_act_again(spec: RunSpec, tmp_path: P
     assert agent.model is not None
 
 
-def test_the_checkpoint_goes_when_the_cell_is_done(spec: RunSpec, tmp_path: Path) -> None:
+def test_the_checkpoint_goes_when_the_run_is_done(spec: RunSpec, tmp_path: Path) -> None:
     path = interrupted(spec, tmp_path)
-    discard(tmp_path, RunSpec("llmrec/Drift-v0", "ppo", 1))
+    discard_checkpoint(tmp_path, RunSpec("llmrec/Drift-v0", "ppo", 1))
     assert path.exists()
-    discard(tmp_path, spec)
+    discard_checkpoint(tmp_path, spec)
     assert not path.exists()
-    discard(tmp_path, spec)
-    discard(tmp_path / "none", spec)
+    discard_checkpoint(tmp_path, spec)
+    discard_checkpoint(tmp_path / "none", spec)
 
 
 @pytest.mark.parametrize("steps", [1, ROLLOUT, SEGMENT - 100, 2 * SEGMENT + 1])
@@ -125,6 +134,34 @@ def test_the_budget_is_exceeded_by_less_than_a_rollout(tiny: dict[str, Any], ste
     assert len(points) == -(-steps // SEGMENT)
 
 
+def test_every_flipped_bit_of_a_checkpoint_is_noticed(spec: RunSpec, tmp_path: Path) -> None:
+    path, generator = interrupted(spec, tmp_path), random.Random(0)
+    agent: Any = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **SETTINGS)
+    env = environment(spec, agent, ENVS, "train")
+    data = path.read_bytes()
+    for place in [*range(0, 90, 7), *generator.sample(range(len(data)), 50), len(data) - 1]:
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(ResultsError, match=rf"{path}: damaged, its checksum .* delete it"):
+            train(agent, env, spec, lambda: 0.0, tmp_path)
+    for torn in (b"", data[:-1000], data + b" "):
+        path.write_bytes(torn)
+        with pytest.raises(ResultsError, match=rf"{path}: damaged"):
+            train(agent, env, spec, lambda: 0.0, tmp_path)
+
+
+def test_temporary_files_of_killed_writes_do_not_stay(spec: RunSpec, tmp_path: Path) -> None:
+    path = interrupted(spec, tmp_path)
+    code = "import os, signal, sys; from pathlib import Path; from experiments import store\n"
+    code += "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+    code += "store.write_file(Path(sys.argv[1]), b'half')"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert len([*path.parent.iterdir()]) == 2
+    discard_checkpoint(tmp_path, spec)
+    assert [*path.parent.iterdir()] == []
+
+
 class Code:
     """What a file runs if it is unpickled."""
 
@@ -133,23 +170,20 @@ class Code:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "content",
     [
-        lambda data: b"",
-        lambda data: data[:-1000],
-        lambda data: data[:2000] + bytes(500) + data[2500:],
-        lambda data: pickle.dumps(Code()),
-        lambda data: pickle.dumps([1, 2]),
-        lambda data: _saved({"done": 5}),
-        lambda data: _saved(Code()),
+        lambda: pickle.dumps(Code()),
+        lambda: pickle.dumps([1, 2]),
+        lambda: _saved({"done": 5}),
+        lambda: _saved(Code()),
     ],
 )
-def test_a_damaged_checkpoint_is_refused_by_name(
-    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
+def test_a_foreign_checkpoint_is_refused_by_name(
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = interrupted(spec, tmp_path)
-    path.write_bytes(damage(path.read_bytes()))
+    path.write_bytes(with_checksum(content()))
     with pytest.raises(ResultsError, match=r"not a checkpoint of .*; delete it and run") as error:
         trained(spec, tmp_path)
     assert str(path) in str(error.value)
@@ -164,7 +198,7 @@ def _saved(value: Any) -> bytes:
     return file.getvalue()
 
 
-def test_a_checkpoint_of_other_dynamics_or_of_another_cell_is_refused(
+def test_a_checkpoint_of_other_dynamics_or_of_another_run_is_refused(
     spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = interrupted(spec, tmp_path)
@@ -172,10 +206,12 @@ def test_a_checkpoint_of_other_dynamics_or_of_another_cell_is_refused(
         context.setattr(training, "source_digest", lambda: "other")
         with pytest.raises(ResultsError, match=f"{path}: was trained under other dynamics; delete"):
             trained(spec, tmp_path)
-    other = RunSpec("llmrec/Drift-v0", "ppo", 0, 1, spec.train_steps, env=spec.env, settings=SETTINGS)
-    theirs = training._path(tmp_path, other)
+    other = RunSpec(
+        "llmrec/Drift-v0", "ppo", 0, 1, spec.train_steps, env=spec.env, settings=SETTINGS
+    )
+    theirs = training.checkpoint_path(tmp_path, other)
     path.rename(theirs)
-    with pytest.raises(ResultsError, match=f"{theirs}: was trained for another cell; delete it"):
+    with pytest.raises(ResultsError, match=f"{theirs}: was trained for another run; delete it"):
         trained(other, tmp_path)
 
 
@@ -203,3 +239,64 @@ def test_a_checkpoint_that_cannot_be_written_says_why(
 def test_a_folder_that_holds_no_checkpoints_says_so(spec: RunSpec) -> None:
     with pytest.raises(ResultsError, match=r"/proc/checkpoints/.*name a folder that is writable"):
         trained(spec, Path("/proc"))
+
+
+# --- trackers
+
+
+@pytest.fixture
+def short(tiny: dict[str, Any]) -> RunSpec:
+    return RunSpec("llmrec/Drift-v0", "ppo", 0, 1, 1024, env=tiny, settings=SHORT)
+
+
+def test_tensorboard_gets_our_numbers_and_those_of_the_algorithm(
+    short: RunSpec, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `track` is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = execute_run(short, folder=tmp_path, track=("tensorboard",))
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    assert folder.name == "llmrec-Drift-v0-ppo-w0-s1"
+    found = {}
+    for file in folder.rglob("events.*"):
+        events = EventAccumulator(str(file)).Reload()
+        for tag in events.Tags()["scalars"]:
+            found[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
+    ((steps, value),) = found["validation/return"]
+    assert [[steps, pytest.approx(value)]] == result.learning
+    assert "train/loss" in found and "time/fps" in found
+
+
+def test_following_changes_nothing(short: RunSpec, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `track` is not installed")
+    followed = execute_run(short, folder=tmp_path, track=("tensorboard",))
+    assert followed.episodes == execute_run(short).episodes
+
+
+def test_nothing_is_written_unasked(short: RunSpec, tmp_path: Path) -> None:
+    execute_run(short, folder=tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    short: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with (
+        pytest.raises(ImportError, match=r"llmrec-env\[track\]"),
+        summary_writer(tmp_path, short, ("tensorboard",)),
+    ):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore")  # the package's own
+def test_wandb_keeps_a_run_to_be_sent_later(
+    short: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed; it is in no extra")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    execute_run(short, folder=tmp_path, track=("wandb",))
+    runs = [name for name in os.listdir(tmp_path / "wandb") if name.startswith("offline-run")]
+    assert len(runs) == 1
+    assert list((tmp_path / "wandb" / runs[0]).glob("*.wandb"))

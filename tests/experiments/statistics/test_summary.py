@@ -1,4 +1,4 @@
-"""From cells made by hand to the tables of a run."""
+"""From runs made by hand to the tables of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from experiments.statistics.intervals import (
 from experiments.statistics.leaderboard import LADDER, leaderboard, scores_of, world_rows
 from experiments.statistics.summary import (
     METRICS,
-    OF_CELLS,
+    OF_RUNS,
     OF_SESSIONS,
     ORACLES,
     adaptation_points,
@@ -51,7 +51,7 @@ def spec(
     task: str = "task",
     **columns: Sequence[Any],
 ) -> RunResult:
-    """The result of a cell: a session for each return, other columns by name."""
+    """The result of a run: a session for each return, other columns by name."""
     about = {"task": task, "agent": agent, "world": world, "seed": seed}
     episodes = [
         dataclasses.replace(
@@ -99,7 +99,7 @@ def test_each_metric_is_the_mean_of_its_column() -> None:
         assert line.value == pytest.approx(i + 2.0)
         assert line.low is not None and line.high is not None
         assert line.low < line.value < line.high
-    for name in OF_CELLS:
+    for name in OF_RUNS:
         assert interval(found[name]) == (VALUES[name], None, None)
 
 

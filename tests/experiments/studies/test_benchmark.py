@@ -6,7 +6,7 @@ import pytest
 
 from experiments import store
 from experiments.report.page import write_report
-from experiments.runs.running import RunOptions
+from experiments.runs.runner import RunOptions
 from experiments.studies import benchmark
 from experiments.studies.ladder import run as run_ladder
 from experiments.studies.ladder import verdicts
@@ -55,7 +55,7 @@ def test_tables_figures_manifest_and_report_are_there(run):
 
 def test_no_text_of_a_user_is_in_the_results(run, world):
     folder, _ = run
-    files = (x for x in folder.iterdir() if x.is_file() and x.name != store.REPORT)
+    files = (x for x in folder.rglob("*") if x.is_file() and x.name != store.REPORT)
     written = b"".join(path.read_bytes() for path in files)  # the page looks synthetic ones up
     assert not any(text.encode() in written for text in world.phrases.texts)
 
@@ -63,8 +63,8 @@ def test_no_text_of_a_user_is_in_the_results(run, world):
 def test_a_run_in_two_parts_and_two_processes_writes_the_same_bytes(run, settings, tmp_path):
     folder, _ = run
     rows = benchmark.run(**settings, options=RunOptions(tmp_path, jobs=2))
-    specs = (tmp_path / "cells.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "cells.jsonl").write_bytes(b"".join(specs[:3]) + specs[3][:20])  # torn
+    for path in sorted((tmp_path / store.RUNS).iterdir())[3:]:
+        path.unlink()
     assert benchmark.run(**settings, options=RunOptions(tmp_path, resume=True)) == rows
     for name in TABLES:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
@@ -78,12 +78,12 @@ def test_other_settings_are_not_mixed_in(run, settings):
         benchmark.run(**settings, options=RunOptions(folder))
 
 
-def test_a_dry_run_lists_the_cells_and_writes_nothing(settings, tmp_path, capsys):
+def test_a_dry_run_lists_the_runs_and_writes_nothing(settings, tmp_path, capsys):
     benchmark.run(**settings, options=RunOptions(tmp_path / "none"), dry_run=True)
     *specs, whole = capsys.readouterr().out.splitlines()
     assert len(specs) == 2 * len(AGENTS)
     assert "4,096 user-steps" in specs[2] and specs[2].endswith(" s")
-    assert whole.startswith("8 cells, 8,192 user-steps")
+    assert whole.startswith("8 runs, 8,192 user-steps")
     assert not (tmp_path / "none").exists()
 
 

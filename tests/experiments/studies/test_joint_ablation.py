@@ -12,7 +12,7 @@ from tiny_bert import save_tiny_bert
 from experiments import store
 from experiments.report.figures import study_figures
 from experiments.runs.offline_ranking import known_histories
-from experiments.runs.running import RunOptions
+from experiments.runs.runner import RunOptions
 from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval
 from experiments.store import Episode

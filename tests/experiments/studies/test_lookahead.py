@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import store
-from experiments.runs.running import RunOptions
+from experiments.runs.runner import RunOptions
 from experiments.statistics.leaderboard import group
 from experiments.store import Episode
 from experiments.studies import lookahead

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import store
-from experiments.runs.running import RunOptions
+from experiments.runs.runner import RunOptions
 from experiments.runs.spec import RunSpec
 from experiments.store import Episode, LearningPoint, Metric
 from experiments.studies import ablation, learning_curves, sensitivity

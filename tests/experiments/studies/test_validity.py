@@ -8,7 +8,7 @@ import pytest
 from agents import make_agent
 from agents.rollout import rollout
 from experiments.report.validity_page import markdown, report
-from experiments.runs.running import RunOptions
+from experiments.runs.runner import RunOptions
 from experiments.statistics import calibration
 from experiments.studies import validity
 from llmrec_env.config import EnvConfig

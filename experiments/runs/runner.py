@@ -1,0 +1,259 @@
+"""Sweeps of runs that may be killed at any moment, resumed, and shared between processes.
+
+Every experiment ends here: its runs are done, and their tables written into one folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from experiments import store
+from experiments.runs import engines
+from experiments.runs.environments import task_config
+from experiments.runs.evaluation import execute_run
+from experiments.runs.spec import RunResult, RunSpec, key_of
+from experiments.runs.training import Track, discard_checkpoint
+from experiments.statistics import leaderboard, summary
+from llmrec_env.world import load_text_space
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how the runs of an experiment are done."""
+
+    output: Path = Path("runs/benchmark")
+    """Folder of the results."""
+    jobs: int = 1
+    """Processes; with `--engine ray`, runs at a time."""
+    engine: Literal["local", "ray"] = "local"
+    """Processes of this machine, or a Ray cluster."""
+    address: str | None = None
+    """Of the Ray cluster; one is started on this machine by default."""
+    resume: bool = False
+    """Go on with the run of the same settings that the folder holds."""
+    overwrite: bool = False
+    """Delete the results that are there."""
+    track: tuple[Track, ...] = ()
+    """Follow trainings in `tensorboard/` or, for later, `wandb/` of the folder."""
+
+
+def run_sweep(
+    specs: Sequence[RunSpec],
+    folder: Path,
+    *,
+    jobs: int = 1,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    execute: engines.Execute = execute_run,
+    on_done: Callable[[RunResult], None] | None = None,
+) -> list[RunResult]:
+    """Does the runs that the folder has no results of, and returns all results in their order.
+
+    Other processes may sweep the folder at the same time; no run is done twice. A run that raises
+    is kept as failed, and done again by the next sweep.
+
+    Args:
+        specs: what to run.
+        folder: of results, which lie in its `runs/`; created.
+        jobs: runs at a time; if more than 1, or with Ray, `execute` must be picklable.
+        engine: processes of this machine, or a Ray cluster that has the same code.
+        address: of the cluster; None: one is started on this machine, and stopped at the end.
+        execute: does one run.
+        on_done: called once for each different run when its result is there, whoever did it.
+
+    Raises:
+        ResultsError: the folder is of no use, full, damaged or of another version, or the cluster
+            cannot be used; it names which.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs!r} is not a positive number of processes.")
+    if engine not in ("local", "ray"):
+        raise ValueError(f"engine={engine!r} is not one of 'local', 'ray'.")
+    results: dict[str, RunResult] = {}
+    waiting: dict[str, engines.Task] = {}
+
+    def settle(key: str, task: engines.Task, result: RunResult) -> None:
+        results[key] = dataclasses.replace(result, spec=task.spec)
+        if on_done:
+            on_done(results[key])
+
+    def collect() -> None:
+        for key, task in [*waiting.items()]:
+            if result := task.result():
+                del waiting[key]
+                settle(key, task, result)
+
+    for key, spec in {key_of(spec): spec for spec in specs}.items():
+        task = engines.Task(spec, folder / store.RUNS / f"{key}.json", execute)
+        stamp, result = task.stamp(), task.result()
+        if result and not result.error:
+            settle(key, task, result)
+        else:
+            waiting[key] = dataclasses.replace(task, failure=stamp)
+    if waiting:
+        with store.storing(folder):
+            (folder / store.RUNS).mkdir(parents=True, exist_ok=True)
+        jobs = min(jobs, len(waiting))
+        with _engine(engine, jobs, address) as perform:
+            while waiting:
+                for _ in perform([*waiting.values()]):
+                    collect()
+                collect()
+                if waiting:  # others are at work on them, or have died
+                    time.sleep(engines.POLL)
+    return [results[key_of(spec)] for spec in specs]
+
+
+def _engine(
+    name: str, jobs: int, address: str | None
+) -> contextlib.AbstractContextManager[engines.Perform]:
+    if name == "ray":
+        return engines.ray_cluster(jobs, address)
+    if jobs == 1:
+        return contextlib.nullcontext(engines.perform_here)
+    return contextlib.nullcontext(partial(engines.perform_in_processes, jobs=jobs))
+
+
+def run_specs(specs: list[RunSpec], options: RunOptions, config: dict[str, Any]) -> list[store.Row]:
+    """Does runs, writes everything about them into a folder, and returns the leaderboard.
+
+    Args:
+        specs: what to run.
+        options: where and how.
+        config: settings of the run, for the manifest; to resume they must be the same.
+
+    Raises:
+        ResultsError: a run failed, or the folder cannot be used.
+    """
+    for spec in specs:
+        store.check_name(spec.name)  # now, not when everything has run
+    config = json.loads(json.dumps(config))
+    folder = store.open_folder(
+        options.output, config, resume=options.resume, overwrite=options.overwrite
+    )
+    spent = _spent_before(folder) if options.resume else 0.0
+    store.write_manifest(folder, config=config, wall_seconds=spent)  # what a killed run leaves
+    started = time.perf_counter()
+    results = sweep_specs(specs, options)
+    if failed := [result for result in results if result.error]:
+        spec, error = failed[0].spec, failed[0].error
+        raise store.ResultsError(
+            f"{len(failed)} of {len(results)} runs failed; the others are kept, run again with "
+            f"--resume. First: {spec.name} world {spec.world} {spec.agent}: {error}"
+        )
+    rows = write_results(folder, results)
+    wall = spent + time.perf_counter() - started
+    busy = sum(result.seconds[what] for result in results for what in ("training", "playing"))
+    store.write_manifest(
+        folder,
+        config=config,
+        encoders=encoder_identities(specs),
+        jobs=options.jobs,
+        wall_seconds=round(wall, 1),
+        # Share of the processes' time that was not spent in agents and environments; what a killed
+        # run spent on runs that it did not finish is not in it.
+        overhead=round(1.0 - busy / (wall * options.jobs), 3),
+        seconds=seconds_by_agent(results),
+    )
+    return rows
+
+
+def _spent_before(folder: Path) -> float:
+    """Wall time of the finished runs that a folder holds."""
+    if not (folder / store.MANIFEST).exists():
+        return 0.0
+    return float(store.read_manifest(folder).get("wall_seconds", 0.0))
+
+
+def sweep_specs(specs: list[RunSpec], options: RunOptions) -> list[RunResult]:
+    """Does the runs that the folder does not hold yet, under a progress bar."""
+    options_of_run: dict[str, Any] = {"folder": options.output.resolve(), "track": options.track}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
+        whole = progress.add_task("runs", total=len(specs))
+
+        def execute(spec: RunSpec) -> RunResult:
+            bar = progress.add_task(f"{spec.name} world {spec.world} {spec.agent}", total=100)
+            try:
+                show = partial(_show, progress, bar)
+                return execute_run(spec, show, **options_of_run)
+            finally:
+                progress.remove_task(bar)
+
+        def settle(result: RunResult) -> None:
+            if not result.error:
+                discard_checkpoint(options.output, result.spec)
+            progress.advance(whole)
+
+        alone = options.jobs == 1 and options.engine == "local"
+        return run_sweep(
+            specs,
+            options.output,
+            jobs=options.jobs,
+            engine=options.engine,
+            address=options.address,
+            # Bars do not reach other processes.
+            execute=execute if alone else partial(execute_run, **options_of_run),
+            on_done=settle,
+        )
+
+
+def _show(progress: Progress, bar: Any, share: float) -> None:
+    progress.update(bar, completed=100 * share)
+
+
+def write_results(folder: Path, results: list[RunResult]) -> list[store.Row]:
+    """Writes all tables and watched sessions, and returns the leaderboard."""
+    episodes = [row for result in results for row in result.episodes]
+    order = tuple(dict.fromkeys(result.spec.agent for result in results))
+    budget = {result.spec.agent: result.spec.train_steps for result in results}
+    rows = leaderboard.leaderboard(episodes, order, budget)
+    store.write_table(folder, store.Episode, episodes)
+    store.write_table(folder, store.CurvePoint, summary.curve_points(results))
+    store.write_table(folder, store.AdaptationPoint, summary.adaptation_points(results))
+    store.write_table(folder, store.LearningPoint, summary.learning_points(results))
+    store.write_table(folder, store.Row, rows)
+    store.write_table(folder, store.WorldRow, leaderboard.world_rows(episodes, order))
+    store.write_table(folder, store.Metric, summary.metrics_of(results))
+    store.write_sessions(folder, [x for result in results for x in result.sessions])
+    return rows
+
+
+def encoder_identities(specs: list[RunSpec]) -> list[dict[str, Any]]:
+    """Returns which encoders the vectors come from."""
+    configs = [task_config(spec.task, spec.env) for spec in specs]
+    spaces = [(x.catalog, x.num_items, x.encoder, x.dim, x.device) for x in configs]
+    identities = []
+    for space in dict.fromkeys(spaces):
+        text = load_text_space(*space)
+        identity = {"name": space[2], "fingerprint": text.encoder.fingerprint}
+        identity |= {"items": len(text.catalog), "scale": round(text.space.scale, 4)}
+        identities.append(identity | {"kept_variance": round(text.space.kept_variance, 4)})
+    return identities
+
+
+def seconds_by_agent(results: list[RunResult]) -> dict[str, dict[str, float]]:
+    """Returns what was spent on each agent, by what was done."""
+    spent: dict[str, dict[str, float]] = {}
+    for result in results:
+        agent = spent.setdefault(result.spec.agent, {})
+        for what, seconds in result.seconds.items():
+            agent[what] = round(agent.get(what, 0.0) + seconds, 2)
+    return spent
