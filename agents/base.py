@@ -56,6 +56,21 @@ class Agent(Protocol):
         ...
 
 
+@runtime_checkable
+class Believer(Protocol):
+    """An agent that holds a belief about what its users are into."""
+
+    def interest(self, observation: Observation) -> npt.NDArray[np.floating]:
+        """Returns the direction in which it takes each session's interests to lie, (n, d).
+
+        Of agents with a state, the belief from which they acted last.
+
+        Args:
+            observation: batch of n observations, those that it acted on last.
+        """
+        ...
+
+
 SEGMENT = 50_000
 """User-steps after which the state of a learner is taken; what it did since then can be lost."""
 

@@ -12,8 +12,9 @@ from agents.base import Agent, Privileged
 from llmrec_env.envs.spaces import observation_of
 from llmrec_env.envs.vector import RecVectorEnv
 
-Watch = Callable[[int, npt.NDArray[np.bool_]], None]
-"""Called before step t, and after the last, with t and who has been there until now, (n,)."""
+Watch = Callable[[int, npt.NDArray[np.bool_], Any], None]
+"""Called before step t, and after the last, with t, who has been there until now, (n,), and what
+the agent has observed."""
 
 
 class Episodes(NamedTuple):
@@ -46,7 +47,7 @@ def rollout(
         env: environment of as many sessions as users; it must not reset in the step that ends one.
         users: ids, (n,).
         seed: of the sessions.
-        watch: sees the environment before each step, to measure what it holds.
+        watch: called before each step, to measure what the environment holds and agents believe.
         histories: what is known of the users at the start, (n,); None: all that was logged.
     """
     if isinstance(agent, Privileged):
@@ -59,9 +60,10 @@ def rollout(
     log = _empty(users, n, horizon, env.config.slate_size)
     running, starts = np.ones(n, np.bool_), np.ones(n, np.bool_)
     for t in range(horizon):
+        actions = agent.act(observation, starts)
         if watch:
-            watch(t, running)
-        observation, reward, terminated, truncated, info = env.step(agent.act(observation, starts))
+            watch(t, running, observation)
+        observation, reward, terminated, truncated, info = env.step(actions)
         log.alive[:, t] = running
         log.reward[running, t] = reward[running]
         log.slate[running, t] = info["slate"][running]
@@ -73,7 +75,7 @@ def rollout(
         if not running.any():
             break
     if watch:
-        watch(int(log.alive.any(axis=0).sum()), running)
+        watch(int(log.alive.any(axis=0).sum()), running, observation)
     return log
 
 

@@ -103,7 +103,7 @@ def play_run(player: Player, spec: RunSpec) -> list[Episode]:
     ids = np.arange(task_config(spec.task, spec.env).num_users)
     users = ids[split_of(ids, spec.split)][: spec.users]
     agent, env = ready(player, spec, len(users), spec.split)
-    truth = Truth(env)
+    truth = Truth(env, agent=agent)
     return episode_rows(spec, rollout(agent, env, users, EVALUATION_SEED, truth), truth)
 
 

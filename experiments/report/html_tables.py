@@ -45,6 +45,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "{:.1f}°",
         "Between estimated and true interests; 0° is known exactly.",
     ),
+    "tracking error of the belief": (
+        "{:.1f}°",
+        "The same of what the agent believes, where it holds a belief.",
+    ),
     "preference shift": (
         "{:.1f}°",
         "Between the interests at the end, and those the same user would have had alone.",

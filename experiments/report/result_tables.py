@@ -80,6 +80,9 @@ METRICS: Mapping[str, Notation] = {
         decimals=1,
         unit="°",
     ),
+    "tracking error of the belief": Notation(
+        "The same of what the agent believes, where it holds a belief.", decimals=1, unit="°"
+    ),
     "preference shift": Notation(
         "Between the interests at the end, and those the same user would have had alone.",
         decimals=1,

@@ -59,7 +59,7 @@ def execute_run(
     trained = time.perf_counter()
     users = train_env.simulator.world.users_of(spec.split)[: spec.users]
     env = environment(spec, agent, len(users), spec.split)
-    truth = Truth(env, spec.watched)
+    truth = Truth(env, spec.watched, agent)
     episodes = rollout(agent, env, users, EVALUATION_SEED, truth)
     ended = time.perf_counter()
     result = RunResult(

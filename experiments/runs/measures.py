@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agents.base import Agent, Believer
 from agents.rollout import Episodes
 from experiments.runs.spec import RunSpec
 from experiments.store import Episode
@@ -27,7 +28,9 @@ class Truth:
     """Watches an environment and writes down what its users hide; for `play(watch=...)`.
 
     Attributes:
-        angle: between true and observed recent interest, (n, T), degrees; NaN: one is zero.
+        tracking_error: angle between the true interests and the recent history that the
+            environment pools for every agent, (n, T), degrees; NaN: one is zero.
+        belief_error: the same of what the agent believes; NaN: it holds no belief.
         switched: whether an interest died in the step, (n, T).
         ceiling: share of the best slate's relevance that the candidates allow, (n,).
         start, end: phrases active at the start and at the end, (n, P), -1 for other slots.
@@ -37,11 +40,19 @@ class Truth:
         sessions: step by step, what the first users did; ids only.
     """
 
-    def __init__(self, env: RecVectorEnv, watched: int = 0) -> None:
-        """Prepares to watch all sessions, and the first few step by step."""
+    def __init__(self, env: RecVectorEnv, watched: int = 0, agent: Agent | None = None) -> None:
+        """Prepares to watch all sessions, and the first few step by step.
+
+        Args:
+            env: whose users are played.
+            watched: so many sessions are written down step by step.
+            agent: who plays them, if it may be asked what it believes.
+        """
         n, horizon, config = env.num_envs, env.config.horizon, env.config
         self.simulator, self.config = env.simulator, config
         self.tracking_error = np.full((n, horizon), np.nan)
+        self.belief_error = np.full((n, horizon), np.nan)
+        self.believer = agent if isinstance(agent, Believer) else None
         self.switched = np.zeros((n, horizon), np.bool_)
         self.interest = np.zeros((n, config.dim), np.float32)
         self.goodwill = np.zeros(n)
@@ -61,7 +72,7 @@ class Truth:
         with np.errstate(invalid="ignore"):
             return np.where(known, seen, 0.0).sum(axis=0) / known.sum(axis=0)
 
-    def __call__(self, t: int, running: npt.NDArray[np.bool_]) -> None:
+    def __call__(self, t: int, running: npt.NDArray[np.bool_], observation: Any = None) -> None:
         """Looks at the environment before step t."""
         users, interests = self.simulator.users, self.simulator.interests()
         if t == 0:
@@ -78,6 +89,9 @@ class Truth:
         if t < self.tracking_error.shape[1]:
             seen = self.simulator.histories["recent"]
             self.tracking_error[running, t] = metrics.tracking_error(interests, seen)[running]
+            if self.believer:
+                belief = self.believer.interest(observation)
+                self.belief_error[running, t] = metrics.tracking_error(interests, belief)[running]
             if self.config.candidates and t % _CEILING_STRIDE == 0:
                 self._ceilings.append(np.where(running, self._ceiling(interests), np.nan))
             self._write_interests(running)
@@ -104,11 +118,10 @@ class Truth:
             step: dict[str, Any] = {"interests": [[phrase, _short(w)] for phrase, w in phrases]}
             for name in ("goodwill", "patience"):
                 step[name] = _short(user[name])
-            tracking_error = float(self.tracking_error[i, len(session)])
-            session.append(
-                step
-                | {"tracking_error": None if np.isnan(tracking_error) else _short(tracking_error)}
-            )
+            for name in ("tracking_error", "belief_error"):
+                error = float(getattr(self, name)[i, len(session)])
+                step[name] = None if np.isnan(error) else _short(error)
+            session.append(step)
 
     def _write_responses(self) -> None:
         for i, session in enumerate(self.sessions):
@@ -131,9 +144,7 @@ def episode_rows(spec: RunSpec, played: Episodes, truth: Truth) -> list[Episode]
     world = truth.simulator.world
     steps = played.alive.sum(axis=1)
     consumed = played.item >= 0
-    known = np.isfinite(truth.tracking_error)
-    with np.errstate(invalid="ignore"):
-        tracking_error = np.where(known, truth.tracking_error, 0.0).sum(axis=1) / known.sum(axis=1)
+    tracking_error = _mean_known(truth.tracking_error)
     change = metrics.discovered_and_lost(truth.start, truth.end)
     kinds = (played.reward, steps, consumed, played.satisfied)
     ret, _, num_consumed, num_satisfied = (x.sum(axis=1) if x.ndim > 1 else x for x in kinds)
@@ -141,25 +152,29 @@ def episode_rows(spec: RunSpec, played: Episodes, truth: Truth) -> list[Episode]
         *(played.user, ret, steps, num_consumed, num_satisfied, tracking_error, played.survived),
         *(_diversity(played, world), _topics(played, world), _novelty(played, world)),
         *(truth.ceiling, _shift(truth, played.user, steps), change.discovered, change.lost),
-        truth.goodwill,
+        *(truth.goodwill, _mean_known(truth.belief_error)),
     )
     values = zip(*(column.tolist() for column in columns), strict=True)
     return [Episode(spec.name, spec.agent, spec.world, spec.seed, *row) for row in values]
 
 
 def sums_over_sessions(played: Episodes, truth: Truth) -> dict[str, list[float]]:
-    """Returns sums of reward, alive and angle by step, and of rewards and their number by lag."""
+    """Returns sums of reward, alive and errors by step, and of rewards and their number by lag.
+
+    The error of the belief is left out where the agent holds none.
+    """
     curve = metrics.adaptation_curve(played.reward, truth.switched, played.alive, MAX_LAG)
-    known = played.alive & np.isfinite(truth.tracking_error)
-    tracking_error = np.where(known, truth.tracking_error, 0.0)
-    found = {"reward": played.reward.sum(axis=0), "alive": played.alive.sum(axis=0)}
-    found |= {
-        "tracking_error": tracking_error.sum(axis=0),
-        "tracking_error_count": known.sum(axis=0),
-    }
-    found["adaptation_count"] = curve.counts
-    found["adaptation_reward"] = np.nan_to_num(curve.reward) * curve.counts
-    return {name: values.astype(np.float64).tolist() for name, values in found.items()}
+    sums = {"reward": played.reward.sum(axis=0), "alive": played.alive.sum(axis=0)}
+    errors = {"tracking_error": truth.tracking_error}
+    if truth.believer:
+        errors["belief_error"] = truth.belief_error
+    for name, error in errors.items():
+        known = played.alive & np.isfinite(error)
+        sums[name] = np.where(known, error, 0.0).sum(axis=0)
+        sums[f"{name}_count"] = known.sum(axis=0)
+    sums["adaptation_count"] = curve.counts
+    sums["adaptation_reward"] = np.nan_to_num(curve.reward) * curve.counts
+    return {name: values.astype(np.float64).tolist() for name, values in sums.items()}
 
 
 def exposure_values(played: Episodes, truth: Truth) -> dict[str, float]:
@@ -178,6 +193,13 @@ def watched_sessions(spec: RunSpec, played: Episodes, truth: Truth) -> list[dict
         about |= {"world": spec.world, "seed": spec.seed, "user": int(played.user[i])}
         sessions.append(about | {"survived": bool(played.survived[i]), "steps": steps})
     return sessions
+
+
+def _mean_known(values: _Floats) -> _Floats:
+    """Mean over the steps in which a value is known, (n,); NaN where there is none."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(axis=1) / known.sum(axis=1)
 
 
 def _diversity(played: Episodes, world: World) -> _Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,7 @@ class Responses:
         self._chosen: list[_Ints] = []
         self._satisfied: list[_Ints] = []
 
-    def __call__(self, t: int, running: npt.NDArray[np.bool_]) -> None:
+    def __call__(self, t: int, running: npt.NDArray[np.bool_], observation: Any = None) -> None:
         """Looks at the environment before step t."""
         if t > 0:
             self._write(self.simulator.responses[self._there])

@@ -29,6 +29,7 @@ OF_SESSIONS: dict[str, _OfSession] = {
     "discovered": lambda x: x.discovered,
     "lost": lambda x: x.lost,
     "goodwill": lambda x: x.goodwill,
+    "tracking error of the belief": lambda x: x.belief_error,
 }
 """Metrics that are means over the sessions in which they are defined; one more is one entry."""
 OF_RUNS = ("coverage", "gini", "ndcg@10", "recall@10")
@@ -59,12 +60,9 @@ def curve_points(found: Sequence[RunResult]) -> list[CurvePoint]:
     points = []
     for (task, agent), results in by_agent(found).items():
         sessions = sum(len(result.episodes) for result in results)
-        names = ("reward", "alive", "tracking_error", "tracking_error_count")
-        reward, alive, tracking_error, known = (_total(results, name) for name in names)
-        tracking_error = np.where(
-            known >= _LEAST_SESSIONS, tracking_error / np.maximum(known, 1), math.nan
-        )
-        columns = (reward / sessions, alive / sessions, tracking_error)
+        reward, alive = (_total(results, name) / sessions for name in ("reward", "alive"))
+        errors = (_mean_error(results, name) for name in ("tracking_error", "belief_error"))
+        columns = (reward, alive, *errors)
         steps = zip(*(column.tolist() for column in columns), strict=True)
         points += [CurvePoint(task, agent, step, *means) for step, means in enumerate(steps)]
     return points
@@ -75,7 +73,7 @@ def adaptation_points(found: Sequence[RunResult]) -> list[AdaptationPoint]:
     points = []
     for (task, agent), results in by_agent(found).items():
         count, total = (_total(results, f"adaptation_{x}") for x in ("count", "reward"))
-        reward = np.where(count >= _LEAST_SESSIONS, total / np.maximum(count, 1), math.nan)
+        reward = _mean_of_enough(total, count)
         lags = zip(reward.tolist(), count.tolist(), strict=True)
         points += [
             AdaptationPoint(task, agent, lag, mean, int(n)) for lag, (mean, n) in enumerate(lags)
@@ -153,6 +151,17 @@ def _ratio(
 
 def _alone(value: float) -> Interval:
     return Interval(value, math.nan, math.nan)
+
+
+def _mean_error(results: Sequence[RunResult], name: str) -> np.ndarray:
+    """Means by step; NaN where too few sessions are left, or an error is not known at all."""
+    if any(name not in result.sums for result in results):
+        return np.full(len(results[0].sums["reward"]), math.nan)
+    return _mean_of_enough(_total(results, name), _total(results, f"{name}_count"))
+
+
+def _mean_of_enough(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.where(count >= _LEAST_SESSIONS, total / np.maximum(count, 1), math.nan)
 
 
 def _total(results: Sequence[RunResult], name: str) -> np.ndarray:

@@ -20,20 +20,21 @@ class Episode:
     steps: int
     consumed: int  # steps in which an item was consumed
     satisfied: int  # steps in which it satisfied
-    tracking_error: (
-        float  # degrees, mean over steps, between estimated and true interests; NaN: unknown
-    )
+    tracking_error: float
+    """Degrees from the true interests to the recent history that the environment pools, mean over
+    steps; NaN: unknown."""
     survived: bool  # still there at the horizon
     diversity: float = math.nan  # of the slates, 1 - mean cosine; NaN: slates of one item
     topics: float = math.nan  # effective number of topics consumed; NaN: nothing consumed
     novelty: float = math.nan  # of the items consumed, bits; NaN: nothing consumed
     ceiling: float = math.nan  # share of the catalogue's best slate that the candidates allowed
-    shift: float = (
-        math.nan
-    )  # degrees between the interests at the end, and those without recommendations
+    shift: float = math.nan
+    """Degrees between the interests at the end, and those without recommendations."""
     discovered: int = 0  # interests active at the end and not at the start
     lost: int = 0  # interests active at the start and not at the end
     goodwill: float = math.nan  # at the end
+    belief_error: float = math.nan
+    """As `tracking_error`, of what the agent believes; NaN: it holds no belief."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class CurvePoint:
     step: int
     reward: float  # NaN where nobody is left to measure
     alive: float  # share of users who have not left
-    tracking_error: float  # degrees; NaN where nobody is left to measure
+    tracking_error: float  # of the pooled history, degrees; NaN: too few are left to measure
+    belief_error: float = math.nan  # of the agent's belief; NaN: it holds none, or too few are left
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Row:
     steps: float
     ctr: float  # of the steps, those in which something was consumed
     satisfaction_rate: float | None  # of what was consumed
-    tracking_error: float | None  # degrees
+    tracking_error: float | None  # of the pooled history, degrees
     worlds: int
     seeds: int
     users: int  # in all worlds together

@@ -19,6 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+/:=@-]{0,63}")
 _WHOLE, _REAL = re.compile(r"-?[0-9]{1,18}"), re.compile(r"nan|-?[0-9.]+(e[-+]?[0-9]+)?")
 _MAY_BE_NAN = (
     "tracking_error",
+    "belief_error",
     "reward",
     "diversity",
     "topics",

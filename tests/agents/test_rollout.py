@@ -68,7 +68,7 @@ def test_what_is_known_at_the_start_can_be_less_than_what_was_logged(env):
     assert not np.array_equal(plain.slate[:, 0], unknown.slate[:, 0])
     entries: list[int] = []
 
-    def watch(t, running):
+    def watch(t, running, observation):
         entries.append(int(env.simulator.histories["num_entries"].sum()))
 
     rollout(agent, env, USERS, 1, watch, nothing)
@@ -106,7 +106,9 @@ def test_agents_meet_the_same_users_and_candidates(env):
 def test_oracles_are_attached_and_every_moment_is_watched(env):
     moments = []
     agent = Oracle("oracle-myopic", Lookahead())
-    episodes = rollout(agent, env, USERS, 0, lambda t, running: moments.append((t, running.copy())))
+    episodes = rollout(
+        agent, env, USERS, 0, lambda t, running, _: moments.append((t, running.copy()))
+    )
     assert [t for t, _ in moments] == list(range(len(moments)))
     assert len(moments) == episodes.alive.any(axis=0).sum() + 1  # before each step, after the last
     for t, running in moments[:-1]:

@@ -111,6 +111,10 @@ class SlateQ:
             raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
         return self._decide(observation, episode_starts)[0]
 
+    def interest(self, observation: Any) -> npt.NDArray[np.float32]:
+        """Returns the believed interest of each session, from which `act` acted last, (n, d)."""
+        return self.tracker.belief @ self.tracker.model.phrases
+
     def _decide(
         self, observation: Any, starts: npt.NDArray[np.bool_]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from agents.rankers.baselines import Content
+from agents.rankers.baselines import Content, Random
+from agents.rankers.ranking import score
 from agents.rollout import rollout
 from experiments.runs import measures
 from experiments.runs.measures import Truth
@@ -24,10 +25,10 @@ def seen(new_vec):
     env = new_vec(6, observation="dict", patience_start=3.0, switch_rate=0.3)
     agent = Content()
     agent.fit(env, 0)
-    truth, moments = Truth(env, watched=2), []
+    truth, moments = Truth(env, 2, agent), []
 
-    def watch(t, running):
-        truth(t, running)
+    def watch(t, running, observation):
+        truth(t, running, observation)
         simulator = env.simulator
         copies = (simulator.users.copy(), simulator.interests(), simulator.histories.copy())
         moments.append((running.copy(), *copies, simulator.responses.copy()))
@@ -75,6 +76,41 @@ def test_angles_are_between_truth_and_what_is_seen(seen, rows):
             tracking_errors.append(np.degrees(np.arccos(cosine)))
         assert row.tracking_error == pytest.approx(np.mean(tracking_errors), abs=0.02)
         assert np.isnan(truth.tracking_error[i, row.steps :]).all()
+
+
+def test_the_error_of_the_belief_is_that_of_the_agent_which_plays(new_vec):
+    """Agents that show the same and believe otherwise differ in the one error alone."""
+
+    class Wrong(Content):
+        def interest(self, observation):
+            return -Content.interest(self, observation)
+
+        def scores(self, observation):
+            vectors = self.data.items.vectors
+            return score(Content.interest(self, observation), observation["candidates"], vectors)
+
+    truths, curves = {}, {}
+    for agent in (Content(), Wrong(), Random()):
+        env = new_vec(6, observation="dict")
+        agent.fit(env, 0)
+        truths[type(agent)] = truth = Truth(env, 1, agent)
+        played = rollout(agent, env, USERS, 1, truth)
+        spec = RunSpec("t", type(agent).__name__, 0)
+        curves[type(agent)] = measures.sums_over_sessions(played, truth)
+        row = measures.episode_rows(spec, played, truth)[0]
+        step = truth.sessions[0][3]
+        if agent.name == "random":
+            assert math.isnan(row.belief_error) and step["belief_error"] is None
+        else:
+            known = truth.belief_error[0, : row.steps]
+            assert row.belief_error == pytest.approx(np.nanmean(known))
+            assert step["belief_error"] == pytest.approx(known[3], abs=1e-4)
+    own, other = truths[Content], truths[Wrong]
+    np.testing.assert_array_equal(own.tracking_error, other.tracking_error)
+    np.testing.assert_allclose(own.belief_error, 180.0 - other.belief_error, atol=1e-3)
+    assert curves[Content]["tracking_error"] == curves[Wrong]["tracking_error"]
+    assert sum(curves[Content]["belief_error"]) < sum(curves[Wrong]["belief_error"])
+    assert "belief_error" not in curves[Random]
 
 
 def test_shift_is_against_the_same_user_alone(seen, rows):

@@ -91,7 +91,7 @@ def test_names_and_order_are_those_of_metrics() -> None:
 
 def test_each_metric_is_the_mean_of_its_column() -> None:
     columns = ("diversity", "topics", "novelty", "ceiling", "tracking_error", "shift")
-    columns += ("discovered", "lost", "goodwill")
+    columns += ("discovered", "lost", "goodwill", "belief_error")
     own = {name: [i, i + 1, i + 2, i + 5] for i, name in enumerate(columns)}
     found = by_name(metrics_of([spec(**own)], FAST))
     for i, name in enumerate(OF_SESSIONS):

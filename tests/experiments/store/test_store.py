@@ -43,7 +43,7 @@ def rollout(means: dict[str, float] = MEANS, users: int = 30) -> list[Episode]:
                 found += [
                     Episode(
                         *("task-a", agent, world, seed, i, float(own[i]), 10 + i % 3, 5, 2),
-                        *(40.0, True, 0.75, 3.5, 11.0, 0.5, 20.0, 2, 1, 0.25),
+                        *(40.0, True, 0.75, 3.5, 11.0, 0.5, 20.0, 2, 1, 0.25, 30.0),
                     )
                     for i in range(users)
                 ]
@@ -58,7 +58,7 @@ def rows() -> list[Row]:
 def test_tables_come_back_as_they_were_written(tmp_path: Path, rows: list[Row]) -> None:
     tables = {
         Episode: rollout(),
-        CurvePoint: [CurvePoint("t/v0", "a", 0, 0.1 + 0.2, 1.0, 1e-17)],
+        CurvePoint: [CurvePoint("t/v0", "a", 0, 0.1 + 0.2, 1.0, 1e-17, 2.0)],
         AdaptationPoint: [AdaptationPoint("t", "a", 30, 0.125, 20)],
         LearningPoint: [LearningPoint("t", "a", 1, 3, 1_000_000, -0.0)],
         WorldRow: [WorldRow("t", "a", 1, 2.0, 1.0, 3.0, None, None, None, None, 1, 20)],
@@ -84,7 +84,7 @@ def test_numpy_numbers_are_written_as_plain_ones(tmp_path: Path) -> None:
     assert text[0].startswith(
         "task,agent,world,seed,user,return,steps,consumed,satisfied,tracking_error,"
     )
-    assert text[1] == "t,a,1,0,2,1.5,3,2,1,nan,1,nan,nan,nan,nan,nan,0,0,nan"
+    assert text[1] == "t,a,1,0,2,1.5,3,2,1,nan,1,nan,nan,nan,nan,nan,0,0,nan,nan"
     (back,) = read_table(tmp_path, Episode)
     assert math.isnan(back.tracking_error)
     assert back.survived is True
@@ -119,7 +119,7 @@ def damage(path: Path, line: int, old: str, new: str) -> None:
     [
         (1, "return", "ret", "line 1: the columns must be task, agent"),
         (1, "task", "\ufefftask", "line 1: the columns"),
-        (3, ",random,", ",", "line 3: 18 cells, not 19"),
+        (3, ",random,", ",", "line 3: 19 cells, not 20"),
         (4, "40.0", "forty", "line 4: tracking_error is not a valid float"),
         (5, ",1,0.75,", ",2,0.75,", "line 5: survived is not a valid bool"),
         (6, "random", '"random', "line 6: agent is not a valid str"),
