@@ -14,6 +14,14 @@ class ConfigError(ValueError):
     """A configuration field is unknown, has the wrong type, or is out of range."""
 
 
+class UnknownFieldError(ConfigError, TypeError):
+    """A keyword argument is no configuration field.
+
+    Also a TypeError worded as Python's own, because clients retry without an argument on that:
+    TorchRL's `GymEnv` passes `frameskip` to every environment.
+    """
+
+
 def _number(default: float, low: float, high: float) -> Any:
     return field(default=default, metadata={"range": (low, high)})
 
@@ -169,7 +177,8 @@ class EnvConfig:
         names = [item.name for item in dataclasses.fields(cls)]
         for name in kwargs:
             if name not in names:
-                raise ConfigError(unknown("config field", name, names))
+                message = unknown("config field", name, names)
+                raise UnknownFieldError(f"got an unexpected keyword argument {name!r}. {message}")
         return cls(**kwargs)
 
     def effective(self) -> EnvConfig:

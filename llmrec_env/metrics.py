@@ -1,4 +1,4 @@
-"""What is measured about agents and users: pure functions of ids, rewards, scores and vectors.
+"""Metrics of slates, sessions and rankings: pure functions of ids, rewards, scores and vectors.
 
 Axes written `...` are kept. Ids are integers, -1 for none. What is not defined, as the diversity of
 one item, is NaN: average with `np.nanmean`, and say over how many. Arguments that do not fit raise
@@ -54,8 +54,8 @@ def effective_topics(topics: ArrayLike) -> _Floats:
     ids = _ids("topics", topics)
     if ids.ndim != 2:
         raise ValueError(f"topics has shape {ids.shape}; pass one row a user, (n, T).")
-    user, place = np.nonzero(ids >= 0)
-    pairs, count = np.unique(np.stack([user, ids[user, place]]), axis=1, return_counts=True)
+    user, step = np.nonzero(ids >= 0)
+    pairs, count = np.unique(np.stack([user, ids[user, step]]), axis=1, return_counts=True)
     total = np.bincount(user, minlength=len(ids))
     share = count / total[pairs[0]]
     entropy = np.bincount(pairs[0], weights=-share * np.log(share), minlength=len(ids))
@@ -140,21 +140,25 @@ def adaptation_curve(
     Args:
         reward: of each step, or anything else measured a step, (n, T).
         switched: whether an interest died in the step, `info["died"] >= 0`, bool, (n, T).
-        alive: whether the step was played, bool, (n, T); other steps are not read.
+        alive: whether the session still ran, bool, (n, T); other steps are not read.
         max_lag: steps, 0 or more.
     """
     _check("max_lag", max_lag, 0)
-    values, turned, played = np.asarray(reward, np.float64), np.asarray(switched), np.asarray(alive)
-    for name, mask in (("switched", turned), ("alive", played)):
+    values, switches, steps = (
+        np.asarray(reward, np.float64),
+        np.asarray(switched),
+        np.asarray(alive),
+    )
+    for name, mask in (("switched", switches), ("alive", steps)):
         if values.ndim != 2 or mask.shape != values.shape or mask.dtype != np.bool_:
-            found = f"{name} is {mask.dtype} {mask.shape}, reward has shape {values.shape}"
-            raise ValueError(f"{found}; pass all as (n, T), {name} as bool.")
+            problem = f"{name} is {mask.dtype} {mask.shape}, reward has shape {values.shape}"
+            raise ValueError(f"{problem}; pass all as (n, T), {name} as bool.")
     step = np.arange(values.shape[1])
-    latest = np.maximum.accumulate(np.where(turned & played, step, -1), axis=1)
-    counted = played & (latest >= 0) & (step - latest <= max_lag)
-    lag = (step - latest)[counted]
+    latest = np.maximum.accumulate(np.where(switches & steps, step, -1), axis=1)
+    recent = steps & (latest >= 0) & (step - latest <= max_lag)
+    lag = (step - latest)[recent]
     count = np.bincount(lag, minlength=max_lag + 1)
-    total = np.bincount(lag, weights=values[counted], minlength=max_lag + 1)
+    total = np.bincount(lag, weights=values[recent], minlength=max_lag + 1)
     return AdaptationCurve(_ratio(total, count), count)
 
 
@@ -170,13 +174,13 @@ def recall_ceiling(candidates: ArrayLike, catalogue: ArrayLike, k: int = 1) -> _
     Relevance, 0 or more, of the candidates, (..., c), and of all items, (..., m), of which they
     are part; k items make a slate. NaN where no item is relevant.
     """
-    few = _numbers("candidates", candidates, least=0.0)
-    whole = _numbers("catalogue", catalogue, least=0.0)
-    if few.shape[:-1] != whole.shape[:-1] or few.shape[-1] > whole.shape[-1]:
-        found = f"candidates has shape {few.shape}, catalogue {whole.shape}"
-        raise ValueError(f"{found}; pass (..., c) and (..., m), c <= m.")
-    _check("k", k, 1, few.shape[-1])
-    best, possible = (np.sort(x, axis=-1)[..., -k:].sum(axis=-1) for x in (few, whole))
+    offered = _numbers("candidates", candidates, least=0.0)
+    items = _numbers("catalogue", catalogue, least=0.0)
+    if offered.shape[:-1] != items.shape[:-1] or offered.shape[-1] > items.shape[-1]:
+        problem = f"candidates has shape {offered.shape}, catalogue {items.shape}"
+        raise ValueError(f"{problem}; pass (..., c) and (..., m), c <= m.")
+    _check("k", k, 1, offered.shape[-1])
+    best, possible = (np.sort(x, axis=-1)[..., -k:].sum(axis=-1) for x in (offered, items))
     return _ratio(np.minimum(best, possible), possible)
 
 
@@ -248,8 +252,8 @@ def _check(name: str, value: int, least: int, most: int | None = None) -> None:
 def _numbers(name: str, values: ArrayLike, axes: int = 1, least: float = -np.inf) -> _Floats:
     array = np.asarray(values, np.float64)
     if array.ndim < axes or 0 in array.shape[array.ndim - axes :] or not np.isfinite(array).all():
-        found = f"{name} has shape {array.shape}"
-        raise ValueError(f"{found}; pass finite numbers on {axes} or more axes, none empty.")
+        problem = f"{name} has shape {array.shape}"
+        raise ValueError(f"{problem}; pass finite numbers on {axes} or more axes, none empty.")
     if array.min(initial=np.inf) < least:
         raise ValueError(f"{name} holds {array.min():g}; pass {least:g} or more.")
     return array

@@ -1,4 +1,4 @@
-"""RecVectorEnv as a Stable-Baselines3 VecEnv. Needs the extra `agents`."""
+"""Stable-Baselines3 VecEnv over `RecVectorEnv`. Needs the extra `agents`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ except ImportError as error:
         "llmrec_env.sb3 needs Stable-Baselines3; pip install 'llmrec-env[agents]'."
     ) from error
 
+from llmrec_env.envs.single import checked_options
 from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.simulation.simulator import TRANSITION_FIELDS, USER_FIELDS
 
-_KEPT = ("item", "satisfied")
+_FIELDS = TRANSITION_FIELDS + USER_FIELDS
 
 
 class Sb3VecEnv(VecEnv):
-    """A batch of sessions as SB3 wants them: same-step resets, float32 rewards, a list of infos."""
+    """A batch of sessions as SB3 wants them: same-step resets, float32 rewards, a list of infos.
+
+    An info holds what `RecEnv` tells, and SB3's `TimeLimit.truncated` and `terminal_observation`.
+    """
 
     def __init__(self, env: RecVectorEnv) -> None:
         """Wraps an environment with same-step resets.
@@ -41,7 +46,7 @@ class Sb3VecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Keeps the seeds for the next reset and returns them."""
+        """Stores the seeds for the next reset and returns them."""
         if seed is None:
             seed = int(np.random.default_rng().integers(0, 2**31 - 1 - self.num_envs))
         self._seeds = [seed + i for i in range(self.num_envs)]
@@ -50,8 +55,8 @@ class Sb3VecEnv(VecEnv):
     def reset(self) -> Any:
         """Begins all sessions and returns their observations."""
         seeds = None if all(seed is None for seed in self._seeds) else list(self._seeds)
-        observations, _ = self.env.reset(seed=seeds, options=self._user_options())
-        self.reset_infos = [{} for _ in range(self.num_envs)]
+        observations, infos = self.env.reset(seed=seeds, options=self._user_options())
+        self.reset_infos = _rows(infos)
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -59,10 +64,11 @@ class Sb3VecEnv(VecEnv):
     def _user_options(self) -> dict[str, Any] | None:
         if not any(self._options):
             return None
-        return {"user_id": [options.get("user_id") for options in self._options]}
+        named = [checked_options(options, ("user_id",)) for options in self._options]
+        return {"user_id": [options.get("user_id") for options in named]}
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Keeps the actions for step_wait."""
+        """Stores the actions for step_wait."""
         self._actions = actions
 
     def step_wait(self) -> tuple[Any, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[dict]]:
@@ -70,16 +76,14 @@ class Sb3VecEnv(VecEnv):
         assert self._actions is not None  # SB3 calls step_async first
         observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
         dones = terminated | truncated
-        columns = {name: infos[name].tolist() for name in _KEPT}
-        cut = (truncated & ~terminated).tolist()
-        rows: list[dict[str, Any]] = [
-            {"TimeLimit.truncated": cut[i], **{name: columns[name][i] for name in _KEPT}}
-            for i in range(self.num_envs)
-        ]
-        for i in np.flatnonzero(dones):
-            final = infos["final_info"]
-            rows[i].update({name: final[name][i].item() for name in _KEPT})
-            rows[i]["terminal_observation"] = infos["final_obs"][i]
+        rows = _rows(infos)
+        if dones.any():
+            ended = np.flatnonzero(dones)
+            for i, final_row in zip(ended, _rows(infos["final_info"], ended), strict=True):
+                self.reset_infos[i], rows[i] = rows[i], final_row
+                rows[i]["terminal_observation"] = infos["final_obs"][i]
+        for row, is_cut in zip(rows, (truncated & ~terminated).tolist(), strict=True):
+            row["TimeLimit.truncated"] = is_cut
         return observations, rewards.astype(np.float32), dones, rows
 
     def close(self) -> None:
@@ -111,11 +115,22 @@ class Sb3VecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
-        """Returns no images: render one session with gymnasium.make."""
-        return [None for _ in range(self.num_envs)]
+        """Returns the picture of every session; None with another render mode than `rgb_array`."""
+        if self.env.render_mode != "rgb_array":
+            return [None for _ in range(self.num_envs)]
+        return list(self.env.render())  # type: ignore[arg-type]
 
     def _get_indices(self, indices: Any) -> Iterable[int]:
         return super()._get_indices(indices)
+
+
+def _rows(infos: dict[str, Any], sessions: Any = slice(None)) -> list[dict[str, Any]]:
+    """The infos of sessions as one dict a session, of plain numbers and the slate, (k,)."""
+    columns = [infos[name][sessions].tolist() for name in _FIELDS]
+    rows = [dict(zip(_FIELDS, values, strict=True)) for values in zip(*columns, strict=True)]
+    for row, slate in zip(rows, infos["slate"][sessions], strict=True):
+        row["slate"] = slate
+    return rows
 
 
 def make_sb3_env(

@@ -27,6 +27,13 @@ def test_unknown_field_is_refused_with_the_nearest_name(kwargs, said):
         EnvConfig.from_kwargs(kwargs)
 
 
+@pytest.mark.parametrize("make", [gymnasium.make, gymnasium.make_vec])
+def test_unknown_fields_are_type_errors_on_which_torchrl_retries(make):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'") as caught:
+        make("llmrec/Drift-v0", frameskip=1)
+    assert isinstance(caught.value, ConfigError)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -33,11 +33,11 @@ def test_diversity_is_the_mean_over_pairs_whatever_order_and_lengths(rng, k):
     units = slates / np.linalg.norm(slates, axis=-1, keepdims=True)
     pairs = list(itertools.combinations(range(k), 2))
     brute = np.mean([1 - np.vecdot(units[:, i], units[:, j]) for i, j in pairs], axis=0)
-    found = metrics.intra_list_diversity(slates)
-    np.testing.assert_allclose(found, brute, atol=1e-12)
-    assert (found >= 0).all() and (found <= k / (k - 1) + 1e-12).all()
+    result = metrics.intra_list_diversity(slates)
+    np.testing.assert_allclose(result, brute, atol=1e-12)
+    assert (result >= 0).all() and (result <= k / (k - 1) + 1e-12).all()
     other = slates[:, rng.permutation(k)] * 10.0 ** rng.uniform(-150, 150, (3, k, 1))
-    np.testing.assert_allclose(metrics.intra_list_diversity(other), found, atol=1e-12)
+    np.testing.assert_allclose(metrics.intra_list_diversity(other), result, atol=1e-12)
 
 
 def test_effective_topics_by_hand():
@@ -52,13 +52,13 @@ def test_effective_topics_by_hand():
 @given(rngs)
 def test_effective_topics_depend_on_counts_alone(rng):
     topics = rng.integers(-1, 4, (5, 8))
-    found = metrics.effective_topics(topics)
+    result = metrics.effective_topics(topics)
     names = np.append(rng.permutation(100)[:4], -1)  # the last is reached by -1
-    np.testing.assert_allclose(metrics.effective_topics(names[topics]), found)
-    np.testing.assert_allclose(metrics.effective_topics(rng.permuted(topics, axis=1)), found)
-    np.testing.assert_allclose(metrics.effective_topics(np.tile(topics, 3)), found)
+    np.testing.assert_allclose(metrics.effective_topics(names[topics]), result)
+    np.testing.assert_allclose(metrics.effective_topics(rng.permuted(topics, axis=1)), result)
+    np.testing.assert_allclose(metrics.effective_topics(np.tile(topics, 3)), result)
     most = [max(len(set(row) - {-1}), 1) for row in topics.tolist()]
-    assert (np.isnan(found) | ((found > 1 - 1e-9) & (found < np.array(most) + 1e-9))).all()
+    assert (np.isnan(result) | ((result > 1 - 1e-9) & (result < np.array(most) + 1e-9))).all()
 
 
 def test_exposure_and_coverage_by_hand():
@@ -100,8 +100,8 @@ def test_angles_by_hand():
 
 @pytest.mark.parametrize("radians", [1e-9, 1e-4, 1.0, np.pi - 1e-9])
 def test_small_and_straight_angles_are_exact(radians):
-    found = metrics.tracking_error([1.0, 0.0], [math.cos(radians), math.sin(radians)])
-    assert np.radians(found) == pytest.approx(radians, rel=1e-6)
+    result = metrics.tracking_error([1.0, 0.0], [math.cos(radians), math.sin(radians)])
+    assert np.radians(result) == pytest.approx(radians, rel=1e-6)
 
 
 @few
@@ -151,7 +151,7 @@ def test_adaptation_by_hand():
 def test_adaptation_equals_a_walk_over_each_session(rng, max_lag):
     reward, switched = rng.normal(size=(6, 10)), rng.random((6, 10)) < 0.2
     alive = np.arange(10) < rng.integers(0, 11, (6, 1))
-    found: list[list[float]] = [[] for _ in range(max_lag + 1)]
+    result: list[list[float]] = [[] for _ in range(max_lag + 1)]
     for user in range(6):
         since = None
         for step in range(10):
@@ -159,10 +159,10 @@ def test_adaptation_equals_a_walk_over_each_session(rng, max_lag):
                 break
             since = 0 if switched[user, step] else None if since is None else since + 1
             if since is not None and since <= max_lag:
-                found[since].append(reward[user, step])
+                result[since].append(reward[user, step])
     curve = metrics.adaptation_curve(reward, switched, alive, max_lag)
-    np.testing.assert_array_equal(curve.counts, [len(rewards) for rewards in found])
-    means = [float(np.mean(rewards)) if rewards else np.nan for rewards in found]
+    np.testing.assert_array_equal(curve.counts, [len(rewards) for rewards in result])
+    means = [float(np.mean(rewards)) if rewards else np.nan for rewards in result]
     np.testing.assert_allclose(curve.reward, means)
 
 
@@ -173,8 +173,8 @@ def test_regret_is_paired():
 def test_recall_ceiling_by_hand():
     catalogue, candidates = [[0.1, 0.8, 0.4], [0.0] * 3], [[0.4, 0.1], [0.0] * 2]
     for k, share in ((1, 0.5), (2, 0.5 / 1.2)):
-        found = metrics.recall_ceiling(candidates, catalogue, k)
-        np.testing.assert_allclose(found, [share, np.nan])
+        result = metrics.recall_ceiling(candidates, catalogue, k)
+        np.testing.assert_allclose(result, [share, np.nan])
     assert metrics.recall_ceiling(catalogue[0], catalogue[0], k=3) == 1.0
 
 
@@ -200,8 +200,8 @@ def test_ndcg_and_recall_by_hand():
     assert metrics.ndcg_at_k(scores, relevant, 1) == metrics.recall_at_k(scores, relevant, 1) == 0
     assert metrics.ndcg_at_k(scores, relevant, 2) == pytest.approx(second / (1 + second))
     assert metrics.recall_at_k(scores, relevant, 2) == 0.5
-    whole = metrics.ndcg_at_k(scores, relevant, 4)
-    assert whole == pytest.approx((second + fourth) / (1 + second))
+    full = metrics.ndcg_at_k(scores, relevant, 4)
+    assert full == pytest.approx((second + fourth) / (1 + second))
     assert metrics.ndcg_at_k(relevant, relevant, 3) == 1.0
     assert metrics.recall_at_k([1.0], [True], 1) == metrics.ndcg_at_k([1.0], [True], 1) == 1.0
 
@@ -240,8 +240,8 @@ def test_ties_count_as_the_mean_over_all_orders(items, k, missing):
         won += [a and not b for a, b in itertools.combinations(listed, 2) if a != b]
     ideal = sum(1 / math.log2(rank + 2) for rank in range(min(total, k)))
     ndcg, recall = (np.mean(gains) / ideal, np.mean(hits) / total) if total else (np.nan, np.nan)
-    found = metrics.ndcg_at_k(scores, relevant, k, missing)
-    assert found == pytest.approx(ndcg, nan_ok=True)
+    result = metrics.ndcg_at_k(scores, relevant, k, missing)
+    assert result == pytest.approx(ndcg, nan_ok=True)
     assert metrics.recall_at_k(scores, relevant, k, missing) == pytest.approx(recall, nan_ok=True)
     auc = np.mean(won) if won else np.nan
     assert metrics.auc(scores, relevant) == pytest.approx(auc, nan_ok=True)

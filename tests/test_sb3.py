@@ -53,18 +53,16 @@ def test_bit_equal_to_dummy_vec_env_over_many_episodes(
     assert_same(first, other if isinstance(other, np.ndarray) else dict(other))
     for _ in range(70):
         actions = _draw(ours.action_space, 3, rng)
-        (seen, reward, done, infos), (seen2, reward2, done2, infos2) = (
+        (observed, reward, done, infos), (observed2, reward2, done2, infos2) = (
             env.step(actions) for env in (ours, dummy)
         )
-        assert_same(seen, seen2 if isinstance(seen2, np.ndarray) else dict(seen2))
+        assert_same(observed, observed2 if isinstance(observed2, np.ndarray) else dict(observed2))
         assert_same(reward, reward2), assert_same(done, done2)
         ended += int(done.sum())
         for info, info2 in zip(infos, infos2, strict=True):
-            assert info["TimeLimit.truncated"] is info2["TimeLimit.truncated"]
-            assert ("terminal_observation" in info) == ("terminal_observation" in info2)
-            if "terminal_observation" in info:
-                assert_same(info["terminal_observation"], info2["terminal_observation"])
-            assert (info["item"], info["satisfied"]) == (info2["item"], info2["satisfied"])
+            assert_same(info, info2)
+        for info, info2 in zip(ours.reset_infos, dummy.reset_infos, strict=True):
+            assert_same(info, info2)
     assert ended >= 6
 
 
@@ -72,15 +70,15 @@ def test_terminal_observations_are_no_views(new_sb3):
     env = new_sb3(4, patience_start=1.0)
     env.reset()
     while True:
-        seen, _, done, infos = env.step(_draw(env.action_space, 4, np.random.default_rng(0)))
+        observation, _, done, infos = env.step(_draw(env.action_space, 4, np.random.default_rng(0)))
         if done.any():
             break
     last = infos[int(np.argmax(done))]["terminal_observation"]
-    assert last.base is None and not np.shares_memory(last, seen)
+    assert last.base is None and not np.shares_memory(last, observation)
     assert not np.shares_memory(last, env.env.simulator.buffers.vector)
-    kept = last.copy()
+    copied = last.copy()
     env.step(_draw(env.action_space, 4, np.random.default_rng(1)))
-    np.testing.assert_array_equal(last, kept)
+    np.testing.assert_array_equal(last, copied)
 
 
 def test_truncated_sessions_say_so_and_departed_ones_do_not(new_sb3):
@@ -123,6 +121,20 @@ def test_options_reach_the_sessions_named(new_sb3, options):
     assert env.env.simulator.users["user_id"].tolist() == drawn.tolist()
 
 
+def test_an_unknown_option_is_refused(new_sb3):
+    env = new_sb3(2)
+    env.set_options({"user": 7})
+    with pytest.raises(ValueError, match=r"'user'\. Did you mean 'user_id'"):
+        env.reset()
+
+
+def test_images_are_those_of_every_session(new_sb3):
+    env = new_sb3(2, render_mode="rgb_array")
+    env.reset()
+    assert [image.shape for image in env.get_images()] == [(720, 1280, 3)] * 2
+    assert new_sb3(2).get_images() == [None, None]
+
+
 def test_attributes_and_methods(new_sb3):
     env = new_sb3(3)
     assert env.get_attr("render_mode") == [None] * 3
@@ -134,7 +146,6 @@ def test_attributes_and_methods(new_sb3):
     env.set_attr("favourite", 3)
     assert env.get_attr("favourite", indices=1) == [3]
     assert env.env_is_wrapped(VecMonitor) == [False] * 3
-    assert env.reset_infos == [{}] * 3
     env.close()
 
 

@@ -1,15 +1,16 @@
-"""How a session looks on a page of 1280 x 720 pixels; only this module draws, with matplotlib."""
+"""Picture of a session, 1280 x 720 pixels, drawn with matplotlib."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+
+from llmrec_env.envs.bands import FONT, Floats, fit, roomiest, stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,12 +20,14 @@ _COLOURS = "#332288 #88CCEE #CC6677 #117733 #DDCC77 #882255 #44AA99 #AA4499 #999
 _LIGHT = ("#88CCEE", "#DDCC77", "#44AA99", "#999933")  # dark letters are read better on these
 _INK, _GREY, _FAINT, _SLOW, _RECENT = "#222222", "#666666", "#E4E4E4", "#004488", "#BB5566"
 _GOOD, _BAD = "#D5EBDD", "#F6DFD3"  # behind a chosen row; the mark says the same without colour
-_FONT = "DejaVu Sans"  # comes with matplotlib, so that pictures are alike everywhere
+# Two poolings of the public history, by their half-life: no estimate of an agent's.
+_POOLINGS = ("long", _SLOW, "-"), ("recent", _RECENT, (0, (4, 1.5)))
 
 _WIDTH, _HEIGHT, _DPI = 1280, 720, 100
 _LEFT, _SPAN, _GUTTER, _GUTTER_SPAN = 58, 500, 574, 232  # the time axes, their labels [pixels]
 _TABLE, _TABLE_END = 842, 1256  # the slate
-_EVENTS, _RIVER, _ANGLE, _RETURN = (76, 65), (168, 262), (464, 100), (598, 72)  # top, height
+_EVENTS, _STREAMGRAPH, _TRACKING = (76, 65), (168, 262), (464, 100)  # top, height
+_RETURN = (598, 72)
 
 
 class Story(NamedTuple):
@@ -33,12 +36,12 @@ class Story(NamedTuple):
     title: str
     status: str
     steps: npt.NDArray[np.int64]  # (t,)
-    weights: npt.NDArray[np.float64]  # (p, t), 0 where an interest is not active
+    weights: Floats  # (p, t), 0 where an interest is not active
     labels: Sequence[str]  # (p,)
     colours: Sequence[int]  # (p,)
     events: Mapping[str, Sequence[int]]  # steps by kind
-    tracking_errors: npt.NDArray[np.float64]  # (2, t), slow and recent [degrees]
-    returns: npt.NDArray[np.float64]  # (t,)
+    tracking_errors: Floats  # (2, t), of the long and of the recent pooled history [degrees]
+    returns: Floats  # (t,)
     slate: Sequence[tuple[str, str, float]]  # (k,), text, topic and f
     choice: int  # slot, -1 for none
     satisfied: bool
@@ -59,8 +62,8 @@ def colour_numbers(weights: Sequence[Mapping[int, float]]) -> dict[int, int]:
     for moment, active in enumerate(weights):
         for phrase in active:
             if phrase not in colours:
-                taken = {colours[other] for other in active if other in colours}
-                colours[phrase] = min(numbers, key=lambda c: (c in taken, last_used[c]))
+                in_use = {colours[other] for other in active if other in colours}
+                colours[phrase] = min(numbers, key=lambda c: (c in in_use, last_used[c]))
         for phrase in active:
             last_used[colours[phrase]] = moment
     return colours
@@ -74,7 +77,7 @@ def draw(story: Story) -> npt.NDArray[np.uint8]:
         page = _Page(story.steps)
         page.write(_LEFT, 30, story.title, 15, weight="bold")
         page.write(_TABLE_END, 30, story.status, 10, ha="right", color=_GREY)
-        for panel in (_draw_events, _draw_river, _draw_angles, _draw_return):
+        for panel in (_draw_events, _draw_streamgraph, _draw_tracking_errors, _draw_return):
             panel(page, story)
         _draw_notes(page, story, _draw_slate(page, story))
         page.canvas.draw()
@@ -82,7 +85,7 @@ def draw(story: Story) -> npt.NDArray[np.uint8]:
 
 
 class _Page:
-    """A figure with a transparent sheet over it, on which places are pixels from the top left."""
+    """A figure under a transparent sheet, whose coordinates are pixels from the top left."""
 
     def __init__(self, steps: npt.NDArray[np.int64]) -> None:
         try:
@@ -100,53 +103,27 @@ class _Page:
         self.sheet.set_axis_off()
         self.span = float(steps[0]), float(max(steps[-1], steps[0] + 1))
 
-    def axes(self, place: tuple[int, int], title: str) -> Axes:
+    def axes(self, panel: tuple[int, int], title: str) -> Axes:
         """Time axes at (top, height), with a title above."""
-        top, height = place
+        top, height = panel
         box = (_LEFT / _WIDTH, 1 - (top + height) / _HEIGHT, _SPAN / _WIDTH, height / _HEIGHT)
         axes = self.figure.add_axes(box, facecolor="white", xlim=self.span)
         axes.grid(False)
         axes.spines[:].set_visible(False)
-        axes.tick_params(length=0, labelsize=8, labelcolor=_GREY, labelfontfamily=_FONT)
+        axes.tick_params(length=0, labelsize=8, labelcolor=_GREY, labelfontfamily=FONT)
         axes.tick_params(labelbottom=False)
         self.write(_LEFT, top - 14, title, 10, weight="bold")
         return axes
 
     def write(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
         """Writes lines, their middle at height y; a `$` in them is a dollar."""
-        style = {"color": _INK, "va": "center", "fontfamily": _FONT} | style
+        style = {"color": _INK, "va": "center", "fontfamily": FONT} | style
         self.sheet.text(x, y, text, fontsize=size, parse_math=False, usetex=False, **style)
 
 
-@lru_cache(4096)
-def _advance(letter: str, size: float) -> float:
-    """Width of a letter [pixels], 2 % more than its outline: drawn letters snap to pixels."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    font = get_font(findfont(FontProperties(family=_FONT)))
-    font.set_size(size, _DPI)
-    return font.load_glyph(font.get_char_index(ord(letter))).linearHoriAdvance / 65536 * 1.02
-
-
-def _fit(text: str, size: float, width: float, lines: int = 1) -> list[str]:
-    """The text in lines no wider than `width` pixels, with an ellipsis where it is cut."""
-    done = [""]
-    for word in text.split():
-        longer = f"{done[-1]} {word}".strip()
-        if len(done) == lines or not done[-1] or _ends(longer, size)[-1] <= width:
-            done[-1] = longer
-        else:
-            done.append(word)
-    for place, line in enumerate(done):
-        if line and _ends(line, size)[-1] > width:
-            kept = np.count_nonzero(_ends(line, size) <= width - _advance("…", size))
-            done[place] = f"{line[:kept].rstrip()}…"
-    return done
-
-
-def _ends(text: str, size: float) -> npt.NDArray[np.float64]:
-    """Where each letter of a text ends [pixels]."""
-    return np.cumsum([_advance(letter, size) for letter in text])
+def _fit(text: str, size: float, pixels: float, lines: int = 1) -> list[str]:
+    """The text in lines no wider than so many pixels, with an ellipsis where it is cut."""
+    return fit(text, size, pixels * 72 / _DPI, lines)
 
 
 def _draw_events(page: _Page, story: Story) -> None:
@@ -160,94 +137,88 @@ def _draw_events(page: _Page, story: Story) -> None:
         page.write(_GUTTER, y, kind, 8, color=_GREY)
 
 
-def _draw_river(page: _Page, story: Story) -> None:
-    axes = page.axes(_RIVER, "True interests of the user, weight ω")
+def _draw_streamgraph(page: _Page, story: Story) -> None:
+    axes = page.axes(_STREAMGRAPH, "True interests of the user, weight ω")
     once = len(story.steps) == 1  # a moment has no width
     steps = np.array(page.span) if once else story.steps
     weights = np.repeat(story.weights, 2, axis=1) if once else story.weights
-    upper = np.cumsum(weights, axis=0)
-    lower, most = upper - weights, float(upper[-1].max()) * 1.02
+    lower, upper = stack(weights)
+    most = float(upper[-1].max()) * 1.02
     axes.set_ylim(0.0, most)
     axes.locator_params("y", integer=True, nbins=4)
     edge = 0.8 if len(steps) < 150 else 0.2  # white edges would hide narrow peaks
     for weight, below, above, number in zip(weights, lower, upper, story.colours, strict=True):
-        there = weight > 0.0
+        active = weight > 0.0
         # One moment more at either end, where the area rises from nothing.
-        wider = there | np.append(there[1:], False) | np.append(False, there[:-1])
+        visible = active | np.append(active[1:], False) | np.append(False, active[:-1])
         style: dict[str, Any] = {"facecolor": _COLOURS[number], "linewidth": edge}
-        axes.fill_between(steps, below, above, wider.tolist(), edgecolor="white", **style)
-    below, above = (_RIVER[0] + _RIVER[1] * (1 - end / most) for end in (lower, upper))
+        axes.fill_between(steps, below, above, visible.tolist(), edgecolor="white", **style)
+    top, height = _STREAMGRAPH
+    below, above = (top + height * (1 - edges / most) for edges in (lower, upper))
     _label_active(page, story, weights[:, -1] > 0.0, (below[:, -1] + above[:, -1]) / 2)
     for number in np.flatnonzero(weights[:, -1] == 0.0).tolist():
         _label_past(page, story.labels[number], below[number], above[number], story.colours[number])
 
 
 def _label_active(
-    page: _Page, story: Story, active: npt.NDArray[np.bool_], middles: npt.NDArray[np.float64]
+    page: _Page, story: Story, active: npt.NDArray[np.bool_], middles: Floats
 ) -> None:
     """Writes the texts of what is active into the margin, apart from each other."""
     numbers = np.flatnonzero(active).tolist()
     lines = 1 + (len(numbers) <= 8)
     texts = [_fit(story.labels[number], 8, _GUTTER_SPAN, lines) for number in numbers]
-    places = _spread(middles[numbers], [12.0 * len(text) + 5.0 for text in texts], _RIVER)
-    for number, text, y in zip(numbers, texts, places, strict=True):
+    heights = [12.0 * len(text) + 5.0 for text in texts]
+    centres = spread(middles[numbers], heights, _STREAMGRAPH)
+    for number, text, y in zip(numbers, texts, centres, strict=True):
         ends = (_LEFT + _SPAN + 1, _GUTTER - 4), (middles[number], y)
         page.sheet.plot(*ends, color=_COLOURS[story.colours[number]], linewidth=1.6)
         page.write(_GUTTER, y, "\n".join(text), 8)
 
 
-def _label_past(
-    page: _Page, label: str, lower: npt.NDArray[Any], upper: npt.NDArray[Any], colour: int
-) -> None:
-    """Writes a past interest into its area, where the area shows most of the text."""
-    pixels = _SPAN / (len(lower) - 1)
+def _label_past(page: _Page, label: str, below: Floats, above: Floats, colour: int) -> None:
+    """Writes a past interest into its band [pixels from the top], where most of the text fits."""
+    pixels = _SPAN / (len(below) - 1)
     best, x, y = [""], 0.0, 0.0
-    for length in sorted({min(int(wide / pixels) + 2, len(lower)) for wide in range(50, 200, 20)}):
-        windows = np.lib.stride_tricks.sliding_window_view
-        bottom, top = windows(lower, length).min(axis=1), windows(upper, length).max(axis=1)
-        start = int((bottom - top).argmax())
-        lines = int((bottom - top)[start] / 11)
+    for length in sorted({min(int(wide / pixels) + 2, len(below)) for wide in range(50, 200, 20)}):
+        start, top, bottom = roomiest(above, below, length)
+        lines = int((bottom - top) / 11)
         text = _fit(label, 7, (length - 1) * pixels - 6, lines) if lines > 0 else [""]
         if sum(map(len, text)) > sum(map(len, best)):
-            best, y = text, (bottom[start] + top[start]) / 2
+            best, y = text, (bottom + top) / 2
             x = _LEFT + pixels * (start + (length - 1) / 2)
     ink = _INK if _COLOURS[colour] in _LIGHT else "white"
     page.write(x, y, "\n".join(best), 7, ha="center", color=ink)
 
 
-def _spread(
-    middles: npt.NDArray[Any], heights: Sequence[float], place: tuple[int, int]
-) -> list[float]:
-    """Where labels go so that none overlap: near `middles`, in order, inside `place`."""
-    order, where, free, end = np.argsort(middles, kind="stable"), {}, float(place[0]), sum(place)
+def spread(middles: Floats, heights: Sequence[float], panel: tuple[int, int]) -> list[float]:
+    """Returns where labels go so that none overlap: near `middles`, in order, inside the panel."""
+    order, free, end = np.argsort(middles, kind="stable"), float(panel[0]), float(sum(panel))
+    centres = [0.0] * len(heights)
     for number in order:
-        where[number] = max(middles[number], free + heights[number] / 2)
-        free = where[number] + heights[number] / 2
+        centres[number] = max(middles[number], free + heights[number] / 2)
+        free = centres[number] + heights[number] / 2
     for number in order[::-1]:
-        where[number] = min(where[number], end - heights[number] / 2)
-        end = where[number] - heights[number] / 2
-    return [float(where[number]) for number in range(len(heights))]
+        centres[number] = min(centres[number], end - heights[number] / 2)
+        end = centres[number] - heights[number] / 2
+    return [float(centre) for centre in centres]
 
 
-def _draw_angles(page: _Page, story: Story) -> None:
-    top, height = _ANGLE
-    axes = page.axes(_ANGLE, "Angle between true interests and the agent's estimate")
+def _draw_tracking_errors(page: _Page, story: Story) -> None:
+    top, height = _TRACKING
+    axes = page.axes(_TRACKING, "Tracking error: true interests against the pooled history")
     highest = max(95.0, 5.0 + float(np.nan_to_num(story.tracking_errors).max()))
     axes.set_ylim(0.0, highest)
     axes.set_yticks([0, 45, 90], ["0°", "45°", "90°"])
     axes.hlines([0, 45, 90], *page.span, color=_FAINT, linewidth=0.8, zorder=0)
-    places = top + height * (1 - np.nan_to_num(story.tracking_errors[:, -1]) / highest)
-    kinds = ("slow", _SLOW, "-"), ("recent", _RECENT, (0, (4, 1.5)))
-    labels = _spread(places, [13.0, 13.0], _ANGLE)
-    for (kind, colour, dashes), tracking_errors, y in zip(
-        kinds, story.tracking_errors, labels, strict=True
-    ):
-        dot = {"marker": "o", "clip_on": False} if len(story.steps) == 1 else {}
-        axes.plot(
-            story.steps, tracking_errors, color=colour, linewidth=1.6, linestyle=dashes, **dot
-        )
-        now = "unknown" if np.isnan(tracking_errors[-1]) else f"{tracking_errors[-1]:.0f}°"
-        page.write(_GUTTER, y, f"{kind} estimate: {now}", 8, color=colour)
+    heights = top + height * (1 - np.nan_to_num(story.tracking_errors[:, -1]) / highest)
+    labels = spread(heights, [13.0, 13.0], _TRACKING)
+    dot = {"marker": "o", "clip_on": False} if len(story.steps) == 1 else {}
+    for row, (kind, colour, dashes) in enumerate(_POOLINGS):
+        errors = story.tracking_errors[row]
+        style: dict[str, Any] = {"color": colour, "linewidth": 1.6, "linestyle": dashes} | dot
+        axes.plot(story.steps, errors, **style)
+        now = "unknown" if np.isnan(errors[-1]) else f"{errors[-1]:.0f}°"
+        page.write(_GUTTER, labels[row], f"{kind} history: {now}", 8, color=colour)
 
 
 def _draw_return(page: _Page, story: Story) -> None:

@@ -1,4 +1,4 @@
-"""One session as text for a terminal, or as a picture; it shows what agents never see.
+"""Rendering of one session as text for a terminal or as a picture, with what agents never see.
 
 A rendering names a user's interests on purpose: it is for people who study the simulation.
 """
@@ -15,15 +15,18 @@ import numpy.typing as npt
 from llmrec_env.content.phrases import Phrases
 from llmrec_env.envs import figure
 from llmrec_env.simulation.simulator import Simulator
-from llmrec_env.simulation.users import relative_weights
+from llmrec_env.simulation.users import interest_vector
 
 _WIDTH = 100  # columns of a terminal
 _BAR = 20
 _VISIBLE = 0.005  # a smaller change of weight does not show in two decimals
 _ARRIVED, _LEFT = ("born", "woken", "refined_to"), ("died", "slept", "refined_from")
 _LANES = {
-    **{"switched": "died", "woke": "woken", "fell asleep": "slept"},
-    **{"refined": "refined_to", "typed a query": "query"},
+    "switched": "died",
+    "woke": "woken",
+    "fell asleep": "slept",
+    "refined": "refined_to",
+    "typed a query": "query",
 }
 _WINDOW = 400  # steps of a picture; more would be narrower than a pixel
 
@@ -39,21 +42,23 @@ class Frame:
     reward: float
     goodwill: float
     patience: float
-    tracking_error: float  # between u and the slow v [degrees]; nan where v is zero
-    recent_angle: float  # between u and the recent v
+    tracking_error: float  # between u and the long pooled history [degrees]; nan where that is zero
+    recent_tracking_error: float  # between u and the recent pooled history [degrees]
 
 
 class SessionRecorder:
-    """Copies of what happens in session 0 of a simulator, which it only reads.
+    """Copies of what happens in one session of a simulator, which it only reads.
 
     Attributes:
         frames: the session so far, its start first; empty before `restart`.
         user_id: whose session it is.
         profile: the interests at the start, as a text.
+        session: its index in the simulator.
     """
 
-    def __init__(self, simulator: Simulator) -> None:
-        """Watches session 0."""
+    def __init__(self, simulator: Simulator, session: int = 0) -> None:
+        """Watches a session."""
+        self.session = session
         self.config = simulator.config
         self.catalog, self.phrases = simulator.world.catalog, simulator.world.phrases
         self.frames: list[Frame] = []
@@ -63,24 +68,23 @@ class SessionRecorder:
 
     def restart(self) -> None:
         """Forgets what was recorded and begins with the session as it stands, after a reset."""
-        self.user_id = int(self._simulator.users["user_id"][0])
+        self.user_id = int(self._simulator.users["user_id"][self.session])
         self.frames = [self._frame(0, np.zeros(0, np.float32), 0.0)]
         texts = [_clean(self.phrases.texts[phrase]) for phrase, _ in _strongest(self.frames[0])]
         self.profile = "into " + "; ".join(texts)
 
     def record(self, reward: float) -> None:
-        """Adds the step that was just played; call after each step."""
-        world, slate = self._simulator.world, self._simulator.responses["slate"][0]
+        """Adds the latest step; call after each step."""
+        world, slate = self._simulator.world, self._simulator.responses["slate"][self.session]
         cosine_sum = world.items.vectors[slate] @ self._interest
         relevance = np.maximum(cosine_sum, 0.0) / world.params["scale"][0]
         self.frames.append(self._frame(len(self.frames), relevance.astype(np.float32), reward))
 
     def _frame(self, step: int, relevance: npt.NDArray[np.float32], reward: float) -> Frame:
         simulator = self._simulator
-        user, history = simulator.users[0], simulator.histories[0]
-        self._interest = simulator.interests()[0]
+        user, history = simulator.users[self.session], simulator.histories[self.session]
         omega = np.empty(len(user["weight"]), np.float32)
-        relative_weights(user, omega)
+        interest_vector(user, simulator.world.interests.vectors, omega, self._interest)
         weights: dict[int, float] = {}
         for phrase, weight in zip(user["phrase"].tolist(), omega.tolist(), strict=True):
             if weight > 0.0:
@@ -88,13 +92,13 @@ class SessionRecorder:
         return Frame(
             step=step,
             weights=weights,
-            response=simulator.responses[0].copy(),
+            response=simulator.responses[self.session].copy(),
             relevance=relevance,
             reward=reward,
             goodwill=float(user["goodwill"]),
             patience=float(user["patience"]),
             tracking_error=_degrees(self._interest, history["interest"]),
-            recent_angle=_degrees(self._interest, history["recent"]),
+            recent_tracking_error=_degrees(self._interest, history["recent"]),
         )
 
 
@@ -163,7 +167,9 @@ def as_image(recorder: SessionRecorder) -> npt.NDArray[np.uint8]:
             lane: [old.step for old in shown if old.response[name] >= 0]
             for lane, name in _LANES.items()
         },
-        tracking_errors=np.array([[old.tracking_error, old.recent_angle] for old in shown]).T,
+        tracking_errors=np.array(
+            [[old.tracking_error, old.recent_tracking_error] for old in shown]
+        ).T,
         returns=returns[-len(shown) :],
         slate=_rows(recorder),
         choice=int(frame.response["choice"]),
@@ -182,13 +188,13 @@ def change_sentences(recorder: SessionRecorder) -> list[str]:
         return []
     before, after = (frame.weights for frame in recorder.frames[-2:])
     response, phrases = recorder.frames[-1].response, recorder.phrases
-    told = {int(response[name]) for name in (*_ARRIVED, *_LEFT)}
+    named = {int(response[name]) for name in (*_ARRIVED, *_LEFT)}
     sentences = event_sentences(response, phrases)
     # A burst switches several interests at once, of which the response names one pair.
-    left, came = sorted(before.keys() - after - told), sorted(after.keys() - before - told)
+    left, came = sorted(before.keys() - after - named), sorted(after.keys() - before - named)
     sentences += [f"no longer into {_quoted(phrase, phrases)}" for phrase in left]
     sentences += [f"now into {_quoted(phrase, phrases)}" for phrase in came]
-    changes = {p: after[p] - before[p] for p in after if p in before and p not in told}
+    changes = {p: after[p] - before[p] for p in after if p in before and p not in named}
     if changes:
         most = max(changes, key=lambda p: abs(changes[p]))
         verb = "grew" if changes[most] > 0 else "fell"
@@ -227,10 +233,8 @@ def _status(recorder: SessionRecorder) -> str:
 
 def _profile_lines(recorder: SessionRecorder) -> list[str]:
     frame, before = _last(recorder), recorder.frames[-2:][0].weights
-    tracking_errors = (
-        f"slow {_rounded(frame.tracking_error)}, recent {_rounded(frame.recent_angle)}"
-    )
-    lines = [f"PROFILE   angle of the agent's estimate to it: {tracking_errors}"]
+    long, recent = _rounded(frame.tracking_error), _rounded(frame.recent_tracking_error)
+    lines = [f"PROFILE   tracking error of the pooled history: long {long}, recent {recent}"]
     for phrase, weight in _strongest(frame):
         change = weight - before.get(phrase, 0.0)
         sign = f"{change:+.2f}" if abs(change) >= _VISIBLE else ""
@@ -245,8 +249,8 @@ def _slate_lines(recorder: SessionRecorder) -> list[str]:
     mark = "*" if _last(recorder).response["satisfied"] else "x"
     lines = ["SLATE     f: relevance when shown; *: chosen and satisfied; x: chosen, not satisfied"]
     for rank, (text, topic, relevance) in enumerate(_rows(recorder)):
-        at = mark if rank == chosen else " "
-        line = f"{at} {rank + 1:>2}  {relevance:5.2f}  {_fitted(text, 54)}  {_fitted(topic, 30)}"
+        sign = mark if rank == chosen else " "
+        line = f"{sign} {rank + 1:>2}  {relevance:5.2f}  {_fitted(text, 54)}  {_fitted(topic, 30)}"
         lines.append(line.rstrip())
     return lines
 
@@ -297,6 +301,6 @@ def _fitted(text: str, width: int) -> str:
     text = _clean(text)
     ends = np.cumsum([0] + [1 + (unicodedata.east_asian_width(c) in "WF") for c in text])
     if ends[-1] > width:
-        kept = np.count_nonzero(ends <= width - 1) - 1
-        text, ends = f"{text[:kept]}…", [ends[kept] + 1]
+        count = np.count_nonzero(ends <= width - 1) - 1
+        text, ends = f"{text[:count]}…", [ends[count] + 1]
     return text + " " * (width - int(ends[-1]))

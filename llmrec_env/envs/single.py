@@ -1,14 +1,15 @@
-"""The environment with one session: a batch of one."""
+"""Gymnasium environment of one session: a batch of one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.config import EnvConfig
+from llmrec_env.config import ConfigError, EnvConfig, unknown
 from llmrec_env.envs.rendering import SessionRecorder, as_image, as_text
 from llmrec_env.envs.spaces import Observation, info_of, observation_of, observation_space
 from llmrec_env.simulation.simulator import Simulator
@@ -70,15 +71,9 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         """Builds the environment; the world behind it is shared by all environments of the process.
 
         Raises:
-            ConfigError: a field is unknown or out of range.
-            ValueError: an unknown render mode.
+            ConfigError: a field or the render mode is unknown, or a field is out of range.
         """
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(
-                f"render_mode={render_mode!r} is not supported; allowed: None, "
-                f"{', '.join(map(repr, self.metadata['render_modes']))}."
-            )
-        self.render_mode = render_mode
+        self.render_mode = checked_render_mode(render_mode)
         self.config = EnvConfig.from_kwargs(kwargs)
         self.simulator = Simulator(self.config, 1)
         self.action_space = self.simulator.mode.space
@@ -96,13 +91,13 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         """Begins a session.
 
         Args:
-            seed: starts the generator that draws users and their luck.
+            seed: starts the generator that draws users and noise keys.
             options: `{"user_id": id}` chooses the user.
 
         Raises:
-            ValueError: the user does not exist.
+            ValueError: an unknown option, or a user who does not exist.
         """
-        chosen = (options or {}).get("user_id")
+        chosen = checked_options(options, ("user_id",)).get("user_id")
         if chosen is not None:
             chosen = checked_user(chosen, self.config.num_users)
         super().reset(seed=seed)
@@ -142,6 +137,31 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         if self.render_mode == "ansi":
             return as_text(self._recorder)
         return as_image(self._recorder)
+
+
+def checked_render_mode(mode: str | None) -> str | None:
+    """Returns the render mode.
+
+    Raises:
+        ConfigError: neither None nor one of those declared.
+    """
+    modes = RecEnv.metadata["render_modes"]
+    if mode is not None and mode not in modes:
+        allowed = ", ".join(map(repr, modes))
+        raise ConfigError(f"render_mode={mode!r} is not supported; allowed: None, {allowed}.")
+    return mode
+
+
+def checked_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the options of a reset as a dict.
+
+    Raises:
+        ValueError: an option is none of those allowed.
+    """
+    for name in options or {}:
+        if name not in allowed:
+            raise ValueError(unknown("option of reset():", name, list(allowed)))
+    return dict(options or {})
 
 
 def checked_user(user_id: Any, num_users: int) -> int:

@@ -1,10 +1,11 @@
-"""The environment with n sessions, advanced together: a native Gymnasium vector environment."""
+"""Native Gymnasium vector environment of n sessions, advanced together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import seeding
@@ -12,7 +13,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from llmrec_env.config import ConfigError, EnvConfig, unknown
-from llmrec_env.envs.single import RecEnv, checked_user
+from llmrec_env.envs.rendering import SessionRecorder, as_image, as_text
+from llmrec_env.envs.single import RecEnv, checked_options, checked_render_mode, checked_user
 from llmrec_env.envs.spaces import Observation, info_of, infos_of, observation_of, observation_space
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.world import PublicData
@@ -47,7 +49,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
 
         Args:
             num_envs: n, sessions.
-            render_mode: not supported for batches; None.
+            render_mode: None, `ansi` or `rgb_array`: of every session.
             autoreset_mode: `next_step`, `same_step` or `disabled`.
             max_episode_steps: truncates sessions earlier than `horizon`.
             **kwargs: fields of EnvConfig.
@@ -59,12 +61,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
             raise ConfigError(f"num_envs={num_envs!r} is not a positive integer.")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ConfigError(f"max_episode_steps={max_episode_steps!r} is not a positive integer.")
-        if render_mode is not None:
-            raise ConfigError(
-                f"render_mode={render_mode!r} is not supported for a batch; render one session "
-                "with gymnasium.make."
-            )
-        self.num_envs, self.render_mode = num_envs, None
+        self.num_envs, self.render_mode = num_envs, checked_render_mode(render_mode)
         self.autoreset_mode = _autoreset(autoreset_mode)
         self.metadata = {**RecEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.config = EnvConfig.from_kwargs(kwargs)
@@ -78,6 +75,8 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         self._seeds: list[int | None] = [None] * num_envs
         self._running = np.zeros(num_envs, np.bool_)
         self._begun = np.zeros(num_envs, np.bool_)
+        rendered = range(num_envs) if render_mode else ()
+        self._recorders = [SessionRecorder(self.simulator, i) for i in rendered]
 
     @property
     def np_random_seed(self) -> tuple[int | None, ...]:  # type: ignore[override]
@@ -108,14 +107,16 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
 
         Raises:
             TypeError: a mask that is not a bool array.
-            ValueError: a mask or seed of the wrong length, an empty mask, an unknown user.
+            ValueError: an unknown option, a mask or seed of the wrong length, an empty mask, or a
+                user who does not exist.
         """
-        options = options or {}
+        options = checked_options(options, ("reset_mask", "user_id"))
         sessions = np.flatnonzero(self._mask(options.get("reset_mask")))
         chosen = self._chosen_users(options.get("user_id"))
         self._seed(seed, sessions)
         self._start(sessions, chosen)
         self.simulator.show(sessions)
+        self._restart_recorders(sessions)
         return observation_of(self.simulator, _ALL), infos_of(self.simulator, sessions)
 
     def step(self, actions: npt.ArrayLike) -> Step:
@@ -138,12 +139,31 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         rewards = self.simulator.step(actions, ended).astype(np.float64)
         terminated, truncated = self._ends()
         self._running = ~(terminated | truncated)
+        for recorder in self._recorders:
+            if recorder.session in ended:
+                recorder.restart()
+            else:
+                recorder.record(float(rewards[recorder.session]))
         if self.autoreset_mode == AutoresetMode.SAME_STEP and not self._running.all():
             observations, infos = self._reset_ended()
         else:
             observations = observation_of(self.simulator, _ALL)
             infos = infos_of(self.simulator, _ALL)
         return observations, rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[str, ...] | tuple[npt.NDArray[np.uint8], ...] | None:  # type: ignore[override]
+        """Returns every session so far: texts (`ansi`), or pictures (`rgb_array`, (h, w, 3))."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() needs gymnasium.make_vec(id, render_mode='ansi').")
+            return None
+        if self.render_mode == "ansi":
+            return tuple(as_text(recorder) for recorder in self._recorders)
+        return tuple(as_image(recorder) for recorder in self._recorders)
+
+    def _restart_recorders(self, sessions: npt.NDArray[np.intp]) -> None:
+        if self._recorders:
+            for i in sessions:
+                self._recorders[i].restart()
 
     def _ends(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         responses = self.simulator.responses
@@ -153,7 +173,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         return terminated, truncated
 
     def _reset_ended(self) -> tuple[Observation, dict[str, Any]]:
-        """Keeps the last observations of ended sessions, and begins new ones in their places."""
+        """Begins new sessions for those that ended, whose last observations go into the infos."""
         sessions = np.flatnonzero(~self._running)
         final_obs = np.full(self.num_envs, None, dtype=object)
         final_info: dict[str, Any] = {}
@@ -162,6 +182,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
             final_info = self._add_info(final_info, info_of(self.simulator, int(i)), int(i))
         self._start(sessions)
         self.simulator.show(sessions)
+        self._restart_recorders(sessions)
         infos = infos_of(self.simulator, _ALL)
         infos["final_obs"], infos["final_info"] = final_obs, final_info
         infos["_final_obs"] = np.zeros(self.num_envs, np.bool_)
@@ -172,13 +193,13 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
     def _start(
         self, sessions: npt.NDArray[np.intp], chosen: list[int | None] | None = None
     ) -> None:
-        drawn = [self.simulator.draw_session(self._generator(int(i))) for i in sessions]
-        users = np.array([user for user, _ in drawn], np.int64)
+        draws = [self.simulator.draw_session(self._generator(int(i))) for i in sessions]
+        users = np.array([user for user, _ in draws], np.int64)
         if chosen is not None:
-            for place, i in enumerate(sessions):
+            for index, i in enumerate(sessions):
                 user = chosen[i]
-                users[place] = users[place] if user is None else user
-        noise_keys = np.array([key for _, key in drawn], np.uint64)
+                users[index] = users[index] if user is None else user
+        noise_keys = np.array([key for _, key in draws], np.uint64)
         self.simulator.start(sessions, users, noise_keys)
         self._running[sessions] = self._begun[sessions] = True
 

@@ -28,7 +28,7 @@ NewEnv = Callable[..., gymnasium.Env]
 
 
 def rollout(env: gymnasium.Env, steps: int, seed: int = 3) -> list[Any]:
-    """Plays random actions and returns all that the environment answered."""
+    """Takes random actions and returns all that the environment answered."""
     env.action_space.seed(seed)
     answers: list[Any] = [env.reset(seed=seed)]
     for _ in range(steps):
@@ -91,14 +91,14 @@ def test_relevance_of_the_chosen_slot_is_the_one_the_user_felt(new_env: NewEnv) 
         assert felt == pytest.approx(frame.response["relevance"], abs=1e-5)
 
 
-def test_angles_are_between_true_and_observed_interest(new_env: NewEnv) -> None:
+def test_tracking_errors_are_between_true_and_observed_interest(new_env: NewEnv) -> None:
     env = new_env(render_mode="ansi", observation="dict")
     observation, _ = env.reset(seed=2)
     u = env.unwrapped.simulator.interests()[0]
     frame = env.unwrapped._recorder.frames[0]
     for tracking_error, block in (
         (frame.tracking_error, "interest"),
-        (frame.recent_angle, "recent"),
+        (frame.recent_tracking_error, "recent"),
     ):
         cosine = float(u @ observation[block] / np.linalg.norm(u))
         assert np.cos(np.radians(tracking_error)) == pytest.approx(cosine, abs=1e-4)
@@ -313,9 +313,9 @@ def test_active_phrases_have_colours_of_their_own() -> None:
 
 def test_labels_keep_apart_and_inside() -> None:
     middles, heights = np.array([100.0, 101.0, 299.0, 102.0]), [20.0, 30.0, 20.0, 20.0]
-    places = figure._spread(middles, heights, (90, 210))
+    centres = figure.spread(middles, heights, (90, 210))
     order = np.argsort(middles)
-    edges = [(places[i] - heights[i] / 2, places[i] + heights[i] / 2) for i in order]
+    edges = [(centres[i] - heights[i] / 2, centres[i] + heights[i] / 2) for i in order]
     assert edges[0][0] >= 90
     assert edges[-1][1] <= 300
     assert all(above[1] <= below[0] + 1e-9 for above, below in itertools.pairwise(edges))

@@ -17,14 +17,14 @@ from llmrec_env.envs.single import RecEnv
 
 
 def _episode(env, seed, steps=40):
-    """Plays actions drawn from the seed and returns all that came back."""
+    """Takes actions drawn from the seed and returns all that came back."""
     rng, env = np.random.default_rng(seed), env.unwrapped
-    trace = [env.reset(seed=seed)]
+    transitions = [env.reset(seed=seed)]
     for _ in range(steps):
-        trace.append(env.step(_action(env, rng)))
-        if trace[-1][2] or trace[-1][3]:
-            trace.append(env.reset())
-    return trace
+        transitions.append(env.step(_action(env, rng)))
+        if transitions[-1][2] or transitions[-1][3]:
+            transitions.append(env.reset())
+    return transitions
 
 
 def _action(env, rng):
@@ -72,7 +72,7 @@ def test_different_seeds_differ_and_resets_without_seed_go_on(new_env):
     assert (one != other).any()
 
 
-def test_options_choose_the_user_and_keep_the_luck(new_env, assert_same):
+def test_options_choose_the_user_and_keep_the_noise(new_env, assert_same):
     env = new_env(split="train")
     observation, info = env.reset(seed=1, options={"user_id": 59})
     assert info["user_id"] == 59  # also of another split
@@ -85,6 +85,11 @@ def test_options_choose_the_user_and_keep_the_luck(new_env, assert_same):
 def test_users_that_do_not_exist_are_refused(new_env, user):
     with pytest.raises(ValueError, match="user_id"):
         new_env().unwrapped.reset(options={"user_id": user})
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_name(new_env):
+    with pytest.raises(ValueError, match=r"'user'\. Did you mean 'user_id'\? Allowed: user_id"):
+        new_env().unwrapped.reset(options={"user": 3})
 
 
 def test_stepping_without_a_running_session_is_refused(new_env):

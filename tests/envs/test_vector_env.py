@@ -188,6 +188,31 @@ def test_options_choose_users_of_some_or_all_sessions(new_vec):
     for bad in ([1, 2], 60, 1.5, [0, 1, 99]):
         with pytest.raises(ValueError, match="user_id"):
             batch.reset(options={"user_id": bad})
+    with pytest.raises(ValueError, match=r"'user'\. Did you mean 'user_id'\? Allowed: reset_mask"):
+        batch.reset(options={"user": 3})
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_frames_of_a_batch_are_those_of_single_environments(new_env, new_vec, mode):
+    kwargs = {"patience_start": 2.0, "render_mode": "ansi"}
+    native, sync = new_vec(3, autoreset_mode=mode, **kwargs), _sync(new_env, 3, mode, **kwargs)
+    native.reset(seed=5), sync.reset(seed=5)
+    rng, ended = np.random.default_rng(0), 0
+    for _ in range(20):
+        assert native.render() == sync.render()
+        actions = _actions(native, rng)
+        ended += int(native.step(actions)[2].sum())
+        sync.step(actions)
+    assert ended > 2
+
+
+def test_a_batch_renders_pictures_in_every_mode_it_declares(new_vec):
+    assert new_vec(2).metadata["render_modes"] == ["ansi", "rgb_array"]
+    native = new_vec(2, render_mode="rgb_array")
+    native.reset(seed=0)
+    frames = native.render()
+    assert [frame.shape for frame in frames] == [(720, 1280, 3)] * 2
+    assert (frames[0] != frames[1]).any()
 
 
 def test_a_refused_action_changes_nothing(new_vec):
@@ -223,7 +248,7 @@ def test_max_episode_steps_truncates_at_that_step(tiny, new_env, assert_same):
         {"num_envs": 2.0},
         {"num_envs": True},
         {"num_envs": 2, "autoreset_mode": "sometimes"},
-        {"num_envs": 2, "render_mode": "ansi"},
+        {"num_envs": 2, "render_mode": "human"},
         {"num_envs": 2, "max_episode_steps": 0},
         {"num_envs": 2, "horizn": 3},
     ],

@@ -5,17 +5,16 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 
 from experiments.report.figures.style import FAINT, INK, PAGE, Floats, styled
 from experiments.report.sessions import Session, Texts
+from llmrec_env.envs.bands import fit, roomiest, stack, text_width
 
 # Tol's "light" scheme, made to be written on, and more of its kind for long sessions.
 _COLOURS = "#77AADD #EE8866 #EEDD88 #FFAABB #99DDFF #44BB99 #BBCC33 #AAAA00 #DDDDDD".split()
@@ -98,9 +97,8 @@ def _bands(steps: Sequence[Mapping[str, Any]]) -> list[_Band]:
     for t, step in enumerate(steps):
         for phrase, weight in step["interests"]:
             weights[place[phrase], t] = weight
-    edges = np.cumsum(weights / np.maximum(weights.sum(axis=0), 1e-9), axis=0)
-    lows = np.vstack([np.zeros(len(steps)), edges[:-1]])
-    return [_Band(*band) for band in zip(phrases, lows, edges, strict=True)]
+    lower, upper = stack(weights / np.maximum(weights.sum(axis=0), 1e-9))
+    return [_Band(*band) for band in zip(phrases, lower, upper, strict=True)]
 
 
 def _draw_bands(axes: Axes, bands: Sequence[_Band]) -> None:
@@ -120,7 +118,7 @@ def _name_bands(axes: Axes, bands: Sequence[_Band], texts: Texts, draw: bool = T
     for band in bands:
         for text in _forms(texts.phrases[band.phrase]):
             lines = text.split("\n")
-            span = max(width_of(line, _LETTERS) for line in lines) / width * last
+            span = max(text_width(line, _LETTERS) for line in lines) / width * last
             at, room = _widest(band, span)
             if room >= 1.2 * _LETTERS * len(lines) / height:
                 break
@@ -152,11 +150,8 @@ def _widest(band: _Band, span: float) -> tuple[tuple[float, float], float]:
     count = int(np.ceil(span)) + 2  # both ends may lie between two steps
     if count > len(band.low):
         return (0.0, 0.0), -1.0
-    low = np.lib.stride_tricks.sliding_window_view(band.low, count).max(axis=1)
-    high = np.lib.stride_tricks.sliding_window_view(band.high, count).min(axis=1)
-    best = int(np.argmax(high - low))
-    middle = 1 + best + (count - 1) / 2, float(low[best] + high[best]) / 2
-    return middle, float(high[best] - low[best])
+    start, low, high = roomiest(band.low, band.high, count)
+    return (1 + start + (count - 1) / 2, (low + high) / 2), high - low
 
 
 def _draw_key(axes: Axes, bands: Sequence[_Band], texts: Texts) -> None:
@@ -233,38 +228,3 @@ def _draw_slate(
             at = y - tall / 2 + _LINE * ((len(lines) - 1) / 2 - number)
             sheet.text(left + 0.09, at, line, color=INK if mine else _GREY, **style)
         y -= tall
-
-
-# --- widths of texts
-
-
-def width_of(text: str, size: float) -> float:
-    """Returns how wide a text is, in points."""
-    return sum(_advance(letter, size) for letter in text)
-
-
-def fit(text: str, size: float, width: float, lines: int) -> list[str]:
-    """Returns the text in lines no wider than `width` points, with an ellipsis where it is cut."""
-    done = [""]
-    for word in text.split():
-        longer = f"{done[-1]} {word}".strip()
-        if len(done) == lines or not done[-1] or width_of(longer, size) <= width:
-            done[-1] = longer
-        else:
-            done.append(word)
-    return [_cut(line, size, width) for line in done]
-
-
-def _cut(line: str, size: float, width: float) -> str:
-    if width_of(line, size) <= width:
-        return line
-    while line and width_of(f"{line}…", size) > width:
-        line = line[:-1].rstrip()
-    return f"{line}…"
-
-
-@lru_cache(4096)
-def _advance(letter: str, size: float) -> float:
-    font = get_font(findfont(FontProperties(family="DejaVu Sans")))
-    font.set_size(size, 72)
-    return font.load_glyph(font.get_char_index(ord(letter))).linearHoriAdvance / 65536 * 1.02

@@ -1,7 +1,6 @@
 from drawn import TEXTS, session, texts
 
 from experiments.report import figures
-from experiments.report.figures.streamgraph import fit, width_of
 from experiments.statistics.intervals import Resampling
 from experiments.statistics.leaderboard import leaderboard
 from experiments.store import Episode
@@ -23,14 +22,6 @@ def test_the_river_names_every_interest_and_marks_what_was_chosen() -> None:
 
 def test_the_river_of_a_session_of_one_step_is_drawn() -> None:
     assert "interest number 0" in texts(figures.river(session(num_steps=1), TEXTS))
-
-
-def test_titles_are_cut_to_their_place() -> None:
-    lines = fit("a rather long title that does not fit into its place at all", 6.0, 60.0, 2)
-    assert len(lines) == 2
-    assert lines[-1].endswith("…")
-    assert all(width_of(line, 6.0) <= 60.0 for line in lines)
-    assert fit("short", 6.0, 60.0, 2) == ["short"]
 
 
 def test_the_best_agent_that_is_no_oracle_is_shown() -> None:
