@@ -66,7 +66,7 @@ class EnvConfig:
     recall: str = _choice("uniform", "uniform", "two-stage")
     """How the candidates are found: at random, or as a retrieval stage would."""
     action: str = _choice("slate", "slate", "item", "weights", "query", "recipe")
-    """What an action is; see `action.py`."""
+    """What an action is; see `interface/actions.py`."""
     observation: str = _choice("vector", "vector", "dict")
     """One flat array, or named blocks with the ids of candidates and history."""
     observation_dim: int = _number(32, 1, 4096)

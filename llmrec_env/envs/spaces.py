@@ -1,4 +1,4 @@
-"""Observation spaces, and observations and infos as arrays in them."""
+"""BOUNDARY: the observation spaces, and observations as the arrays that lie in them."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
         return buffers.vector[sessions].copy()
     flat, d = buffers.vector[sessions], config.dim
     blocks: dict[str, Any] = {
-        name: flat[..., index * d : (index + 1) * d].copy()
-        for index, name in enumerate(VECTOR_BLOCKS)
+        name: flat[..., place * d : (place + 1) * d].copy()
+        for place, name in enumerate(VECTOR_BLOCKS)
     }
     blocks["session"] = flat[..., len(VECTOR_BLOCKS) * d :].copy()
     blocks["user_id"] = simulator.users["user_id"][sessions].copy()
@@ -71,13 +71,13 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
     blocks["history_feedback"] = buffers.feedback[sessions].copy()
     slots, recent = config.slate_size, buffers.recent[sessions]
     blocks["recent_slates"] = recent[..., :slots].copy()
-    for index, name in enumerate(("recent_items", "recent_satisfied", "recent_queries")):
-        blocks[name] = recent[..., slots + index].copy()
+    for place, name in enumerate(("recent_items", "recent_satisfied", "recent_queries")):
+        blocks[name] = recent[..., slots + place].copy()
     return blocks
 
 
 def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
-    """Returns the last transition of one session, and hidden truth for evaluation."""
+    """Returns what happened to one session at its last step, and hidden truth for evaluation."""
     info = dict(zip(TRANSITION_FIELDS, simulator.what_happened.item(session), strict=True))
     info.update(zip(USER_FIELDS, simulator.who.item(session), strict=True))
     info["slate"] = simulator.responses["slate"][session].copy()
