@@ -1,11 +1,7 @@
-"""The protocol of an agent, and what saving one means."""
+"""Protocols of agents: what they learn from, how they act, and how they are saved."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -43,7 +39,7 @@ class Agent(Protocol):
         ...
 
     def save(self, path: Path) -> None:
-        """Writes its settings and weights into the folder `path`: see `write_agent`."""
+        """Writes its settings and weights into the folder `path`: see `agents/saving.py`."""
         ...
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
@@ -77,7 +73,7 @@ SEGMENT = 50_000
 
 @runtime_checkable
 class OnlineAgent(Agent, Protocol):
-    """An agent that learns by acting, in segments that can be repeated bit for bit."""
+    """An online RL agent: learns from its own steps, in segments that can be repeated exactly."""
 
     on_steps: Callable[[int], None] | None
     """Called while it learns with the number of user-steps done so far."""
@@ -126,120 +122,3 @@ class Privileged(Protocol):
     def attach(self, env: RecVectorEnv) -> None:
         """Receives the environment whose hidden state it may read while it acts there."""
         ...
-
-
-RECORD, WEIGHTS = "config.json", "weights.safetensors"
-"""The two files of a saved agent."""
-FORMAT = 1
-_MAX_RECORD = 10_000_000  # bytes
-_FIELDS = {"agent", "config", "weights_sha256", "record_sha256"}
-
-
-def write_agent(
-    path: Path,
-    name: str,
-    config: Mapping[str, Any],
-    weights: Mapping[str, npt.NDArray[Any]],
-    **more: Any,
-) -> None:
-    """Writes an agent as plain JSON and safetensors; nothing in either can run code.
-
-    Whenever it is killed, the folder holds the old agent, the new one, or none; never half of one.
-
-    Args:
-        path: folder, made if it is missing.
-        name: of the agent.
-        config: its settings, what its constructor takes, as plain data.
-        weights: arrays by name.
-        **more: fields of the record beside these.
-    """
-    from safetensors.numpy import save
-
-    path.mkdir(parents=True, exist_ok=True)
-    data = save({key: np.asarray(value, order="C") for key, value in weights.items()})
-    record = {"format": FORMAT, "agent": name, "config": dict(config), **more}
-    record["weights_sha256"] = hashlib.sha256(data).hexdigest()
-    record["record_sha256"] = _digest(record)
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    with tempfile.TemporaryDirectory(dir=path, prefix=".saving-") as staging:
-        for file, content in ((WEIGHTS, data), (RECORD, text.encode())):
-            _write(Path(staging) / file, content)
-        (path / RECORD).unlink(missing_ok=True)  # without it there is no agent
-        for file in (WEIGHTS, RECORD):
-            os.replace(Path(staging) / file, path / file)
-
-
-def read_agent(path: Path) -> tuple[str, dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Returns (name, config, weights) of a saved agent.
-
-    Raises:
-        ValueError: the files are missing, damaged, or do not belong together.
-    """
-    record = read_record(path)
-    return record["agent"], record["config"], read_weights(path, record)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Returns what `config.json` of a saved agent says.
-
-    Raises:
-        ValueError: it is missing, damaged, edited, or of a newer version of this package.
-    """
-    file = path / RECORD
-    data = _read(file, "train an agent into this folder, or name another")
-    try:
-        record: Any = json.loads(data) if len(data) <= _MAX_RECORD else None
-    except ValueError:
-        record = None
-    if isinstance(record, dict) and isinstance(record.get("format"), int):
-        if record["format"] > FORMAT:
-            raise ValueError(
-                f"{file} has format {record['format']}, written by a newer llmrec_env; this one "
-                f"reads formats up to {FORMAT}: install the newer one, or train the agent again."
-            )
-        if _FIELDS <= record.keys() and isinstance(record["config"], dict):
-            if record["record_sha256"] == _digest(record):
-                return record
-            raise ValueError(
-                f"{file} is not the file that was written: it has been edited; restore it, or "
-                "train the agent again with other settings."
-            )
-    raise ValueError(f"{file} is not the record of an agent; restore it, or train the agent again.")
-
-
-def read_weights(path: Path, record: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-    """Returns the weights of a saved agent by name.
-
-    Raises:
-        ValueError: they are missing, damaged, or not those that the record was written with.
-    """
-    from safetensors.numpy import load
-
-    file = path / WEIGHTS
-    data = _read(file, "restore it, or train the agent again")
-    if hashlib.sha256(data).hexdigest() != record["weights_sha256"]:
-        raise ValueError(
-            f"{file} is not the file that {RECORD} was written with; train the agent again, or "
-            "restore both files."
-        )
-    return load(data)
-
-
-def _digest(record: Mapping[str, Any]) -> str:
-    """Of all fields but itself."""
-    fields = {name: value for name, value in record.items() if name != "record_sha256"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def _read(file: Path, fix: str) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{file}: {error.strerror or error}; {fix}.") from None
-
-
-def _write(file: Path, content: bytes) -> None:
-    with open(file, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,17 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 import llmrec_env
-from agents import AGENTS, Agent, make_agent
-from agents.base import read_agent, read_record, read_weights, write_agent
-from llmrec_env.config import EnvConfig, unknown
+from agents.base import Agent
+from agents.registry import spec_of
+from agents.saving import agent_record, read_agent, read_arrays, write_agent
+from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 
+TASK_VERSION = next(iter(llmrec_env.TASKS)).rpartition("-")[2]
+"""Of the dynamics and of what observations mean."""
 _SAME = ("action", "observation", "history", "slate_size", "candidates", "dim")
-"""Fields of the environment that an agent depends on; the others are dynamics, users and luck."""
-_NEAR = 1e-3
+"""Fields that an agent depends on; the others are dynamics, users and randomness."""
+_TOLERANCE = 1e-3
 """Rounding of 1e-5 a number moves a sketch by less than a tenth of this; another text by more."""
 
 Location = str | os.PathLike[str]
@@ -44,6 +48,22 @@ class Saved:
     """The environment that it was made for."""
     made_for: dict[str, Any]
     """What must be the same where it acts: see `traits_of`."""
+    weights_sha256: str
+    """Digest of the file of weights."""
+
+    def new(self) -> Agent:
+        """Returns the agent with its settings, which has not learnt yet.
+
+        Raises:
+            ValueError: it does not take the settings.
+        """
+        try:
+            return spec_of(self.name)(**self.settings)
+        except Exception as error:  # whatever the folder holds
+            raise ValueError(
+                f"{self.path}: the agent {self.name!r} does not take these settings: {error}; "
+                "train it again."
+            ) from error
 
 
 def save_agent(agent: Agent, config: EnvConfig, path: Location) -> None:
@@ -63,8 +83,16 @@ def save_agent(agent: Agent, config: EnvConfig, path: Location) -> None:
         agent.save(Path(staging))
         name, settings, weights = read_agent(Path(staging))
     _check_finite(f"the agent {name!r}", weights, "nothing was saved; train it again")
-    record = {"version": llmrec_env.__version__, "made_for": made_for, "environment": own.to_dict()}
-    write_agent(Path(path), name, settings, weights, **record)
+    write_agent(
+        Path(path),
+        name,
+        settings,
+        weights,
+        version=llmrec_env.__version__,
+        task_version=TASK_VERSION,
+        made_for=made_for,
+        environment=own.to_dict(),
+    )
 
 
 def load_agent(path: Location, env: RecVectorEnv) -> Agent:
@@ -81,18 +109,19 @@ def load_agent(path: Location, env: RecVectorEnv) -> Agent:
             this name, or the environment differs in what the agent depends on.
     """
     saved = read_saved(path)
-    if found := _differences(saved, env):
+    differences = _differences(saved, env)
+    if differences:
         raise ValueError(
             f"{saved.path}: the agent {saved.name!r} was made for another environment: "
-            f"{'; '.join(found)}. Build the environment as it was ('environment' in config.json), "
-            "or train the agent in this one."
+            f"{'; '.join(differences)}. Build the environment as it was ('environment' in "
+            "config.json), or train the agent in this one."
         )
-    weights = read_weights(saved.path, read_record(saved.path))
+    weights = read_arrays(saved.path, {"weights_sha256": saved.weights_sha256})
     _check_finite(f"{saved.path}: the agent {saved.name!r}", weights, "train it again")
-    agent = make_agent(saved.name, env.config, **saved.settings)
+    agent = saved.new()
     try:
         agent.load(weights, env)
-    except (KeyError, IndexError, TypeError, RuntimeError) as error:
+    except Exception as error:  # whatever the folder holds
         raise ValueError(
             f"{saved.path}: the weights do not fit the agent {saved.name!r} with the settings of "
             f"config.json ({type(error).__name__}); train it again."
@@ -103,26 +132,36 @@ def load_agent(path: Location, env: RecVectorEnv) -> Agent:
 def read_saved(path: Location) -> Saved:
     """Returns what the record of a saved agent says, without its weights.
 
+    Another version of the package is warned of; it may be another agent with the same weights.
+
     Raises:
-        ValueError: it is missing or damaged, names no agent, or is of another version.
+        ValueError: it is missing or damaged, names no agent, or is of another task version.
     """
     folder = Path(path)
-    record = read_record(folder)
-    name, version = record["agent"], record.get("version")
-    if not {"version", "made_for", "environment"} <= record.keys():
+    record = agent_record(folder)
+    name, made_for, environment = (record.get(x) for x in ("agent", "made_for", "environment"))
+    if not (isinstance(made_for, dict) and isinstance(environment, dict)):
         raise ValueError(
             f"{folder} does not say which environment its agent was made for; write it with "
             "save_agent(agent, config, path)."
         )
-    if version != llmrec_env.__version__:
+    if record.get("task_version") != TASK_VERSION:
         raise ValueError(
-            f"{folder}: the agent {name!r} was made with llmrec_env {version}, this is "
-            f"{llmrec_env.__version__}; install that version, or train the agent again."
+            f"{folder}: the agent {name!r} was made for tasks of version "
+            f"{record.get('task_version')}, these are {TASK_VERSION}; train it again."
         )
-    if name not in AGENTS:
-        raise ValueError(f"{folder}: {unknown('agent', name, list(AGENTS))}")
-    config = EnvConfig.from_kwargs(record["environment"])
-    return Saved(folder, name, record["config"], config, record["made_for"])
+    try:
+        spec_of(name)
+        config = EnvConfig.from_kwargs(environment)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder}: {error}") from None
+    if record.get("version") != llmrec_env.__version__:
+        warnings.warn(
+            f"{folder}: the agent {name!r} was made with llmrec_env {record.get('version')}, this "
+            f"is {llmrec_env.__version__}; if it acts otherwise than it did, train it again.",
+            stacklevel=2,
+        )
+    return Saved(folder, name, record["config"], config, made_for, record["weights_sha256"])
 
 
 def traits_of(env: RecVectorEnv) -> dict[str, Any]:
@@ -155,29 +194,36 @@ def _shapes(space: spaces.Space[Any]) -> Any:
 
 def _differences(saved: Saved, env: RecVectorEnv) -> list[str]:
     """Says in what an environment differs from the one that an agent was made for."""
-    there, here = saved.made_for, traits_of(env)
-    found = [
-        f"{name} is {there.get(name)!r} there, {here[name]!r} here"
+    then, now = saved.made_for, traits_of(env)
+    differences = [
+        f"{name} is {then.get(name)!r} there, {now[name]!r} here"
         for name in (*_SAME, "num_items", "action_space")
-        if there.get(name) != here[name]
+        if then.get(name) != now[name]
     ]
-    blocks = _blocks(there.get("observation_space")), _blocks(here["observation_space"])
-    found += [
-        f"{name} has shape {blocks[0].get(name)} there, {blocks[1].get(name)} here"
-        for name in sorted({*blocks[0], *blocks[1]})
-        if blocks[0].get(name) != blocks[1].get(name)
+    old_shapes = _shapes_by_name(then.get("observation_space"))
+    new_shapes = _shapes_by_name(now["observation_space"])
+    differences += [
+        f"{name} has shape {old_shapes.get(name)} there, {new_shapes.get(name)} here"
+        for name in sorted(old_shapes | new_shapes)
+        if old_shapes.get(name) != new_shapes.get(name)
     ]
-    if (there.get("dim"), there.get("num_items")) == (here["dim"], here["num_items"]):
-        vectors = np.array(there.get("item_vectors", []), np.float64), here["item_vectors"]
-        if vectors[0].shape != (8,) or not np.allclose(*vectors, rtol=0.0, atol=_NEAR):
-            read = (f"{x.catalog!r} read by {x.encoder!r}" for x in (saved.config, env.config))
-            found.append(
-                "the items are of another catalogue or encoder: {} there, {} here".format(*read)
-            )
-    return found
+    same_size = all(then.get(name) == now[name] for name in ("dim", "num_items"))
+    if same_size and not _same_items(then.get("item_vectors"), now["item_vectors"]):
+        old, new = saved.config, env.config
+        differences.append(
+            f"the items are of another catalogue or encoder: {old.catalog!r} read by "
+            f"{old.encoder!r} there, {new.catalog!r} read by {new.encoder!r} here"
+        )
+    return differences
 
 
-def _blocks(space: Any) -> dict[str, Any]:
+def _same_items(then: Any, now: list[float]) -> bool:
+    """Whether two sketches are of the same items, whatever the first one is."""
+    numbers = isinstance(then, list) and all(type(x) in (int, float) for x in then)
+    return numbers and len(then) == len(now) and np.allclose(then, now, rtol=0.0, atol=_TOLERANCE)
+
+
+def _shapes_by_name(space: Any) -> dict[str, Any]:
     """Shapes by name of a `dict` observation, or of a `vector` as one block."""
     named = space if isinstance(space, dict) else {"": space}
     return {f"observation {name}".strip(): shape for name, shape in named.items()}

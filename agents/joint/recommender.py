@@ -21,12 +21,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from agents.base import write_agent
 from agents.joint.losses import CLICK_LOSSES, calibrated, evolution_loss, text_loss
 from agents.joint.samples import Batch, Samples, batch_of, batch_seen, samples_of
 from agents.neural.trainer import Progress, Recipe, fit
 from agents.rankers.baselines import Ranker
 from agents.rankers.ranking import Floats, score
+from agents.saving import write_agent
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.observation import QUERY, SESSION_NUMBERS, VECTOR_BLOCKS

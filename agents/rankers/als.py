@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import write_agent
 from agents.rankers.baselines import Ranker
 from agents.rankers.ranking import UNAVAILABLE, Floats, look_up, score, standardise
+from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED
 from llmrec_env.simulation.compilation import kernel

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import write_agent
 from agents.rankers.baselines import Ranker
 from agents.rankers.history_ranker import BLOCK, past
 from agents.rankers.ranking import UNAVAILABLE, Floats, best_slots, score
+from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.actions import CONTENT_PLAN
 from llmrec_env.interface.candidates import FEATURES, Items

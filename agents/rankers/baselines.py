@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import write_agent
 from agents.rankers.ranking import Floats, best_slots, look_up, pool, score
+from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.world import PublicData
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import write_agent
 from agents.rankers.history_ranker import HistoryRanker, Ids, Interactions
 from agents.rankers.ranking import Floats
+from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 
 

@@ -23,13 +23,14 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 
-from agents.base import learn_in_segments, segment_seed, write_agent
+from agents.base import learn_in_segments, segment_seed
 from agents.features import FeatureExtractor
 from agents.rankers.ranking import best_slots
 from agents.registry import defaults_of
 from agents.rl.logged_observations import Logged, logged_choices
 from agents.rl.sb3.pointer import PointerPolicy
 from agents.rl.slateq.future import targets
+from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 
 Tensor = torch.Tensor

@@ -16,8 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 import llmrec_env
 from agents import AGENTS, Agent, make_agent
-from agents.base import RECORD, WEIGHTS, OnlineAgent
+from agents.base import OnlineAgent
 from agents.checkpoint import save_agent
+from agents.saving import RECORD, WEIGHTS
 from experiments import store
 from experiments.commands.evaluate import EVALUATION
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields

@@ -11,7 +11,7 @@ from typing import Any
 
 import llmrec_env
 from agents import AGENTS, Agent, make_agent
-from agents.base import RECORD
+from agents.saving import RECORD
 from agents.checkpoint import Saved, load_agent, read_saved
 from experiments import store
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
@@ -44,7 +44,7 @@ class Player:
 
     def new(self, config: EnvConfig) -> Agent:
         """Returns the agent, which knows nothing yet, with its settings."""
-        return make_agent(self.name, config, **(self.saved.settings if self.saved else {}))
+        return self.saved.new() if self.saved else make_agent(self.name, config)
 
 
 def find_player(word: str) -> Player:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agents import AGENTS, Agent, Privileged, make_agent
-from agents.base import read_agent, write_agent
 from agents.rl.sb3_specs import ALGORITHMS
+from agents.saving import read_agent
 from llmrec_env.config import EnvConfig
 
 N, BUDGET = 4, 256
@@ -115,44 +115,3 @@ def test_it_is_saved_as_json_and_safetensors_and_read_back(new_agent, name, tmp_
     assert config == config_again and weights.keys() == weights_again.keys()
     for key, value in weights.items():
         np.testing.assert_array_equal(value, weights_again[key])
-
-
-@pytest.fixture
-def saved(tmp_path):
-    weights = {"a": np.arange(6, dtype=np.float32).reshape(2, 3).T, "b": np.array([1, 2])}
-    write_agent(tmp_path, "some", {"rank": 2}, weights)
-    return tmp_path, weights
-
-
-def test_saved_arrays_come_back_bit_for_bit(saved, assert_same):
-    path, weights = saved
-    name, config, read = read_agent(path)
-    assert (name, config) == ("some", {"rank": 2})
-    assert read.keys() == weights.keys()
-    for key, value in weights.items():
-        np.testing.assert_array_equal(read[key], value)
-        assert read[key].dtype == value.dtype
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "digest"])
-def test_damaged_files_are_refused(saved, damage):
-    path, _ = saved
-    file = path / "weights.safetensors"
-    data = bytearray(file.read_bytes())
-    if damage == "digest":
-        record = json.loads((path / "config.json").read_text())
-        del record["weights_sha256"]
-        (path / "config.json").write_text(json.dumps(record))
-    else:
-        data[-1] ^= 1
-        file.write_bytes({"flip": bytes(data), "cut": bytes(data[:-3]), "empty": b""}[damage])
-    with pytest.raises(ValueError, match=r"not the (file|record)"):
-        read_agent(path)
-
-
-def test_a_config_that_is_no_record_is_refused(saved):
-    path, _ = saved
-    for text in ("{", "[]", "{}", '"x"'):
-        (path / "config.json").write_text(text)
-        with pytest.raises(ValueError):
-            read_agent(path)

@@ -16,13 +16,13 @@ import torch
 from scipy.special import expit
 from torch import Tensor, nn
 
-from agents.base import read_agent, write_agent
 from agents.joint.lora import check_range
 from agents.joint.satisfaction.augmentation import NONE, Augmentation
 from agents.joint.satisfaction.classification import Judgement, fit_temperature, judge
 from agents.joint.satisfaction.pairs import Pair, check_pairs
 from agents.joint.text_tower import Mode, TextTower, batches
 from agents.neural.trainer import Progress, Recipe, fit
+from agents.saving import read_agent, write_agent
 from llmrec_env.config import unknown
 from llmrec_env.content.encoders import WeightsError
 from llmrec_env.content.encoders.blocks import Tokens

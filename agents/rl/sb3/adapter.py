@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import learn_in_segments, segment_seed, write_agent
+from agents.base import learn_in_segments, segment_seed
 from agents.registry import defaults_of
 from agents.rl.sb3_specs import ALGORITHMS, Algorithm
+from agents.saving import write_agent
 from llmrec_env.config import unknown
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.observation import VECTOR_BLOCKS

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agents.base import learn_in_segments, segment_seed, write_agent
+from agents.base import learn_in_segments, segment_seed
 from agents.registry import defaults_of
 from agents.rl.slateq.future import Future, add_future, state_features, targets
 from agents.rl.slateq.slates import SLATES
@@ -25,6 +25,7 @@ from agents.rl.slateq.tracking import Tracker
 from agents.rl.slateq.unrolling import Rollout, unrolled
 from agents.rl.slateq.user_model import UserModel
 from agents.rl.slateq.warm_up import learn_logs
+from agents.saving import write_agent
 from llmrec_env.config import unknown
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.users import relative_weights

@@ -135,7 +135,7 @@ def test_it_goes_on_from_a_checkpoint(learnt, env, tmp_path):
 
 
 def test_it_saves_what_it_learnt(learnt, tmp_path):
-    from agents.base import read_agent
+    from agents.saving import read_agent
 
     learnt.save(tmp_path)
     name, config, weights = read_agent(tmp_path)

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from agents import make_agent
-from agents.base import Agent, OnlineAgent, read_agent
+from agents.base import Agent, OnlineAgent
 from agents.rl.logged_observations import logged_choices, observed
 from agents.rl.reinforce import TopKReinforce, corrected_loss, log_policy, slate_multiplier
 from agents.rollout import rollout
+from agents.saving import read_agent
 from llmrec_env.config import EnvConfig
 
 N = 4

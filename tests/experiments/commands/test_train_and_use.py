@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tyro
 
-from agents import base
+from agents import saving
 from agents.checkpoint import read_saved
 from agents.rankers.baselines import Content
 from experiments import store
@@ -79,22 +79,22 @@ def test_a_killed_training_goes_on_to_the_same_agent(ppo, env, tmp_path, monkeyp
         patch.setattr(train, "validator", dying)
         with pytest.raises(Killed):
             train.run("ppo", **how)
-    assert not (tmp_path / base.RECORD).exists()
+    assert not (tmp_path / saving.RECORD).exists()
     with pytest.raises(ResultsError, match="already holds"):
         train.run("ppo", **how)
     with pytest.raises(ResultsError, match=r"seed was 5, now 6"):
         train.run("ppo", **{**how, "seed": 6}, resume=True)
     train.run("ppo", **how, resume=True)
-    for file in (base.RECORD, base.WEIGHTS):
+    for file in (saving.RECORD, saving.WEIGHTS):
         assert (tmp_path / file).read_bytes() == (ppo[0] / file).read_bytes()
 
 
 def test_what_is_trained_is_neither_trained_again_nor_overwritten_unasked(ppo, env, tmp_path):
     folder, points = ppo
     how = dict(steps=2e3, output=folder, world=1, seed=5, settings=PPO, env=env)
-    before = (folder / base.WEIGHTS).stat().st_mtime_ns
+    before = (folder / saving.WEIGHTS).stat().st_mtime_ns
     assert train.run("ppo", **how, resume=True) == points
-    assert (folder / base.WEIGHTS).stat().st_mtime_ns == before
+    assert (folder / saving.WEIGHTS).stat().st_mtime_ns == before
     with pytest.raises(ResultsError, match="already holds an agent"):
         train.run("content", output=folder, env=env)
     train.run("content", output=tmp_path, env=env)
@@ -127,7 +127,7 @@ def test_a_training_that_diverges_keeps_the_last_good_agent(env, tmp_path, monke
     bad = 0
     with pytest.raises(ResultsError, match=r"the loss is NaN.*Nothing is saved"):
         train.run("ppo", output=tmp_path, **how)
-    assert not (tmp_path / base.RECORD).exists()
+    assert not (tmp_path / saving.RECORD).exists()
     bad = 1  # into the same folder, which holds nothing
     with pytest.raises(ResultsError, match=r"the loss is NaN.*That agent is saved in"):
         train.run("ppo", output=tmp_path, **how)

@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
 
-from agents.base import OnlineAgent, read_agent  # noqa: E402
+from agents.base import OnlineAgent  # noqa: E402
 from agents.registry import defaults_of  # noqa: E402
 from agents.rl.sb3 import ALGORITHMS, StableBaselines  # noqa: E402
+from agents.saving import read_agent  # noqa: E402
 
 N = 4
 ROLLOUTS = {"n_steps": 8, "batch_size": 32, "n_epochs": 1}

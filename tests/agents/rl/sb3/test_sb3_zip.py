@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 stable_baselines3 = pytest.importorskip("stable_baselines3")
-from agents.base import read_agent  # noqa: E402
 from agents.rl.sb3 import ALGORITHMS, StableBaselines  # noqa: E402
 from agents.rl.sb3.zip_import import import_sb3_zip  # noqa: E402
+from agents.saving import read_agent  # noqa: E402
 from llmrec_env.sb3 import Sb3VecEnv  # noqa: E402
 
 N = 4

@@ -9,9 +9,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from agents import make_agent  # noqa: E402
-from agents.base import OnlineAgent, Privileged, read_agent  # noqa: E402
+from agents.base import OnlineAgent, Privileged  # noqa: E402
 from agents.rl.slateq import PrivilegedSlateQ, SlateQ  # noqa: E402
 from agents.rollout import rollout  # noqa: E402
+from agents.saving import read_agent  # noqa: E402
 
 SHORT = {"steps": 8, "log_epochs": 1, "blind": 0, "ramp": 1}
 MODES = {"observation": "dict", "action": "slate"}
