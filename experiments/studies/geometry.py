@@ -9,7 +9,8 @@ import numpy.typing as npt
 import tyro
 
 from llmrec_env.content.catalog import Catalog
-from llmrec_env.content.encoders import Space, load_encoder
+from llmrec_env.content.embedding_space import Space
+from llmrec_env.content.encoders import load_encoder
 from llmrec_env.content.phrases import Phrases, phrases_of, substance_probe
 
 _PAIRS = 200_000

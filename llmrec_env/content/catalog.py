@@ -1,9 +1,8 @@
-"""Items: their texts, vectors, topics and substance, from a bundled source or a table."""
+"""Catalogue of items: texts, vectors, topics and substance, bundled or from a table."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.atomic_files import write_atomically
 from llmrec_env.config import ConfigError, unknown
 from llmrec_env.content.catalogues import generator, movielens
-from llmrec_env.content.catalogues.movielens import movielens_ratings
 from llmrec_env.content.items import MIN_ITEMS, CatalogError, Columns, read_items
 from llmrec_env.content.tables import SUFFIXES
 
-__all__ = ["BUNDLED", "Catalog", "CatalogError", "movielens_ratings"]
+__all__ = ["BUNDLED", "Catalog", "CatalogError"]
 
 BUNDLED = ("video", "movielens")
 
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """Items in a fixed order; an item's id is its place.
+    """Items in a fixed order; an item's id is its index.
 
     Raises:
         ValueError: columns of different lengths, or labels out of range.
@@ -63,8 +60,8 @@ class Catalog:
         if self.topic_names:
             _check_labels("topics", self.topics, len(self.topic_names))
         if self.facets.max() >= 0:
-            most = self.facets.max() + 1 if self.interests is None else len(self.interests)
-            _check_labels("facets", self.facets, int(most))
+            count = self.facets.max() + 1 if self.interests is None else len(self.interests)
+            _check_labels("facets", self.facets, int(count))
 
     def __len__(self) -> int:
         """Number of items N."""
@@ -82,36 +79,6 @@ class Catalog:
             raise ValueError(f"vectors must have shape ({len(self)}, d), got {rows.shape}")
         rows.setflags(write=False)
         return dataclasses.replace(self, vectors=rows)
-
-    def top_k(self, v: npt.ArrayLike, k: int) -> npt.NDArray[np.int64]:
-        """Returns the k items with the largest inner products, best first, ties by id.
-
-        Args:
-            v: one direction (d,) or several (n, d).
-            k: 1 to N.
-
-        Returns:
-            Ids, (k,) or (n, k). A row depends on no other row.
-
-        Raises:
-            ValueError: the catalogue has no vectors, or an argument does not fit.
-        """
-        if self.vectors is None:
-            raise ValueError("this catalogue has no vectors; add them by with_vectors(...)")
-        if not 1 <= k <= len(self):
-            raise ValueError(f"k={k} must be 1 to {len(self)}, the number of items")
-        directions = np.asarray(v, dtype=np.float32)
-        if directions.ndim not in (1, 2) or directions.shape[-1] != self.vectors.shape[1]:
-            raise ValueError(
-                f"v has shape {directions.shape}; it must be (d,) or (n, d) with "
-                f"d={self.vectors.shape[1]}"
-            )
-        if not np.isfinite(directions).all():
-            raise ValueError("v holds NaN or infinity; nothing can be ranked by it")
-        if directions.ndim == 1:
-            return _best(self.vectors @ directions, k)
-        best = [_best(self.vectors @ direction, k) for direction in directions]
-        return np.array(best, dtype=np.int64).reshape(len(directions), k)
 
     @classmethod
     def load(
@@ -173,42 +140,6 @@ class Catalog:
         table = read_items(path, names, required=required, limit=num_items)
         return _from_rows(os.fspath(path), table, num_items)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write texts, topics, substance and titles as a table that `load` reads.
-
-        The file is either whole or not there, even after a crash.
-
-        Raises:
-            CatalogError: the path does not end in .jsonl, or the texts may not be copied.
-        """
-        path = Path(path)
-        if path.suffix != ".jsonl":
-            raise CatalogError(
-                f"{path}: a catalogue is saved as JSON Lines; end the name in .jsonl."
-            )
-        if self.name == "movielens":
-            raise CatalogError("the MovieLens data may not be passed on; load them where needed.")
-        rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows())
-        write_atomically(path, rows.encode())
-
-    def _rows(self) -> list[dict[str, str | float]]:
-        rows: list[dict[str, str | float]] = [{"text": text} for text in self.texts]
-        for item, row in enumerate(rows):
-            if self.topic_names:
-                row["topic"] = self.topic_names[self.topics[item]]
-            if self.substance is not None:
-                row["substance"] = float(self.substance[item])
-            if self.titles is not None:
-                row["title"] = self.titles[item]
-        return rows
-
-
-def _best(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
-    least = np.partition(scores, len(scores) - k)[len(scores) - k]
-    ids = np.flatnonzero(scores >= least)
-    # Ids ascend, so that a stable sort keeps the smaller id first among equals.
-    return ids[np.argsort(-scores[ids], kind="stable")[:k]]
-
 
 def _check_labels(kind: str, labels: npt.NDArray[np.int32], number: int) -> None:
     # An empty topic has no phrase, and users would be drawn to it.
@@ -222,24 +153,24 @@ def _check_number(num_items: int | None) -> None:
 
 
 def _from_rows(path: str, table: Columns, num_items: int | None) -> Catalog:
-    found = len(table.texts)
-    if found < MIN_ITEMS:
-        raise CatalogError(f"{path}: {found} items; a catalogue needs at least {MIN_ITEMS}.")
-    if num_items is not None and found < num_items:
-        raise ConfigError(f"num_items={num_items} is more than {path} has: its most is {found}.")
+    count = len(table.texts)
+    if count < MIN_ITEMS:
+        raise CatalogError(f"{path}: {count} items; a catalogue needs at least {MIN_ITEMS}.")
+    if num_items is not None and count < num_items:
+        raise ConfigError(f"num_items={num_items} is more than {path} has: its most is {count}.")
     return _catalog(Path(path).name, table)
 
 
 def _catalog(name: str, columns: Columns) -> Catalog:
-    topics, topic_names = _number(columns.topics, len(columns.texts))
+    topics, topic_names = _numbered(columns.topics, len(columns.texts))
     facets, interests = np.full(len(columns.texts), -1, np.int32), None
     if columns.topics is not None and columns.facets is not None:
         pairs = list(zip(columns.topics, columns.facets, strict=True))
-        known = sorted(set(pairs))  # topic by topic, so that facets ascend with topics
-        place = {pair: number for number, pair in enumerate(known)}
-        facets = np.array([place[pair] for pair in pairs], np.int32)
+        ordered = sorted(set(pairs))  # topic by topic, so that facets ascend with topics
+        facet_of = {pair: facet for facet, pair in enumerate(ordered)}
+        facets = np.array([facet_of[pair] for pair in pairs], np.int32)
         if columns.interests is not None:
-            interests = tuple(columns.interests[pair] for pair in known)
+            interests = tuple(columns.interests[pair] for pair in ordered)
     substance = columns.substance
     return Catalog(
         name=name,
@@ -254,12 +185,14 @@ def _catalog(name: str, columns: Columns) -> Catalog:
     )
 
 
-def _number(labels: Sequence[str] | None, n: int) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+def _numbered(
+    labels: Sequence[str] | None, n: int
+) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     if labels is None:
         return np.full(n, -1, np.int32), ()
     names = tuple(sorted(set(labels)))
-    place = {name: number for number, name in enumerate(names)}
-    return np.array([place[label] for label in labels], np.int32), names
+    number_of = {name: number for number, name in enumerate(names)}
+    return np.array([number_of[label] for label in labels], np.int32), names
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The space that items and interests share: centred, rotated to fewer dimensions, unit length."""
+"""Embedding space of items and interests: centred, principal components, unit length."""
 
 from __future__ import annotations
 

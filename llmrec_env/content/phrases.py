@@ -1,4 +1,4 @@
-"""Interest phrases of a catalogue: its authored bank, or derived from clusters of its own texts."""
+"""Interest phrases of a catalogue: authored, or derived from clusters of its texts."""
 
 from __future__ import annotations
 
@@ -28,8 +28,18 @@ _STARTS, _ITERATIONS = 4, 50  # of k-means
 _SEED = 0
 
 _PROBE_TOPICS = (
-    *("cooking", "sports", "science", "music", "money", "games"),
-    *("travel", "history", "fashion", "animals", "machines", "health"),
+    "cooking",
+    "sports",
+    "science",
+    "music",
+    "money",
+    "games",
+    "travel",
+    "history",
+    "fashion",
+    "animals",
+    "machines",
+    "health",
 )
 _IN_DEPTH = (
     "An in-depth, carefully researched analysis of {}, with sources.",
@@ -84,7 +94,7 @@ def phrases_of(catalog: Catalog, item_vectors: npt.ArrayLike) -> tuple[Catalog, 
         centred = _unit(vectors - vectors.mean(axis=0))
         catalog = _with_clusters(catalog, centred)
         bank = _derived(catalog, centred)
-    return catalog, _in_order(catalog, bank)
+    return catalog, _ordered(catalog, bank)
 
 
 def neighbours(
@@ -132,17 +142,17 @@ def substance_probe(
     return (direction / max(np.linalg.norm(direction), 1e-12)).astype(np.float32)
 
 
-def _in_order(catalog: Catalog, bank: list[tuple[int, str]]) -> Phrases:
+def _ordered(catalog: Catalog, bank: list[tuple[int, str]]) -> Phrases:
     """The phrases (facet, text) sorted by topic, each text once."""
     topic_of = np.zeros(int(catalog.facets.max()) + 1, dtype=np.int32)
     topic_of[catalog.facets] = catalog.topics
-    first = {text: facet for facet, text in reversed(bank)}
-    kept = sorted((int(topic_of[facet]), facet, text) for text, facet in first.items())
-    topics = np.array([topic for topic, _, _ in kept], dtype=np.int32)
+    facet_of = {text: facet for facet, text in reversed(bank)}  # the first where several
+    rows = sorted((int(topic_of[facet]), facet, text) for text, facet in facet_of.items())
+    topics = np.array([topic for topic, _, _ in rows], dtype=np.int32)
     phrases = Phrases(
-        texts=tuple(text for _, _, text in kept),
+        texts=tuple(text for _, _, text in rows),
         topics=topics,
-        facets=np.array([facet for _, facet, _ in kept], dtype=np.int32),
+        facets=np.array([facet for _, facet, _ in rows], dtype=np.int32),
         topic_start=np.searchsorted(topics, np.arange(catalog.num_topics + 1)).astype(np.int32),
     )
     for array in (phrases.topics, phrases.facets, phrases.topic_start):
@@ -162,12 +172,12 @@ def _with_clusters(catalog: Catalog, centred: _Rows) -> Catalog:
         topics = _clusters(centred, min(max(n // _TOPIC_SIZE, 1 + (n >= 30)), _MOST_TOPICS))
         names = _topic_names(catalog, topics)
     facets = np.empty(n, dtype=np.int32)
-    used = 0
+    num_facets = 0
     for topic in range(len(names)):
         ids = np.flatnonzero(topics == topic)
         count = min(max(round(len(ids) / _FACET_SIZE), 1), _MOST_FACETS)
-        facets[ids] = used + _clusters(_unit(centred[ids] - centred[ids].mean(axis=0)), count)
-        used = int(facets[ids].max()) + 1
+        facets[ids] = num_facets + _clusters(_unit(centred[ids] - centred[ids].mean(axis=0)), count)
+        num_facets = int(facets[ids].max()) + 1
     return dataclasses.replace(
         catalog, topics=topics.astype(np.int32), topic_names=names, facets=facets
     )
@@ -191,11 +201,11 @@ def _refined(rows: _Rows, count: int, rng: np.random.Generator) -> tuple[float, 
     labels, fit = np.full(len(rows), -1, dtype=np.int64), 0.0
     for _ in range(_ITERATIONS):
         cosines = rows @ centres.T  # (n, count)
-        best = cosines.max(axis=1)
-        before, labels = labels, cosines.argmax(axis=1)
-        fit = float(best.sum())
-        _fill_empty(labels, best, count)
-        if np.array_equal(before, labels):
+        highest = cosines.max(axis=1)
+        previous, labels = labels, cosines.argmax(axis=1)
+        fit = float(highest.sum())
+        _fill_empty(labels, highest, count)
+        if np.array_equal(previous, labels):
             break
         member = labels == np.arange(count)[:, None]  # (count, n)
         centres = _unit(member.astype(np.float64) @ rows)
@@ -204,14 +214,14 @@ def _refined(rows: _Rows, count: int, rng: np.random.Generator) -> tuple[float, 
 
 def _spread_out(rows: _Rows, count: int, rng: np.random.Generator) -> list[int]:
     """Rows to start from, drawn with probabilities by squared distance (k-means++)."""
-    chosen = [int(rng.integers(len(rows)))]
+    centres = [int(rng.integers(len(rows)))]
     distance = np.full(len(rows), np.inf)
-    while len(chosen) < count:
-        distance = np.minimum(distance, ((rows - rows[chosen[-1]]) ** 2).sum(axis=1))
+    while len(centres) < count:
+        distance = np.minimum(distance, ((rows - rows[centres[-1]]) ** 2).sum(axis=1))
         share = np.cumsum(distance)
-        drawn = np.searchsorted(share, rng.random() * share[-1], side="right")
-        chosen.append(min(int(drawn), len(rows) - 1))  # all rows alike: nothing was drawn
-    return chosen
+        row = np.searchsorted(share, rng.random() * share[-1], side="right")
+        centres.append(min(int(row), len(rows) - 1))  # all rows alike: nothing was drawn
+    return centres
 
 
 def _fill_empty(labels: _Ids, cosine: npt.NDArray[np.float64], count: int) -> None:
@@ -232,18 +242,18 @@ def _topic_names(catalog: Catalog, topics: _Ids) -> tuple[str, ...]:
         if catalog.genres is not None
         else [set(re.findall(r"[^\W\d_]{4,}", text.lower())) for text in catalog.texts]
     )
-    overall = Counter(word for some in words for word in some)
+    total = Counter(word for item_words in words for word in item_words)
     names: list[str] = []
     for topic in range(int(topics.max()) + 1):
         ids = np.flatnonzero(topics == topic)
-        here = Counter(word for item in ids for word in words[item])
+        counts = Counter(word for item in ids for word in words[item])
         # How much more often than elsewhere, times how often: a rare word alone names nothing.
         score = {
-            word: number * np.log(number / len(ids) * len(catalog) / overall[word])
-            for word, number in here.items()
+            word: number * np.log(number / len(ids) * len(catalog) / total[word])
+            for word, number in counts.items()
         }
-        best = sorted(here, key=lambda word: (-score[word], word))[:_NAME_WORDS]
-        name = _listed(best) or "miscellaneous"
+        ranked = sorted(counts, key=lambda word: (-score[word], word))
+        name = _enumeration(ranked[:_NAME_WORDS]) or "miscellaneous"
         names.append(name if name not in names else f"{name} ({topic + 1})")
     return tuple(names)
 
@@ -265,16 +275,15 @@ def _derived(catalog: Catalog, centred: _Rows) -> list[tuple[int, str]]:
 
 
 def _phrase(catalog: Catalog, ids: _Ids, examples: _Ids) -> str:
-    named = _listed([_short_name(catalog, int(item)) for item in examples])
+    names = _enumeration([_short_name(catalog, int(item)) for item in examples])
     if catalog.genres is not None:
         count = Counter(genre for item in ids for genre in catalog.genres[item])
-        usual = [genre for genre, number in count.most_common(3) if number >= len(ids) / 2]
-        genres = _listed(usual or [genre for genre, _ in count.most_common(1)])
-        return (
-            f"enjoys {genres} films such as {named}" if genres else f"enjoys films such as {named}"
-        )
+        frequent = [genre for genre, number in count.most_common(3) if number >= len(ids) / 2]
+        genres = _enumeration(frequent or [genre for genre, _ in count.most_common(1)])
+        kind = f"{genres} films" if genres else "films"
+        return f"enjoys {kind} such as {names}"
     topic = catalog.topic_names[int(catalog.topics[ids[0]])]
-    return f"enjoys {topic}, such as {named}"
+    return f"enjoys {topic}, such as {names}"
 
 
 def _short_name(catalog: Catalog, item: int) -> str:
@@ -284,6 +293,6 @@ def _short_name(catalog: Catalog, item: int) -> str:
     return " ".join(words)[:_LONGEST_NAME].rstrip(".,;:!? ")
 
 
-def _listed(words: Sequence[str]) -> str:
+def _enumeration(words: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

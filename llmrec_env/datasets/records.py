@@ -1,4 +1,4 @@
-"""The table of records, from whatever source, and what recommenders learn from it."""
+"""Records of users' events, from whatever source, and what recommenders learn from them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.atomic_files import write_atomically
-from llmrec_env.content.catalog import movielens_ratings
-from llmrec_env.content.catalogues.movielens import DEFAULT_ITEMS
+from llmrec_env.content.catalogues.movielens import DEFAULT_ITEMS, movielens_ratings
 from llmrec_env.simulation.logging_policy import EVENTS
 from llmrec_env.world import PublicData
 
@@ -47,7 +46,7 @@ class Records:
     item: npt.NDArray[np.int64]
     """(M,), numbers of items, of a query the number of its text; `MISSING` where there is none."""
     event: npt.NDArray[np.int8]
-    """(M,), places in `logs.EVENTS`; `MISSING`, or `UNKNOWN` for any other event."""
+    """(M,), indices into `EVENTS`; `MISSING`, or `UNKNOWN` for any other event."""
     value: npt.NDArray[np.float32]
     """(M,): click: satisfied 1 or 0; rating: stars; otherwise 1."""
     timestamp: npt.NDArray[np.float64] | None
@@ -78,10 +77,10 @@ class Records:
                 raise ValueError(f"{name} has shape {column.shape}, not ({len(self.user)},)")
             column.setflags(write=False)
             object.__setattr__(self, name, column)
-        typed = self.event == QUERY
+        is_query = self.event == QUERY
         _check_numbers("user", self.user, MISSING, len(self.user_ids))
-        _check_numbers("item", self.item[~typed], MISSING, len(self.item_ids))
-        _check_numbers("item (of queries)", self.item[typed], MISSING, len(self.query_texts))
+        _check_numbers("item", self.item[~is_query], MISSING, len(self.item_ids))
+        _check_numbers("item (of queries)", self.item[is_query], MISSING, len(self.query_texts))
         _check_numbers("event", self.event, UNKNOWN, len(EVENTS))
         if self.item_texts is not None and len(self.item_texts) != len(self.item_ids):
             raise ValueError(f"{len(self.item_texts)} item_texts for {len(self.item_ids)} item_ids")
@@ -95,11 +94,16 @@ class Records:
         sizes = f"{len(self):,} records, {len(self.user_ids):,} users, {len(self.item_ids):,} items"
         return f"Records({sizes})"
 
-    def take(self, chosen: npt.NDArray[Any]) -> Records:
-        """Returns the records at these places, or where a mask is true; the numbers stay."""
-        columns = {name: getattr(self, name)[chosen] for name in ("user", "item", "event", "value")}
-        timestamp = None if self.timestamp is None else self.timestamp[chosen]
-        return dataclasses.replace(self, **columns, timestamp=timestamp)
+    def take(self, rows: npt.NDArray[Any]) -> Records:
+        """Returns the records at these indices, or where a mask is true; the numbers stay."""
+        return dataclasses.replace(
+            self,
+            user=self.user[rows],
+            item=self.item[rows],
+            event=self.event[rows],
+            value=self.value[rows],
+            timestamp=None if self.timestamp is None else self.timestamp[rows],
+        )
 
     def clicks(self, threshold: float = 4.0) -> tuple[npt.NDArray[np.int64], ...]:
         """Returns (user, item, satisfied) of clicks and ratings, each (m,), as recommenders learn.
@@ -109,17 +113,17 @@ class Records:
         Args:
             threshold: ratings from there on are satisfied; of clicks, values from 0.5 on.
         """
-        pair, rated = self._pairs(), self.event == RATING
-        chosen = rated | ((self.event == CLICK) & ~np.isin(pair, pair[rated]))
-        least = np.where(rated, threshold, 0.5)[chosen]
-        satisfied = (self.value[chosen] >= least).astype(np.int64)
-        return self.user[chosen], self.item[chosen], satisfied
+        pair, is_rating = self._pairs(), self.event == RATING
+        mask = is_rating | ((self.event == CLICK) & ~np.isin(pair, pair[is_rating]))
+        least = np.where(is_rating, threshold, 0.5)[mask]
+        satisfied = (self.value[mask] >= least).astype(np.int64)
+        return self.user[mask], self.item[mask], satisfied
 
     def negatives(self) -> Pairs:
         """Returns (user, item) of what was browsed and never clicked or rated by the user."""
-        pair, used = self._pairs(), (self.event == CLICK) | (self.event == RATING)
-        chosen = (self.event == BROWSE) & ~np.isin(pair, pair[used])
-        return self.user[chosen], self.item[chosen]
+        pair, is_consumed = self._pairs(), (self.event == CLICK) | (self.event == RATING)
+        mask = (self.event == BROWSE) & ~np.isin(pair, pair[is_consumed])
+        return self.user[mask], self.item[mask]
 
     def require_complete(self) -> None:
         """Raises `RecordsError` unless every record has a user, an item and a known event."""
@@ -145,13 +149,13 @@ class Records:
         if self.item_texts is None:
             raise RecordsError("the records hold no texts of items; load them with text=COLUMN.")
         rows: dict[str, int] = {}
-        for item, words in enumerate(self.item_texts):
-            if words:
-                rows.setdefault(words, item)
+        for item, text in enumerate(self.item_texts):
+            if text:
+                rows.setdefault(text, item)
         content = io.StringIO(newline="")
         writer = csv.writer(content, lineterminator="\n")
         writer.writerow(["item", "text"])
-        writer.writerows((self.item_ids[item], words) for words, item in rows.items())
+        writer.writerows((self.item_ids[item], text) for text, item in rows.items())
         write_atomically(path, content.getvalue().encode())
         return np.array(list(rows.values()), np.int64)
 
@@ -177,8 +181,8 @@ def movielens_records(num_items: int | None = None) -> Records:
         event=np.full(len(ratings), RATING),
         value=ratings["rating"],
         timestamp=ratings["timestamp"],
-        user_ids=_called(int(ratings["user"].max()) + 1),
-        item_ids=_called(DEFAULT_ITEMS if num_items is None else num_items),
+        user_ids=_numbers_as_names(int(ratings["user"].max()) + 1),
+        item_ids=_numbers_as_names(DEFAULT_ITEMS if num_items is None else num_items),
         rating_range=(0.5, 5.0),
     )
 
@@ -196,12 +200,12 @@ def records_of(public: PublicData) -> Records:
         event=event,
         value=table["value"],
         timestamp=table["timestamp"],
-        user_ids=_called(int(public.users.max()) + 1),
-        item_ids=_called(len(public.catalog)),
+        user_ids=_numbers_as_names(int(public.users.max()) + 1),
+        item_ids=_numbers_as_names(len(public.catalog)),
         item_texts=public.catalog.texts,
         query_texts=public.phrases.texts,
     )
 
 
-def _called(count: int) -> tuple[str, ...]:
+def _numbers_as_names(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))

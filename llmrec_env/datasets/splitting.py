@@ -1,4 +1,4 @@
-"""Records split in order of time, so that nothing is learnt from the future."""
+"""Split of records by time, so that nothing is learnt from the future."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def split_by_time(
     """
     _check_arguments(test_share, validation_share, per, unseen)
     records.require_complete()
-    when = records.timestamp
-    if when is None or not np.isfinite(when).all():
+    timestamp = records.timestamp
+    if timestamp is None or not np.isfinite(timestamp).all():
         raise RecordsError("some records lack a time; load them with timestamp=COLUMN, and clean.")
     group = records.user if per == "user" else np.zeros_like(records.user)
-    part = _parts(group, when, test_share, validation_share)
-    order = np.argsort(when, kind="stable")
+    part = _parts(group, timestamp, test_share, validation_share)
+    order = np.argsort(timestamp, kind="stable")
     train, validation, test = (records.take(order[part[order] == number]) for number in range(3))
     report = Report(len(records))
     validation = _report_unseen(train, validation, "validation", unseen == "drop", report)
@@ -70,23 +70,23 @@ def _check_arguments(test_share: float, validation_share: float, per: str, unsee
             f"test_share={test_share} and validation_share={validation_share} leave nothing for "
             "training, or are negative; give shares from 0 that add up to less than 1."
         )
-    for name, given, allowed in (
+    for name, value, allowed in (
         ("per", per, ["global", "user"]),
         ("unseen", unseen, ["drop", "keep"]),
     ):
-        if given not in allowed:
-            raise ConfigError(unknown(name, given, allowed))
+        if value not in allowed:
+            raise ConfigError(unknown(name, value, allowed))
 
 
 def _parts(
     group: npt.NDArray[np.int64],
-    when: npt.NDArray[np.float64],
+    timestamp: npt.NDArray[np.float64],
     test_share: float,
     validation_share: float,
 ) -> npt.NDArray[np.int8]:
     """0 for training, 1 for validation, 2 for test, (M,)."""
-    order = np.lexsort((when, group))
-    group, when = group[order], when[order]
+    order = np.lexsort((timestamp, group))
+    group, timestamp = group[order], timestamp[order]
     first = first_of_run([group])
     count = np.bincount(group)[group] if len(group) else group
     left = count - (np.arange(len(group)) - first)  # of the group, this record included
@@ -94,7 +94,7 @@ def _parts(
     part[left <= count * (test_share + validation_share) + _ROUNDING] = 1
     part[left <= count * test_share + _ROUNDING] = 2
     parts = np.empty_like(part)
-    parts[order] = part[first_of_run([group, when])]  # of one time, all go with the first
+    parts[order] = part[first_of_run([group, timestamp])]  # of one time, all go with the first
     return parts
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from llmrec_env.config import ConfigError
-from llmrec_env.content.catalog import Catalog, CatalogError, movielens_ratings
+from llmrec_env.content.catalog import Catalog, CatalogError
 from llmrec_env.content.catalogues import generator, movielens
+from llmrec_env.content.catalogues.movielens import movielens_ratings
 
 ROWS = [f"text number {i}" for i in range(25)]
 
@@ -180,48 +181,7 @@ def test_import_loads_no_frameworks():
     assert subprocess.run([sys.executable, "-c", code], env=path).returncode == 0
 
 
-# --- top_k and vectors
-
-
-@pytest.mark.parametrize("k", [1, 7, 300])
-def test_top_k_equals_brute_force(k):
-    rng = np.random.default_rng(0)
-    vectors = rng.integers(-1, 2, size=(300, 4)).astype(np.float32)  # many ties, exact sums
-    catalog = Catalog.load("video", 300).with_vectors(vectors)
-    directions = rng.integers(-2, 3, size=(20, 4)).astype(np.float32)
-    found = catalog.top_k(directions, k)
-    assert found.shape == (20, k)
-    for direction, ids in zip(directions, found, strict=True):
-        scores = vectors @ direction
-        expected = sorted(range(300), key=lambda item: (-scores[item], item))[:k]
-        assert ids.tolist() == expected
-        assert catalog.top_k(direction, k).tolist() == expected
-
-
-def test_top_k_of_no_directions_is_empty():
-    catalog = Catalog.load("video", 20).with_vectors(np.eye(20, 4))
-    assert catalog.top_k(np.zeros((0, 4)), 3).shape == (0, 3)
-
-
-@pytest.mark.parametrize(
-    ("v", "k", "message"),
-    [
-        (np.zeros(4), 0, "k=0 must be 1 to 20"),
-        (np.zeros(4), 21, "k=21 must be 1 to 20"),
-        (np.zeros(5), 1, r"shape \(5,\); it must be .* d=4"),
-        (np.zeros((2, 2, 4)), 1, "it must be"),
-        (np.full(4, np.nan), 1, "NaN"),
-    ],
-)
-def test_top_k_refuses(v, k, message):
-    catalog = Catalog.load("video", 20).with_vectors(np.eye(20, 4))
-    with pytest.raises(ValueError, match=message):
-        catalog.top_k(v, k)
-
-
-def test_top_k_needs_vectors():
-    with pytest.raises(ValueError, match="with_vectors"):
-        Catalog.load("video", 20).top_k(np.zeros(4), 1)
+# --- vectors
 
 
 def test_vectors_are_a_frozen_copy():
@@ -472,34 +432,6 @@ def test_no_such_file_or_kind(tmp_path):
         Catalog.load(tmp_path / "folder.csv")
 
 
-# --- saving
-
-
-def test_save_and_load_agree(tmp_path):
-    catalog = Catalog.load("video", 40)
-    catalog.save(tmp_path / "copy.jsonl")
-    copy = Catalog.load(tmp_path / "copy.jsonl")
-    assert copy.texts == catalog.texts and copy.titles == catalog.titles
-    assert np.array_equal(copy.topics, catalog.topics)
-    assert copy.topic_names == catalog.topic_names
-    assert np.array_equal(copy.substance, catalog.substance)
-    assert [path.name for path in tmp_path.iterdir()] == ["copy.jsonl"]
-
-
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
-    path = write(tmp_path / "copy.jsonl", "old")
-    monkeypatch.setattr(json, "dumps", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        Catalog.load("video", 40).save(path)
-    assert path.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["copy.jsonl"]
-
-
-def test_save_refuses_other_names(tmp_path):
-    with pytest.raises(CatalogError, match="jsonl"):
-        Catalog.load("video", 40).save(tmp_path / "copy.csv")
-
-
 # --- movielens
 
 
@@ -516,11 +448,9 @@ def test_movielens_films():
 
 
 @needs_movielens
-def test_movielens_most_films_are_named_in_the_error(tmp_path):
+def test_movielens_most_films_are_named_in_the_error():
     with pytest.raises(ConfigError, match=r"most is 90\d\d"):
         Catalog.load("movielens", 9999)
-    with pytest.raises(CatalogError, match="may not be passed on"):
-        Catalog.load("movielens", 40).save(tmp_path / "copy.jsonl")
 
 
 @needs_movielens

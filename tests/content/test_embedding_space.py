@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from llmrec_env.content.encoders import Space
+from llmrec_env.content.embedding_space import Space
 
 
 def make_vectors(n: int, dim: int, seed: int, offset: float = 0.0) -> np.ndarray:
@@ -98,7 +98,7 @@ def test_no_vectors_give_no_rows(space: Space) -> None:
 
 def test_bits_do_not_depend_on_the_number_of_threads() -> None:
     code = (
-        "import hashlib, numpy as np; from llmrec_env.content.encoders import Space;"
+        "import hashlib, numpy as np; from llmrec_env.content.embedding_space import Space;"
         "rng = np.random.default_rng(0); scales = np.geomspace(3, 0.3, 384);"
         "items, phrases = (rng.normal(size=(n, 384)) * scales for n in (2000, 100));"
         "space = Space.fit(items, phrases, 128);"

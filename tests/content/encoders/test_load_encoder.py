@@ -139,7 +139,7 @@ def test_missing_wheel_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_public_names_exist_and_are_few() -> None:
     assert all(hasattr(encoders, name) for name in encoders.__all__)
-    assert len(encoders.__all__) <= 10
+    assert len(encoders.__all__) <= 9
 
 
 def test_download_only_on_request_and_with_a_clear_failure(
