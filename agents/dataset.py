@@ -1,106 +1,255 @@
-"""Own logs in the form in which agents learn: a rating or click becomes a logged step."""
+"""Dataset of logged interactions: what users were shown, consumed and typed, to learn from."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.datasets import CLICK, RATING, Records
-from llmrec_env.simulation.logging_policy import Logs
-from llmrec_env.world import PublicData, TextSpace, items_of
+from llmrec_env.interface.observation import (
+    HISTORY_LENGTH,
+    SESSION_NUMBERS,
+    VECTOR_BLOCKS,
+    empty_histories,
+    newest_first,
+    observe,
+    replay,
+)
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.response import response_dtype
+from llmrec_env.world import PublicData
 
+Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
+UNSATISFIED_WEIGHT = 0.2
+"""Weight of an item that was consumed and did not satisfy."""
+NUM_EVENTS = 32
+"""Events of the past, the newest, that observed steps keep."""
 
-def own_data(
-    records: Records,
-    texts: TextSpace,
-    *,
-    slate_size: int = 5,
-    steps: int = 50,
-    threshold: float = 4.0,
-    seed: int = 0,
-) -> tuple[PublicData, EnvConfig]:
-    """Returns public data as of an environment, and the configuration that its histories have.
 
-    Each click or rating is a step whose slate is the item and others that the user never met, drawn
-    at random: what was really shown beside it is not in such logs.
+@dataclass(frozen=True)
+class Dataset:
+    """Logged interactions, one row a step, in order of user and time."""
 
-    Args:
-        records: clean, with times; items are numbered as in the catalogue of `texts`.
-        texts: the catalogue and its encodings.
-        slate_size: items of a step.
-        steps: of a user, the latest.
-        threshold: ratings from there on are satisfied.
-        seed: of the items drawn.
+    users: Ids  # (m,), 0 to num_users - 1
+    times: Ids  # (m,)
+    items: Ids  # (m,), consumed, -1 for none
+    weights: Floats  # (m,), of what was consumed: 1 where it satisfied; 0 for nothing
+    slates: npt.NDArray[np.int32]  # (m, K), shown; K = 0 where the logs do not say
+    ratings: npt.NDArray[np.int32]  # (m,), 1 to 5, 0 where the user did not rate
+    queries: npt.NDArray[np.int32]  # (m,), phrase typed, -1 for none
+    num_users: int
+    num_items: int
+    observations: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Columns of what was known before each step, (m, ...): see `with_observations`."""
 
-    Raises:
-        ValueError: records name an item that the catalogue does not have, or have no times.
-    """
-    if len(records) and int(records.item.max()) >= len(texts.catalog):
-        raise ValueError(
-            f"records name item {int(records.item.max())}, the catalogue has "
-            f"{len(texts.catalog)}; clean the records, or load the catalogue they belong to."
+    @classmethod
+    def from_logs(cls, data: PublicData) -> Dataset:
+        """Returns the logged steps of the training users; users are rows of `data.logs`.
+
+        Times are negative: steps before a user's first session. Steps whose slate is -1 never were.
+        """
+        logs = data.logs
+        num_users, steps = logs.items.shape
+        user, step = np.nonzero(logs.slates[:, :, 0] >= 0)
+        items = logs.items[user, step].astype(np.int64)
+        weights = np.where(logs.satisfied[user, step] == 1, 1.0, UNSATISFIED_WEIGHT)
+        return cls(
+            users=user.astype(np.int64),
+            times=(step - steps).astype(np.int64),
+            items=items,
+            weights=np.where(items >= 0, weights, 0.0).astype(np.float32),
+            slates=logs.slates[user, step],
+            ratings=logs.ratings[user, step],
+            queries=logs.queries[user, step],
+            num_users=num_users,
+            num_items=len(data.catalog),
         )
-    if records.timestamp is None:
-        raise ValueError("the records have no times; load them with timestamp=COLUMN.")
-    used = np.flatnonzero((records.event == CLICK) | (records.event == RATING))
-    order = used[np.lexsort((records.timestamp[used], records.user[used]))]
-    user, item, satisfied = records.take(order).clicks(threshold)
-    rows = order[_rows_of(records, order, user, item)]
-    rating = np.where(records.event[rows] == RATING, records.value[rows], 0.0)
-    users, num_items = len(records.user_ids), len(texts.catalog)
-    logs = _empty(users, steps, slate_size)
-    generator = np.random.default_rng([seed, 3])
-    bounds = np.searchsorted(user, np.arange(users + 1))  # the records are in order of user
-    for row in range(users):
-        own = np.arange(bounds[row], bounds[row + 1])
-        met = np.unique(item[own])
-        kept = own[-steps:]
-        place = slice(steps - len(kept), steps)
-        logs.slates[row, place] = _slates(item[kept], met, slate_size, num_items, generator)
-        logs.items[row, place], logs.satisfied[row, place] = item[kept], satisfied[kept]
-        stars = np.clip(np.rint(rating[kept]), 1, 5)
-        logs.ratings[row, place] = np.where(rating[kept] > 0, stars, 0)
-    config = EnvConfig(
-        catalog="video", dim=texts.space.dim, slate_size=slate_size, warmup_slates=steps
-    )
-    return _public(texts, logs, user, item, satisfied), config
+
+    @classmethod
+    def from_columns(
+        cls,
+        users: npt.ArrayLike,
+        items: npt.ArrayLike,
+        weights: npt.ArrayLike,
+        times: npt.ArrayLike,
+        num_items: int,
+    ) -> Dataset:
+        """Returns own logs, given as columns (m,); users become rows in order of their ids.
+
+        Raises:
+            ValueError: columns of different lengths, unknown items, weights that are negative or
+                not finite.
+        """
+        columns = [np.asarray(column) for column in (users, items, weights, times)]
+        shapes = [column.shape for column in columns]
+        if len(set(shapes)) != 1 or len(shapes[0]) != 1:
+            raise ValueError(f"users, items, weights, times have shapes {shapes}; pass (m,) each.")
+        user, item, weight, time = columns
+        unknown = item[(item < 0) | (item >= num_items)]
+        if len(unknown):
+            raise ValueError(
+                f"items holds {unknown[0]}; ids are 0 to {num_items - 1}: drop the other records."
+            )
+        bad = weight[~(np.isfinite(weight) & (weight >= 0))]
+        if len(bad):
+            raise ValueError(f"weights holds {bad[0]}; pass finite numbers of 0 or more.")
+        ids, rows = np.unique(user, return_inverse=True)
+        order = np.lexsort((time, rows))
+        return cls(
+            users=rows[order].astype(np.int64),
+            times=time[order].astype(np.int64),
+            items=item[order].astype(np.int64),
+            weights=weight[order].astype(np.float32),
+            slates=np.empty((len(order), 0), np.int32),
+            ratings=np.zeros(len(order), np.int32),
+            queries=np.full(len(order), -1, np.int32),
+            num_users=len(ids),
+            num_items=num_items,
+        )
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.users)
+
+    def take(self, rows: npt.NDArray[Any]) -> Dataset:
+        """Returns some of the rows: indices, or a mask."""
+        names = ("users", "times", "items", "weights", "slates", "ratings", "queries")
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
+        columns["observations"] = {name: x[rows] for name, x in self.observations.items()}
+        return dataclasses.replace(self, **columns)
+
+    def consumed(self) -> Dataset:
+        """Returns the rows in which something was consumed, with a weight above 0."""
+        return self.take(self.weights > 0)
+
+    @property
+    def satisfied(self) -> npt.NDArray[np.bool_]:
+        """Whether what was consumed satisfied, (m,)."""
+        return self.weights >= 1.0
+
+    @property
+    def choices(self) -> Ids:
+        """Slot of the item consumed, (m,), K for none."""
+        slots = (self.slates == self.items[:, None]).argmax(axis=1)
+        return np.where(self.items >= 0, slots, self.slates.shape[1])
+
+    def popularity(self) -> Floats:
+        """Returns log(1 + summed weights) of each item over its largest, (num_items,), 0 to 1."""
+        log = self.consumed()
+        count = np.log1p(np.bincount(log.items, log.weights, self.num_items))
+        return (count / max(count.max(), 1e-9)).astype(np.float32)
+
+    def histories(self, length: int) -> tuple[Ids, Floats]:
+        """Returns the last items that each user consumed, newest first, and their weights.
+
+        Both (num_users, length); -1 and 0 where there is none.
+        """
+        log = self.consumed()
+        items = np.full((self.num_users, length), -1, np.int64)
+        weights = np.zeros((self.num_users, length), np.float32)
+        ends = np.cumsum(np.bincount(log.users, minlength=self.num_users))
+        age = ends[log.users] - 1 - np.arange(len(log))
+        recent = age < length
+        items[log.users[recent], age[recent]] = log.items[recent]
+        weights[log.users[recent], age[recent]] = log.weights[recent]
+        return items, weights
+
+    def matrix(self) -> Any:
+        """Returns the weights of each user's items as a sparse matrix, (num_users, num_items).
+
+        Where a user consumed an item more than once, the largest weight; float64.
+        """
+        from scipy import sparse
+
+        log = self.consumed()
+        key = log.users * self.num_items + log.items
+        order = np.lexsort((-log.weights, key))
+        entry, first = np.unique(key[order], return_index=True)
+        values = log.weights[order][first].astype(np.float64)
+        position = (entry // self.num_items, entry % self.num_items)
+        return sparse.csr_matrix((values, position), (self.num_users, self.num_items))
+
+    def replayed(
+        self, data: PublicData, config: EnvConfig
+    ) -> Iterator[tuple[Ids, npt.NDArray[np.void]]]:
+        """Yields, for each time, its rows and the public histories of their users before it.
+
+        Args:
+            data: what the logs were taken from: see `from_logs`.
+            config: of the environment that the histories are of.
+        """
+        histories = empty_histories(self.num_users, config)
+        scratch = np.zeros(1, response_dtype(self.slates.shape[1]))
+        for time in np.unique(self.times):
+            rows = np.flatnonzero(self.times == time)
+            past = histories[self.users[rows]]
+            yield rows, past
+            replay(
+                past,
+                self.slates[rows][:, None],
+                self.items[rows][:, None].astype(np.int32),
+                self.satisfied[rows][:, None].astype(np.int32),
+                self.queries[rows][:, None],
+                data.items.vectors,
+                data.items.factors,
+                data.phrase_vectors,
+                scratch,
+            )
+            histories[self.users[rows]] = past
+
+    def with_observations(
+        self, data: PublicData, config: EnvConfig, since: int | None = None
+    ) -> Dataset:
+        """Returns the steps with what an observation would have shown before each of them.
+
+        `blocks` (m, 6, d), float16, are the vectors of VECTOR_BLOCKS, `session` (m, 10) its
+        numbers, `history` and `feedback` (m, NUM_EVENTS) the newest events and their kinds.
+
+        Args:
+            data: what the logs were taken from: see `from_logs`.
+            config: of the environment that the observations are of.
+            since: time of the first steps to return; None: all.
+        """
+        recent = np.full(len(self), True) if since is None else self.times >= since
+        position = np.cumsum(recent) - 1
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for rows, past in self.replayed(data, config):
+            if not recent[rows[0]]:
+                continue
+            for name, part in observed(past, data, config.horizon).items():
+                if name not in columns:
+                    columns[name] = np.empty((recent.sum(), *part.shape[1:]), part.dtype)
+                columns[name][position[rows]] = part
+        return dataclasses.replace(self.take(recent), observations=columns)
 
 
-def _rows_of(records: Records, order: Ids, user: Ids, item: Ids) -> Ids:
-    """The last record of each (user, item), as a place in `order`."""
-    pair = records.user[order] * len(records.item_ids) + records.item[order]
-    last = np.argsort(pair, kind="stable")
-    wanted = user * len(records.item_ids) + item
-    return last[np.searchsorted(pair[last], wanted, side="right") - 1]
+def observed(
+    histories: npt.NDArray[np.void], data: PublicData, horizon: int
+) -> dict[str, npt.NDArray[Any]]:
+    """Returns the columns of `Dataset.with_observations` for histories, (n,), as they are now."""
+    n, d = len(histories), data.items.vectors.shape[1]
+    flat = np.zeros((n, len(VECTOR_BLOCKS) * d + len(SESSION_NUMBERS)), np.float32)
+    ids, kinds = np.empty((2, n, HISTORY_LENGTH), np.int32)
+    _observe_all(histories, data.items.vectors, data.phrase_vectors, horizon, flat, ids, kinds)
+    blocks = flat[:, : -len(SESSION_NUMBERS)].reshape(n, len(VECTOR_BLOCKS), d)
+    return {
+        "blocks": blocks.astype(np.float16),
+        "session": flat[:, -len(SESSION_NUMBERS) :],
+        "history": ids[:, :NUM_EVENTS],
+        "feedback": kinds[:, :NUM_EVENTS],
+    }
 
 
-def _slates(
-    items: Ids, met: Ids, slate_size: int, num_items: int, generator: np.random.Generator
-) -> Ids:
-    """A slate for each item, in any place of it, with items that the user never met."""
-    others = np.setdiff1d(np.arange(num_items), met)
-    if not len(others):
-        raise ValueError("a user met every item of the catalogue; add items, or drop that user.")
-    slates = generator.choice(others, (len(items), slate_size))
-    slates[np.arange(len(items)), generator.integers(0, slate_size, len(items))] = items
-    return slates
-
-
-def _empty(users: int, steps: int, slate_size: int) -> Logs:
-    return Logs(
-        slates=np.full((users, steps, slate_size), -1, np.int32),
-        items=np.full((users, steps), -1, np.int32),
-        satisfied=np.zeros((users, steps), np.int32),
-        ratings=np.zeros((users, steps), np.int32),
-        queries=np.full((users, steps), -1, np.int32),
-    )
-
-
-def _public(texts: TextSpace, logs: Logs, user: Ids, item: Ids, satisfied: Ids) -> PublicData:
-    liked = satisfied == 1
-    items = items_of(texts, user[liked], item[liked])
-    users = np.arange(len(logs.items))
-    return PublicData(texts.catalog, texts.phrases, texts.phrase_vectors, items, logs, users)
+@kernel
+def _observe_all(histories, vectors, phrases, horizon, flat, ids, kinds):
+    for i in range(histories.shape[0]):
+        history = histories[i]
+        observe(history, vectors, phrases, vectors.shape[1], horizon, flat, i)
+        newest_first(history, ids, kinds, i)

@@ -15,8 +15,8 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from agents.joint.samples import batch_seen
-from agents.rankers.ranking import Floats, score, standardise
+from agents.joint.model import batch_observed
+from agents.rankers.ranker import Floats, score, standardise
 from agents.user_statistics import (
     OUTCOMES,
     SATISFIED_ITEMS,
@@ -203,7 +203,7 @@ class FeatureExtractor:
 
     def _joint_probability(self, observation: Any) -> Floats:
         assert self._joint is not None
-        batch = batch_seen(observation)
+        batch = batch_observed(observation)
         odds = score(
             self._joint.model.v(batch, "satisfaction").numpy(),
             *(observation["candidates"], self._alpha),

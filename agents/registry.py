@@ -36,13 +36,13 @@ _SPECS = (
     ),
     AgentSpec(
         "item-knn",
-        "agents.rankers.neighbours:ItemNeighbours",
+        "agents.rankers.item_knn:ItemNeighbours",
         "who consumed what together",
         learns="logs",
     ),
     AgentSpec(
         "ease",
-        "agents.rankers.neighbours:Ease",
+        "agents.rankers.ease:Ease",
         "who consumed what together",
         learns="logs",
     ),
@@ -70,14 +70,14 @@ _SPECS = (
     ),
     AgentSpec(
         "content",
-        "agents.rankers.baselines:Content",
+        "agents.rankers.content:Content",
         "what the texts of the past say",
         ladder=True,
         colour="#45a0dc",
     ),
     AgentSpec(
         "content-recency",
-        "agents.rankers.baselines:ContentRecency",
+        "agents.rankers.content:ContentRecency",
         "what the texts of the past say",
         ladder=True,
         colour="#0062a3",
@@ -98,7 +98,7 @@ _SPECS = (
     ),
     AgentSpec(
         "drift-aware",
-        "agents.rankers.als:DriftAware",
+        "agents.rankers.drift_aware:DriftAware",
         "recent texts, against what was skipped, and a little of everybody's taste",
         learns="logs",
         ladder=True,

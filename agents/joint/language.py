@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.joint.recommender import Joint, JointModel
-from agents.joint.samples import Samples, batch_of
+from agents.dataset import Dataset
+from agents.joint.model import JointModel, batch_of
+from agents.joint.recommender import Joint
 from agents.joint.text_tower import TextTower
 from agents.neural.trainer import Progress, Recipe, fit
 from llmrec_env.config import ConfigError, EnvConfig
 from llmrec_env.content.embedding_space import Space
 from llmrec_env.world import PublicData
 
-_HELD_OUT = 200  # samples of held-out users on which to stop
+_HELD_OUT = 200  # steps of held-out users on which to stop
 
 Tensor = torch.Tensor
 
@@ -111,7 +112,11 @@ class JointWithLanguage(Joint):
         self.rank, self.encoder_rate = rank, encoder_rate
         self.language_samples = language_samples
         self.language = Recipe(
-            *(language_epochs, language_batch, language_rate), patience=0, seed=seed
+            epochs=language_epochs,
+            batch_size=language_batch,
+            learning_rate=language_rate,
+            patience=0,
+            seed=seed,
         )
 
     def learn(
@@ -130,12 +135,13 @@ class JointWithLanguage(Joint):
         super().learn(data, config, checkpoint, **follow)
         learnt, checked = self.split
         generator = np.random.default_rng([self.seed, 5])
-        rows = generator.permutation(len(learnt.user))[: self.language_samples]
-        held_out = generator.permutation(len(checked.user))[:_HELD_OUT]
+        rows = generator.permutation(len(learnt))[: self.language_samples]
+        held_out = generator.permutation(len(checked))[:_HELD_OUT]
         tower = TextTower(config.encoder, self.mode, rank=self.rank, seed=self.seed)
         model = LanguageModel(self.model, tower, data)
-        samples = learnt.of(rows), checked.of(held_out)
-        self.language_progress = self._tune(model, *samples, checkpoint)
+        self.language_progress = self._tune(
+            model, learnt.take(rows), checked.take(held_out), checkpoint
+        )
         self.model, self.tower = model.finished(), tower
         self._calibrate()
 
@@ -147,13 +153,14 @@ class JointWithLanguage(Joint):
         return config | {"language_rate": recipe.learning_rate}
 
     def _tune(
-        self, model: LanguageModel, learnt: Samples, checked: Samples, checkpoint: Path | None
+        self, model: LanguageModel, learnt: Dataset, checked: Dataset, checkpoint: Path | None
     ) -> Progress:
         own = [p for p in model.tower.parameters() if p.requires_grad]
         theirs = {id(p) for p in model.tower.parameters()}
         rest = [p for p in model.parameters() if id(p) not in theirs]
         return fit(
-            *(model, len(learnt.user)),
+            model,
+            len(learnt),
             lambda rows: self._regularised(model, batch_of(learnt, rows)),
             lambda: self._held_out_loss(model, checked),
             self.language,

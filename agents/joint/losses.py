@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as functional
 
-from agents.joint.samples import Batch
-
-if TYPE_CHECKING:
-    from agents.joint.recommender import JointModel
+from agents.joint.model import Batch, JointModel
 
 Tensor = torch.Tensor
 

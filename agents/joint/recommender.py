@@ -19,22 +19,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
+from agents.dataset import Dataset
 from agents.joint.losses import CLICK_LOSSES, calibrated, evolution_loss, text_loss
-from agents.joint.samples import Batch, Samples, batch_of, batch_seen, samples_of
+from agents.joint.model import SKIPPED, Batch, JointModel, batch_observed, batch_of
 from agents.neural.trainer import Progress, Recipe, fit
-from agents.rankers.baselines import Ranker
-from agents.rankers.ranking import Floats, score
+from agents.rankers.ranker import Floats, Ranker, score
 from agents.saving import write_agent
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.interface.observation import QUERY, SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.world import PublicData
 
-SATIATION, SKIPPED = VECTOR_BLOCKS.index("satiation"), VECTOR_BLOCKS.index("skipped")
-_START = {"interest": 2.0, "recent": 1.0, "query": 0.5}  # weights in the belief before training
-_HEADS, _KEY = 2, 32
 RANKINGS = ("satisfaction", "choice")
 Tensor = torch.Tensor
 
@@ -69,153 +64,6 @@ class Settings:
     """Share of the numbers of the past that are left out in training."""
 
 
-class JointModel(nn.Module):
-    """Beliefs about users, vectors of items, and the heads of the three losses."""
-
-    vectors: Tensor  # (N, d)
-    phrases: Tensor  # (P, d)
-    substance: Tensor  # (N,)
-
-    def __init__(
-        self,
-        vectors: Floats,
-        phrases: Floats,
-        substance: Floats,
-        dropout: float = 0.1,
-        evolves: bool = False,
-    ) -> None:
-        """Takes what is known of the texts.
-
-        Args:
-            vectors: encodings of the items, (N, d).
-            phrases: encodings of the interest phrases, (P, d).
-            substance: of the items, as read from their texts, (N,).
-            dropout: share of the numbers of the past that are left out in training.
-            evolves: whether the order of the past is part of the belief.
-        """
-        super().__init__()
-        self.evolves = evolves
-        num_items, d = vectors.shape
-        for name, values in (("vectors", vectors), ("phrases", phrases), ("substance", substance)):
-            self.register_buffer(name, torch.tensor(values))
-        blocks = torch.tensor([_START.get(name, 0.0) for name in VECTOR_BLOCKS])
-        self.block_weights = nn.Parameter(blocks)
-        self.projection = nn.Parameter(torch.zeros(d, d))
-        self.deviation = nn.Embedding(num_items, d)
-        self.click_bias, self.text_bias = nn.Embedding(num_items, 1), nn.Embedding(num_items, 1)
-        self.deviations = (self.deviation, self.click_bias, self.text_bias)
-        for table in self.deviations:
-            nn.init.zeros_(table.weight)
-        self.lure, self.position = nn.Parameter(torch.zeros(())), nn.Parameter(torch.tensor(0.5))
-        self.nothing = nn.Linear(len(SESSION_NUMBERS), 1)  # utility of choosing nothing
-        self.mood = nn.Linear(len(SESSION_NUMBERS), 1)  # log-odds of satisfaction by the session
-        for linear, start in ((self.nothing, 3.0), (self.mood, -1.0)):
-            nn.init.zeros_(linear.weight)
-            nn.init.constant_(linear.bias, start)
-        self.relevance = nn.Parameter(torch.tensor(0.7))
-        self.satiated, self.skipped = (nn.Parameter(torch.zeros(())) for _ in range(2))
-        self.quality = nn.Parameter(torch.zeros(()))
-        self.rating = nn.Parameter(torch.tensor([1.0, 0.0]))
-        self.evolution = Evolution(d)
-        self.dropout = nn.Dropout(dropout)
-
-    def encode(self, ids: Tensor) -> Tensor:
-        """Returns the encodings e_y of items, (..., d); the language model replaces this."""
-        return self.vectors[ids]
-
-    def consumed(self, ids: Tensor) -> Tensor:
-        """Returns what consuming items says of a user, (..., d): text, and what it went with."""
-        return self.vectors[ids] + self.deviation(ids)
-
-    def items(self, ids: Tensor) -> Tensor:
-        """Returns a_y, (..., d): the text, a projection of it, and what consumption adds."""
-        encoded = self.encode(ids)
-        return encoded + encoded @ self.projection + self.deviation(ids)
-
-    def belief(self, batch: Batch) -> Tensor:
-        """Returns b, the estimated current interest of each sample, (m, d)."""
-        past = (self.block_weights[:, None] * self.dropout(batch["blocks"])).sum(-2)
-        if not self.evolves:
-            return past
-        return past + self.evolution.share * self.next_interest(batch)
-
-    def next_interest(self, batch: Batch) -> Tensor:
-        """Returns what the ordered past says about what comes next, (m, d)."""
-        ids = batch["history"].clamp(min=0)
-        query = (batch["feedback"] == QUERY)[..., None]
-        phrases = self.phrases[ids.clamp(max=len(self.phrases) - 1)]
-        events = torch.where(query, phrases, self.consumed(ids.clamp(max=len(self.vectors) - 1)))
-        return self.evolution(events, batch["feedback"], batch["blocks"])
-
-    def utility(self, belief: Tensor, ids: Tensor) -> Tensor:
-        """Returns the utility of consuming each item, (m, k)."""
-        match = (belief[:, None] * self.items(ids)).sum(-1)
-        return match + self.click_bias(ids)[..., 0] + self.lure * self.substance[ids]
-
-    def satisfaction(self, belief: Tensor, batch: Batch, ids: Tensor) -> Tensor:
-        """Returns the log-odds that each item would satisfy, (m, k)."""
-        against = self._against(batch["blocks"])
-        match = (self.relevance * belief[:, None] * self.items(ids)).sum(-1)
-        match = match + (against[:, None] * self.encode(ids)).sum(-1)
-        own = self.text_bias(ids)[..., 0] + self.quality * self.substance[ids]
-        return match + own + self.mood(batch["session"])
-
-    def _against(self, blocks: Tensor) -> Tensor:
-        return self.satiated * blocks[:, SATIATION] + self.skipped * blocks[:, SKIPPED]
-
-    @torch.no_grad()
-    def alpha(self, ranking: str) -> Tensor:
-        """Returns α of every item, (N, 2 d + 1)."""
-        ids = torch.arange(len(self.vectors))
-        if ranking == "choice":
-            own = self.click_bias.weight + self.lure * self.substance[:, None]
-        else:
-            own = self.text_bias.weight + self.quality * self.substance[:, None]
-        return torch.cat([self.items(ids), self.encode(ids), own], dim=1)
-
-    @torch.no_grad()
-    def v(self, batch: Batch, ranking: str) -> Tensor:
-        """Returns v of every sample, (m, 2 d + 1).
-
-        αᵀv is the utility of the choice, or the log-odds of satisfaction but for the mood.
-        """
-        belief, against = self.belief(batch), self._against(batch["blocks"])
-        if ranking == "choice":
-            against = torch.zeros_like(against)
-        else:
-            belief = self.relevance * belief
-        return torch.cat([belief, against, torch.ones(len(belief), 1)], dim=1)
-
-
-class Evolution(nn.Module):
-    """Attention over the ordered past with recency; says what a user turns to next."""
-
-    def __init__(self, d: int) -> None:
-        """Takes the length of interest vectors."""
-        super().__init__()
-        self.share = nn.Parameter(torch.zeros(()))  # of it in the belief
-        self.query = nn.Linear(len(VECTOR_BLOCKS) * d, _HEADS * _KEY)
-        self.key = nn.Linear(d, _KEY, bias=False)
-        self.age = nn.Parameter(torch.linspace(0.02, 0.3, _HEADS)[:, None])
-        self.kind = nn.Parameter(torch.zeros(_HEADS, 3))  # attention to a kind of event
-        self.gain = nn.Parameter(torch.tensor([0.0, 1.0, 1.0]).repeat(_HEADS, 1))  # and its sign
-        nn.init.normal_(self.query.weight, std=0.01)
-
-    def forward(self, events: Tensor, feedback: Tensor, blocks: Tensor) -> Tensor:
-        """Returns the next interest, (m, d), from events (m, e, d), kinds (m, e) and blocks."""
-        kinds, there = feedback.clamp(min=0).long(), feedback >= 0
-        query = self.query(blocks.flatten(1)).unflatten(-1, (_HEADS, _KEY))
-        found = torch.einsum("mhk,mek->mhe", query, self.key(events)) / _KEY**0.5
-        found = found - self.age * torch.arange(feedback.shape[1], dtype=torch.float32)
-        found = found + self.kind[:, kinds].movedim(0, 1)
-        share = found.masked_fill(~there[:, None], -1e9).softmax(-1) * there.any(1)[:, None, None]
-        gain = self.gain[:, kinds].movedim(0, 1)
-        return torch.einsum("mhe,med->md", share * gain, events) / _HEADS
-
-
-# --- the agent
-
-
 class Joint(Ranker):
     """Shows what is most likely to satisfy, by what the joint model believes of the user now."""
 
@@ -223,7 +71,7 @@ class Joint(Ranker):
     model: JointModel
     progress: Progress  # of the training
     calibration: npt.NDArray[np.float64]  # slope and offset of the log-odds
-    split: tuple[Samples, Samples]  # of training users: learnt from, and held out
+    split: tuple[Dataset, Dataset]  # steps of training users: learnt from, and held out
 
     def __init__(self, seed: int = 0, **settings: Any) -> None:
         """Takes the seed of training and fields of Settings.
@@ -268,21 +116,22 @@ class Joint(Ranker):
             ValueError: the logs hold no click, or clicks of one kind alone.
         """
         self.data = data
-        samples = samples_of(data, config)
-        held_out = samples.user % 10 == 0
-        learnt, checked = (samples.of(np.flatnonzero(x)) for x in (~held_out, held_out))
+        dataset = observed_steps(data, config)
+        held_out = dataset.users % 10 == 0
+        learnt, checked = dataset.take(~held_out), dataset.take(held_out)
         self.split = learnt, checked
         self.model = model = self._new_model()
         chosen = self.settings
         recipe = Recipe(chosen.epochs, chosen.batch_size, chosen.learning_rate, seed=self.seed)
         self.progress = fit(
-            *(model, len(learnt.user)),
+            model,
+            len(learnt),
             lambda rows: self._regularised(model, batch_of(learnt, rows)),
             lambda: self._held_out_loss(model, checked),
             recipe,
             groups=_groups(model),
             checkpoint=checkpoint,
-            identity=self._identity(samples),
+            identity=self._identity(dataset),
             **follow,
         )
         self._calibrate()
@@ -292,19 +141,21 @@ class Joint(Ranker):
         belief = model.belief(batch)
         return torch.stack([w * term(model, belief, batch) for w, term in self.terms]).sum()
 
-    def _identity(self, samples: Samples) -> str:
+    def _identity(self, dataset: Dataset) -> str:
         """A digest of what is learnt from, and how."""
         digest = hashlib.sha256(repr((self.seed, self.settings)).encode())
-        for column in (self.data.items.vectors, samples.slate, samples.choice, samples.satisfied):
+        for column in (self.data.items.vectors, dataset.slates, dataset.choices, dataset.satisfied):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
     def _new_model(self) -> JointModel:
         items = self.data.items
-        with torch.random.fork_rng(devices=[]):  # the caller's luck is not ours to use up
+        with torch.random.fork_rng(devices=[]):  # leaves the caller's RNG state alone
             torch.manual_seed(self.seed)
             return JointModel(
-                *(items.vectors, self.data.phrase_vectors, items.substance),
+                items.vectors,
+                self.data.phrase_vectors,
+                items.substance,
                 dropout=self.settings.dropout,
                 evolves=self.settings.evolution > 0,
             )
@@ -315,9 +166,9 @@ class Joint(Ranker):
         squares = [table(shown).square().sum(-1).mean() for table in model.deviations]
         return self.loss(model, batch) + self.settings.shrinkage * torch.stack(squares).sum()
 
-    def _held_out_loss(self, model: JointModel, samples: Samples) -> float:
-        parts = np.array_split(np.arange(len(samples.user)), 1 + len(samples.user) // 8192)
-        losses = [float(self.loss(model, batch_of(samples, rows))) for rows in parts]
+    def _held_out_loss(self, model: JointModel, dataset: Dataset) -> float:
+        parts = np.array_split(np.arange(len(dataset)), 1 + len(dataset) // 8192)
+        losses = [float(self.loss(model, batch_of(dataset, rows))) for rows in parts]
         return float(np.average(losses, weights=[len(rows) for rows in parts]))
 
     def _calibrate(self) -> None:
@@ -340,15 +191,15 @@ class Joint(Ranker):
     def interest(self, observation: Any) -> Floats:
         """Returns the belief about the current interest of each session, (n, d), to learn from."""
         with torch.no_grad():
-            return self.model.belief(batch_seen(observation)).numpy()
+            return self.model.belief(batch_observed(observation)).numpy()
 
     def scores(self, observation: Any) -> Floats:
         """Returns f(v, y) = αᵀv of each candidate, (n, c)."""
-        return score(self.v(batch_seen(observation)), observation["candidates"], self.alpha)
+        return score(self.v(batch_observed(observation)), observation["candidates"], self.alpha)
 
     def probability(self, observation: Any) -> Floats:
         """Returns the calibrated probability that each candidate would satisfy, (n, c)."""
-        batch = batch_seen(observation)
+        batch = batch_observed(observation)
         ids = torch.from_numpy(observation["candidates"].astype(np.int64)).clamp(min=0)
         with torch.no_grad():
             odds = self.model.satisfaction(self.model.belief(batch), batch, ids).double()
@@ -373,16 +224,36 @@ class Joint(Ranker):
         return {"seed": self.seed, **vars(self.settings)}
 
 
+def observed_steps(data: PublicData, config: EnvConfig, first: int = 1) -> Dataset:
+    """Returns the logged steps from number `first` on, with what was known before them.
+
+    Raises:
+        ValueError: nobody clicked, or all clicks satisfied or none did: there is nothing to tell
+            apart.
+    """
+    dataset = Dataset.from_logs(data)
+    satisfied = dataset.satisfied[dataset.items >= 0]
+    if not satisfied.size:
+        raise ValueError("the logs hold no click; nothing can be learnt from them.")
+    if satisfied.all() or not satisfied.any():
+        only = "satisfied" if satisfied.all() else "did not satisfy"
+        raise ValueError(
+            f"all {satisfied.size} clicks of the logs {only}; a model of satisfaction needs both "
+            "kinds: add ratings below the threshold, or clicks that were not liked."
+        )
+    return dataset.with_observations(data, config, since=first - data.logs.items.shape[1])
+
+
 @torch.no_grad()
 def _odds_of_chosen(
-    model: JointModel, samples: Samples
+    model: JointModel, dataset: Dataset
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Log-odds of satisfaction of what was chosen, and whether it satisfied."""
-    chosen = np.flatnonzero(samples.choice < samples.slate.shape[1])
-    batch = batch_of(samples, chosen)
+    chosen = np.flatnonzero(dataset.items >= 0)
+    batch = batch_of(dataset, chosen)
     ids = batch["slate"].gather(1, batch["choice"][:, None])
     odds = model.satisfaction(model.belief(batch), batch, ids)[:, 0]
-    return odds.double().numpy(), samples.satisfied[chosen].astype(np.float64)
+    return odds.double().numpy(), dataset.satisfied[chosen].astype(np.float64)
 
 
 def _groups(model: JointModel) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from agents.rankers.history_ranker import HistoryRanker, Ids, Interactions, past
-from agents.rankers.ranking import Floats
+from agents.dataset import Dataset, Floats, Ids
+from agents.rankers.ranker import HistoryRanker, past
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 
@@ -85,7 +85,7 @@ class NextItemRanker(HistoryRanker):
         """Returns consumed items, and phrases typed as if they were items that satisfied."""
         return past(observation, first_phrase=len(self.table))
 
-    def learn(self, interactions: Interactions, vectors: Floats | None = None) -> None:
+    def learn(self, dataset: Dataset, vectors: Floats | None = None) -> None:
         """Learns to predict each user's next item.
 
         Raises:
@@ -93,18 +93,18 @@ class NextItemRanker(HistoryRanker):
         """
         import torch
 
-        if vectors is None or len(vectors) != interactions.num_items:
+        if vectors is None or len(vectors) != dataset.num_items:
             found = "no vectors" if vectors is None else f"{len(vectors)} vectors"
             raise ValueError(
-                f"{self.name} reads texts, but got {found} for {interactions.num_items} items; "
+                f"{self.name} reads texts, but got {found} for {dataset.num_items} items; "
                 "pass the encodings of all items as vectors."
             )
         self.texts = torch.from_numpy(np.array(vectors, np.float32))
-        self.popularity = torch.from_numpy(interactions.popularity())
+        self.popularity = torch.from_numpy(dataset.popularity())
         self.generator = torch.Generator().manual_seed(self.seed)
         self.parameters = self.initial(len(vectors), vectors.shape[1], self.generator)
         self.dropping = True
-        self._descend(interactions)
+        self._descend(dataset)
         self._finish()
 
     def _finish(self) -> None:
@@ -116,10 +116,10 @@ class NextItemRanker(HistoryRanker):
             everything = self.encode_items(self.parameters, torch.arange(len(self.texts)))
         self.table: Floats = everything.numpy()
 
-    def _descend(self, interactions: Interactions) -> None:
+    def _descend(self, dataset: Dataset) -> None:
         import torch
 
-        log = interactions.consumed()
+        log = dataset.consumed()
         share = np.bincount(log.items, minlength=log.num_items) + 0.1
         share /= share.sum()
         log_share, rng = torch.from_numpy(np.log(share)).float(), np.random.default_rng(self.seed)

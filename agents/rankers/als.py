@@ -1,4 +1,4 @@
-"""Collaborative filtering: implicit-feedback matrix factorisation with fold-in of new users."""
+"""Alternating least squares: factors of implicit feedback, with fold-in of new users."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.rankers.baselines import Ranker
-from agents.rankers.ranking import UNAVAILABLE, Floats, look_up, score, standardise
+from agents.dataset import UNSATISFIED_WEIGHT, Dataset
+from agents.rankers.ranker import Floats, Ranker, score
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED
 from llmrec_env.simulation.compilation import kernel
-
-UNSATISFIED_WEIGHT = 0.2
 
 
 def alternating_least_squares(
@@ -132,11 +130,12 @@ class Collaborative(Ranker):
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Factorises the clicks of the training users; plays no step."""
         super().fit(env, num_steps)
-        logs = self.data.logs
-        user, item, satisfied = logs.clicks(np.arange(len(logs.items)))
-        weights = np.where(satisfied == 1, 1.0, UNSATISFIED_WEIGHT)
+        clicks = Dataset.from_logs(self.data).consumed()
         factors = alternating_least_squares(
-            *(user, item, weights, (len(logs.items), len(self.data.catalog))),
+            clicks.users,
+            clicks.items,
+            np.where(clicks.satisfied, 1.0, UNSATISFIED_WEIGHT),
+            (clicks.num_users, clicks.num_items),
             rank=self.rank,
             regularisation=self.regularisation,
             confidence=self.confidence,
@@ -154,8 +153,12 @@ class Collaborative(Ranker):
     def scores(self, observation: Any) -> Floats:
         """Returns the predicted preference for each candidate."""
         users = fold_in(
-            *(observation["history"], observation["history_feedback"]),
-            *(self.item_factors, self._gram, self.confidence, UNSATISFIED_WEIGHT),
+            observation["history"],
+            observation["history_feedback"],
+            self.item_factors,
+            self._gram,
+            self.confidence,
+            UNSATISFIED_WEIGHT,
         )
         return score(users, observation["candidates"], self._factors)
 
@@ -171,40 +174,3 @@ class Collaborative(Ranker):
     def _config(self) -> dict[str, Any]:
         config = {"seed": self.seed, "rank": self.rank, "regularisation": self.regularisation}
         return config | {"confidence": self.confidence, "iterations": self.iterations}
-
-
-class DriftAware(Collaborative):
-    """Content by what satisfied lately, against what did not, and a little of everybody's taste."""
-
-    name = "drift-aware"
-
-    def __init__(
-        self,
-        seed: int = 0,
-        recent: float = 1.0,
-        interest: float = 0.33,
-        skipped: float = 0.06,
-        collaborative: float = 0.02,
-        popular: float = 0.05,
-        **settings: Any,
-    ) -> None:
-        """Takes the weights of its five scores, and the settings of Collaborative."""
-        super().__init__(seed, **settings)
-        self.weights = {"recent": recent, "interest": interest, "skipped": -skipped}
-        self.collaborative, self.popular = collaborative, popular
-
-    def scores(self, observation: Any) -> Floats:
-        """Returns the blend of content, collaborative and popularity scores."""
-        candidates, vectors = observation["candidates"], self.data.items.vectors
-        direction = sum(weight * observation[name] for name, weight in self.weights.items())
-        blend = score(np.asarray(direction, np.float32), candidates, vectors)
-        blend += self.collaborative * standardise(super().scores(observation))
-        blend += self.popular * standardise(look_up(self.data.items.popularity, candidates))
-        return np.where(candidates < 0, UNAVAILABLE, blend)
-
-    def save(self, path: Path) -> None:
-        """Writes settings and item factors."""
-        config = {**self._config(), "recent": self.weights["recent"]}
-        config |= {"interest": self.weights["interest"], "skipped": -self.weights["skipped"]}
-        config |= {"collaborative": self.collaborative, "popular": self.popular}
-        write_agent(path, self.name, config, {"item_factors": self.item_factors})

@@ -9,9 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agents.rankers.baselines import Ranker
-from agents.rankers.history_ranker import BLOCK, past
-from agents.rankers.ranking import UNAVAILABLE, Floats, best_slots, score
+from agents.rankers.ranker import (
+    BLOCK,
+    UNAVAILABLE,
+    Floats,
+    Ranker,
+    best_slots,
+    past,
+    score,
+)
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.actions import CONTENT_PLAN

@@ -1,4 +1,4 @@
-"""Upper bounds: rankers that read the hidden state of the users they act on."""
+"""Oracles: upper bounds that read the hidden state of the users they act on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Lookahead(NamedTuple):
     """What the planning oracle adds to the expected reward of an item; all 0: myopic."""
 
     substance: float = 0.0  # reward per unit of substance: goodwill lasts
-    satiation: float = 0.0  # reward lost per unit of satiation that is there
+    satiation: float = 0.0  # reward lost per unit of satiation
     discovery: float = 0.0  # reward per unit of likeness to weak or dormant interests
     satisfaction: float = 0.0  # reward per unit of P(z = 1) - 1/2: patience lasts
 
@@ -46,15 +46,15 @@ def worth(user, params, phrases, items, traits, lookahead, weights, candidates, 
             continue
         relevance = max(row_dot(interest, items, item), np.float32(0.0)) / params.scale
         utility, logit = appeal(user, params, items, traits, item, relevance)
-        pleased = sigmoid(logit)
+        satisfies = sigmoid(logit)
         tired = -math.log(max(1.0 - satiation_of(user, items, item), 1e-9))
         odds[c] = math.exp(utility - params.choice_null)
         value[c] = (
-            pleased * relevance
+            satisfies * relevance
             + lookahead.substance * traits[item].substance
             - lookahead.satiation * min(tired, 4.0)
             + lookahead.discovery * max(row_dot(weak, items, item) - 0.2, 0.0)
-            + lookahead.satisfaction * (pleased - 0.5)
+            + lookahead.satisfaction * (satisfies - 0.5)
         )
 
 
@@ -72,9 +72,9 @@ def best_slate(odds, value, examined, slate):
         best = np.flatnonzero(gain >= bar)
         slate[:] = best[np.argsort(-gain[best])][:k]
         above, below = 0.0, 1.0
-        for place in range(k):
-            share = odds[slate[place]] * examined[place]
-            above += share * value[slate[place]]
+        for rank in range(k):
+            share = odds[slate[rank]] * examined[rank]
+            above += share * value[slate[rank]]
             below += share
         ratio = above / below
 
@@ -87,8 +87,17 @@ def oracle_slates(users, params, phrases, items, traits, lookahead, candidates, 
     weights = np.empty(users[0].weight.shape[0], np.float32)
     for i in range(users.shape[0]):
         worth(
-            *(users[i], params[0], phrases, items, traits, lookahead),
-            *(weights, candidates, i, odds, value),
+            users[i],
+            params[0],
+            phrases,
+            items,
+            traits,
+            lookahead,
+            weights,
+            candidates,
+            i,
+            odds,
+            value,
         )
         best_slate(odds, value, params[0].examined, slates[i])
 
@@ -118,8 +127,14 @@ class Oracle:
         simulator, world = self._simulator, self._simulator.world
         slates = np.empty((simulator.n, simulator.config.slate_size), np.int64)
         oracle_slates(
-            *(simulator.users, world.params, world.interests.vectors, world.items.vectors),
-            *(world.traits, self.lookahead, observation["candidates"], slates),
+            simulator.users,
+            world.params,
+            world.interests.vectors,
+            world.items.vectors,
+            world.traits,
+            self.lookahead,
+            observation["candidates"],
+            slates,
         )
         return slates
 

@@ -1,4 +1,4 @@
-"""Logged choices as what an agent that learns by acting would have seen when they were made."""
+"""Logged choices as observations: what an online agent would have observed at each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.dataset import Dataset
 from agents.features import FeatureExtractor
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import FEATURES, describe
@@ -16,14 +17,11 @@ from llmrec_env.interface.observation import (
     RECENT_STEPS,
     SESSION_NUMBERS,
     VECTOR_BLOCKS,
-    empty_histories,
     newest_first,
     newest_steps,
     observe,
-    replay,
 )
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.response import response_dtype
 from llmrec_env.world import PublicData
 
 Tensor = torch.Tensor
@@ -41,22 +39,17 @@ def logged_choices(
     data: PublicData, config: EnvConfig, features: FeatureExtractor, rng: np.random.Generator
 ) -> Logged:
     """Returns the logged steps in which an item satisfied, as they would have been observed."""
-    users, steps, slots = data.logs.slates.shape
-    histories, scratch = empty_histories(users, config), np.zeros(1, response_dtype(slots))
+    dataset = Dataset.from_logs(data)
     parts: list[tuple[Tensor, Tensor]] = []
-    for t in range(steps):
-        slates, items, satisfied, _, queries = (column[:, t : t + 1].copy() for column in data.logs)
-        rows = np.flatnonzero((items[:, 0] >= 0) & (satisfied[:, 0] == 1))
-        if len(rows) and t >= steps - _MOST // users:
-            others = rng.integers(len(data.catalog), size=(len(rows), config.candidates - slots))
-            ids = np.concatenate([slates[rows, 0], others], 1).astype(np.int32)
-            seen = features.see(observed(histories[rows], data, config, ids))
-            choice = (slates[rows, 0] == items[rows]).argmax(1)
-            parts.append((torch.from_numpy(seen), torch.from_numpy(choice)))
-        replay(
-            *(histories, slates, items, satisfied, queries),
-            *(data.items.vectors, data.items.factors, data.phrase_vectors, scratch),
-        )
+    for rows, histories in dataset.replayed(data, config):
+        satisfied = dataset.satisfied[rows]
+        steps = dataset.take(rows[satisfied])
+        if len(steps) and steps.times[0] >= -(_MOST // dataset.num_users):
+            slots = steps.slates.shape[1]
+            others = rng.integers(dataset.num_items, size=(len(steps), config.candidates - slots))
+            ids = np.concatenate([steps.slates, others], 1).astype(np.int32)
+            seen = features.see(observed(histories[satisfied], data, config, ids))
+            parts.append((torch.from_numpy(seen), torch.from_numpy(steps.choices)))
     if not parts:
         return Logged(torch.empty(0, features.length), torch.empty(0, dtype=torch.int64))
     return Logged(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -72,8 +65,15 @@ def observed(
     events = np.empty((2, n, HISTORY_LENGTH), np.int32)
     recent = np.empty((n, RECENT_STEPS, config.slate_size + 3), np.int32)
     _observe_all(
-        *(histories, data.items, data.phrase_vectors, config.horizon, ids),
-        *(features, flat, events, recent),
+        histories,
+        data.items,
+        data.phrase_vectors,
+        config.horizon,
+        ids,
+        features,
+        flat,
+        events,
+        recent,
     )
     blocks = {name: flat[:, i * d : (i + 1) * d] for i, name in enumerate(VECTOR_BLOCKS)}
     blocks |= {"session": flat[:, len(VECTOR_BLOCKS) * d :], "candidates": ids}

@@ -25,7 +25,7 @@ from gymnasium import spaces
 
 from agents.base import learn_in_segments, segment_seed
 from agents.features import FeatureExtractor
-from agents.rankers.ranking import best_slots
+from agents.rankers.ranker import best_slots
 from agents.registry import defaults_of
 from agents.rl.logged_observations import Logged, logged_choices
 from agents.rl.sb3.pointer import PointerPolicy

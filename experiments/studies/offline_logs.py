@@ -14,14 +14,16 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from agents.dataset import own_data
-from agents.joint.recommender import Joint
-from agents.joint.samples import batch_of, samples_of
+from agents.dataset import UNSATISFIED_WEIGHT, Dataset
+from agents.joint.model import batch_of
+from agents.joint.recommender import Joint, observed_steps
 from agents.neural.sasrec import SelfAttentive
 from agents.neural.two_tower import TwoTower
-from agents.rankers.als import UNSATISFIED_WEIGHT, alternating_least_squares, solve_factors
-from agents.rankers.history_ranker import HistoryRanker, Interactions, interactions_of
-from agents.rankers.neighbours import Ease, ItemNeighbours
+from agents.own_logs import own_data
+from agents.rankers.als import alternating_least_squares, solve_factors
+from agents.rankers.ease import Ease
+from agents.rankers.item_knn import ItemNeighbours
+from agents.rankers.ranker import HistoryRanker
 from llmrec_env import metrics
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.datasets import (
@@ -45,7 +47,7 @@ _HISTORY = 128  # items of a user that rankers by history see
 class Trained:
     """What recommenders learn from."""
 
-    interactions: Interactions
+    interactions: Dataset
     data: PublicData
     config: EnvConfig
     seed: int
@@ -94,12 +96,12 @@ def _joint(trained: Trained) -> Floats:
     # Such logs do not say what was shown: what is chosen at all tells more than what satisfied.
     agent = Joint(trained.seed, ranking="choice", shrinkage=0.3, substance=0.0, skipped=0.0)
     agent.learn(trained.data, trained.config)
-    logs = trained.data.logs  # one step more, so that a sample knows all of the past
+    logs = trained.data.logs  # one step more, before which all of the past is known
     more = [np.concatenate([column, column[:, -1:]], axis=1) for column in logs]
     data = PublicData(**{**vars(trained.data), "logs": logs._make(more)})
-    last = samples_of(data, trained.config, first=logs.items.shape[1])
+    last = observed_steps(data, trained.config, first=logs.items.shape[1])
     scores = np.zeros((len(logs.items), len(agent.alpha)))
-    scores[last.user] = agent.v(batch_of(last, np.arange(len(last.user)))) @ agent.alpha.T
+    scores[last.users] = agent.v(batch_of(last, np.arange(len(last)))) @ agent.alpha.T
     return scores
 
 
@@ -234,12 +236,12 @@ def _renumbered(records: Records, numbers: npt.NDArray[np.int64], num_items: int
     )
 
 
-def _interactions(records: Records, threshold: float) -> Interactions:
+def _interactions(records: Records, threshold: float) -> Dataset:
     assert records.timestamp is not None  # split_by_time needs it
     order = np.lexsort((records.timestamp, records.user))
     user, item, satisfied = records.take(order).clicks(threshold)
     weights = np.where(satisfied == 1, 1.0, UNSATISFIED_WEIGHT)
-    found = interactions_of(user, item, weights, np.arange(len(user)), len(records.item_ids))
+    found = Dataset.from_columns(user, item, weights, np.arange(len(user)), len(records.item_ids))
     if found.num_users != len(records.user_ids):
         raise ValueError("some users have no record to learn from; lower test_share.")
     return found

@@ -1,152 +1,127 @@
-"""Own logs as logged steps: who did what in which order, and what stands beside it."""
+"""The dataset of logged interactions: from public data, from own logs, and with observations."""
 
 from __future__ import annotations
-
-import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
 
-from agents.dataset import own_data
-from agents.joint.samples import samples_of
-from llmrec_env.datasets import BROWSE, CLICK, RATING, Records
-from llmrec_env.world import World
-
-USERS = 12
-
-
-def made(num_items: int, **changes: Any) -> Records:
-    """Ratings and clicks of 12 users in mixed order of time; user 11 did nothing."""
-    generator = np.random.default_rng(0)
-    user = generator.integers(0, USERS - 1, 300)
-    pairs = np.unique(np.stack([user, generator.integers(0, 200, 300)]), axis=1)
-    user, item = generator.permutation(pairs, axis=1)
-    event = generator.choice([CLICK, RATING, BROWSE], len(user)).astype(np.int8)
-    stars = generator.integers(1, 6, len(user))
-    columns: dict[str, Any] = {
-        "user": user,
-        "item": item,
-        "event": event,
-        "value": np.where(event == RATING, stars, np.where(event == CLICK, stars > 3, 1.0)),
-        "timestamp": generator.permutation(len(user)).astype(np.float64),
-        "user_ids": tuple(map(str, range(USERS))),
-        "item_ids": tuple(map(str, range(num_items))),
-    }
-    return Records(**{**columns, **changes})
+from agents.dataset import NUM_EVENTS, UNSATISFIED_WEIGHT, Dataset
+from agents.joint.model import batch_observed, batch_of
+from agents.joint.recommender import observed_steps
+from llmrec_env.config import EnvConfig
+from llmrec_env.interface.observation import VECTOR_BLOCKS
 
 
 @pytest.fixture(scope="module")
-def records(world):
-    return made(len(world.catalog))
+def data(world):
+    return world.public()
 
 
-def done(records: Records, user: int) -> list[tuple[int, int, float]]:
-    """(item, event, value) of what a user clicked or rated, in order of time."""
-    assert records.timestamp is not None
-    rows = [i for i in np.argsort(records.timestamp) if records.user[i] == user]
-    found = [(int(records.item[i]), int(records.event[i]), float(records.value[i])) for i in rows]
-    return [x for x in found if x[1] in (CLICK, RATING)]
+@pytest.fixture(scope="module")
+def steps(data, tiny):
+    return Dataset.from_logs(data).with_observations(data, EnvConfig(**tiny))
 
 
-def test_steps_are_the_latest_clicks_and_ratings_in_order(records, world):
-    data, config = own_data(records, world.text, steps=10, slate_size=6)
-    assert config.warmup_slates == 10 and config.slate_size == 6 and config.dim == 32
-    assert data.logs.slates.shape == (USERS, 10, 6)
-    full = 0
-    for user in range(USERS):
-        kept = done(records, user)[-10:]
-        full += len(kept) == 10
-        empty = 10 - len(kept)
-        assert data.logs.items[user].tolist() == [-1] * empty + [item for item, *_ in kept]
-        pleased = [value >= (4 if event == RATING else 0.5) for _, event, value in kept]
-        assert data.logs.satisfied[user, empty:].tolist() == pleased
-        assert (data.logs.slates[user, :empty] == -1).all()
-        assert not data.logs.satisfied[user, :empty].any()
-    assert full and not done(records, USERS - 1)  # both kinds of users are there
-    assert (data.logs.queries == -1).all()
+def test_there_is_a_row_for_each_logged_step_by_user_and_time(steps, data):
+    num_users, num_steps, _ = data.logs.slates.shape
+    np.testing.assert_array_equal(steps.users, np.repeat(np.arange(num_users), num_steps))
+    np.testing.assert_array_equal(steps.slates, data.logs.slates.reshape(-1, 5))
+    clicked = data.logs.items.ravel() >= 0
+    np.testing.assert_array_equal(steps.choices < 5, clicked)
+    chosen = steps.slates[clicked, steps.choices[clicked]]
+    np.testing.assert_array_equal(chosen, data.logs.items.ravel()[clicked])
+    np.testing.assert_array_equal(steps.ratings, data.logs.ratings.ravel())
 
 
-def test_slates_hold_the_item_and_else_nothing_that_the_user_met(records, world):
-    data, _ = own_data(records, world.text, steps=20, slate_size=6)
-    places = set()
-    for user in range(USERS):
-        met = {item for item, *_ in done(records, user)}
-        for slate, item in zip(data.logs.slates[user], data.logs.items[user], strict=True):
-            if item >= 0:
-                places.add(int(np.flatnonzero(slate == item)[0]))
-                assert set(slate.tolist()) & met == {item}
-                assert (slate == item).sum() == 1
-                assert 0 <= slate.min() and slate.max() < len(world.catalog)
-    assert places == set(range(6))
+def test_nothing_is_known_before_the_first_step_and_nothing_of_the_step_itself(steps, data):
+    num_steps, known = data.logs.slates.shape[1], steps.observations
+    assert not known["blocks"][::num_steps].any() and (known["history"][::num_steps] == -1).all()
+    kinds = known["feedback"]
+    for row in range(1, 3 * num_steps):
+        user, step = divmod(row, num_steps)
+        before = {*data.logs.items[user, :step].tolist()}
+        items = known["history"][row][(kinds[row] >= 0) & (kinds[row] < 2)]
+        assert {*items.tolist()} <= before
+        assert len(items) == (data.logs.items[user, :step] >= 0).sum()
 
 
-def rated(records: Records, world: World) -> list[tuple[int, float, int]]:
-    """(event, value, logged rating) of every step."""
-    logs, found = own_data(records, world.text, steps=60)[0].logs, []
-    for user in range(USERS):
-        for (_, event, value), rating in zip(
-            done(records, user), logs.ratings[user][logs.items[user] >= 0].tolist(), strict=True
-        ):
-            found.append((event, value, rating))
-    return found
+def test_after_the_last_step_an_observation_shows_the_same(data, tiny, new_vec):
+    """What is known before step 20 of logs of 21 is what the first observation would show."""
+    users = data.users[:4]
+    env = new_vec(4, observation="dict")
+    observation, _ = env.reset(options={"user_id": users})
+    longer = observed_steps(data, EnvConfig(**tiny), first=19)
+    seen, known = batch_observed(observation), batch_of(longer, np.arange(4))
+    logs = data.logs
+    changed = np.flatnonzero((logs.items[:4, -1] < 0) & (logs.queries[:4, -1] < 0))
+    assert len(changed)  # nothing but a skip happened in the last step
+    for name in ("history", "feedback"):
+        np.testing.assert_array_equal(seen[name][changed], known[name][changed])
+    interest = VECTOR_BLOCKS.index("interest")
+    np.testing.assert_allclose(
+        seen["blocks"][changed, interest], known["blocks"][changed, interest], atol=1e-3
+    )
+    assert known["history"].shape == (4, NUM_EVENTS)
 
 
-def test_ratings_are_kept(records, world):
-    ratings = [(value, rating) for event, value, rating in rated(records, world) if event == RATING]
-    assert len(ratings) > 50 and all(value == rating for value, rating in ratings)
+def test_logs_of_one_class_are_refused_with_the_reason(data, tiny):
+    logs = data.logs
+    for value, said in ((1, "satisfied; a model"), (0, "did not satisfy; a model")):
+        one = logs._replace(satisfied=np.full_like(logs.satisfied, value))
+        with pytest.raises(ValueError, match=rf"all \d+ clicks of the logs {said}"):
+            observed_steps(data.__class__(**{**vars(data), "logs": one}), EnvConfig(**tiny))
+    none = logs._replace(items=np.full_like(logs.items, -1))
+    with pytest.raises(ValueError, match="no click"):
+        observed_steps(data.__class__(**{**vars(data), "logs": none}), EnvConfig(**tiny))
 
 
-def test_clicks_are_not_rated(records, world):
-    clicks = [rating for event, _, rating in rated(records, world) if event == CLICK]
-    assert len(clicks) > 50 and not any(clicks)
+# --- columns
 
 
-def test_halves_of_stars_are_rounded_into_the_range(records, world):
-    half = made(len(world.catalog), rating_range=(0.5, 5.0))
-    half = dataclasses.replace(half, value=np.where(half.event == RATING, 0.5, half.value))
-    data, _ = own_data(half, world.text)
-    ratings = data.logs.ratings[(data.logs.items >= 0) & (data.logs.satisfied == 0)]
-    assert len(ratings) > 50 and ratings.max() <= 1 and ratings.min() >= 0
+def test_own_logs_are_sorted_by_user_and_time_and_users_become_rows():
+    log = Dataset.from_columns([7, 3, 7, 3], [4, 1, 2, 0], [1.0, 0.2, 1.0, 1.0], [9, 5, 8, 6], 5)
+    assert (log.num_users, log.num_items) == (2, 5)
+    np.testing.assert_array_equal(log.users, [0, 0, 1, 1])
+    np.testing.assert_array_equal(log.items, [1, 0, 2, 4])
+    np.testing.assert_array_equal(log.times, [5, 6, 8, 9])
+    np.testing.assert_allclose(log.weights, [0.2, 1.0, 1.0, 1.0])
 
 
-def test_the_threshold_says_what_satisfied(records, world):
-    shares = [
-        own_data(records, world.text, threshold=threshold)[0].logs.satisfied.mean()
-        for threshold in (1.0, 4.0, 5.5)
-    ]
-    assert shares[0] > shares[1] > shares[2] > 0.0  # clicks satisfy whatever the threshold
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"items": [0, 5]}, "items holds 5; ids are 0 to 4"),
+        ({"items": [-1, 0]}, "items holds -1"),
+        ({"weights": [1.0, np.nan]}, "weights holds nan"),
+        ({"weights": [-1.0, 1.0]}, "weights holds -1.0"),
+        ({"times": [1]}, "shapes"),
+    ],
+)
+def test_own_logs_that_do_not_fit_are_refused(changed, message):
+    columns = {"users": [0, 1], "items": [0, 1], "weights": [1.0, 1.0], "times": [0, 1]}
+    with pytest.raises(ValueError, match=message):
+        Dataset.from_columns(**{**columns, **changed}, num_items=5)
 
 
-def test_popularity_comes_from_what_satisfied(records, world):
-    data, _ = own_data(records, world.text)
-    _, item, satisfied = records.clicks(4.0)
-    count = np.bincount(item[satisfied == 1], minlength=len(world.catalog))
-    assert data.items.popularity.argmax() in np.flatnonzero(count == count.max())
-    assert (data.items.popularity > 0).tolist() == (count > 0).tolist()
-    assert not data.items.factors[count == 0].any()
-    np.testing.assert_array_equal(data.items.vectors, world.items.vectors)
+def test_no_logs_are_no_users():
+    log = Dataset.from_columns([], np.zeros(0, int), [], [], 5)
+    assert log.num_users == 0 and log.histories(3)[0].shape == (0, 3)
+    assert (log.popularity() == 0).all()
 
 
-def test_only_the_items_beside_depend_on_the_seed(records, world):
-    one, same, other = (own_data(records, world.text, seed=seed)[0].logs for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one.slates, same.slates)
-    np.testing.assert_array_equal(one.items, other.items)
-    assert not np.array_equal(one.slates, other.slates)
+def test_histories_are_the_last_items_newest_first():
+    log = Dataset.from_columns([0, 0, 0, 2], [4, 1, 2, 0], [1, 0.5, 1, 1], [1, 2, 3, 0], 5)
+    items, weights = log.histories(2)
+    np.testing.assert_array_equal(items, [[2, 1], [0, -1]])
+    np.testing.assert_allclose(weights, [[1, 0.5], [1, 0]])
 
 
-def test_they_are_samples(records, world):
-    data, config = own_data(records, world.text, steps=10)
-    samples = samples_of(data, config, first=0)
-    steps = [min(10, len(done(records, user))) for user in range(USERS)]
-    assert np.bincount(samples.user, minlength=USERS).tolist() == steps
-    assert (samples.choice < 5).all()  # in every step something was consumed
-
-
-def test_records_of_other_catalogues_or_without_times_are_refused(records, world):
-    names = tuple(map(str, range(900)))
-    wide = dataclasses.replace(records, item=records.item + 590, item_ids=names)
-    with pytest.raises(ValueError, match=r"records name item \d+, the catalogue has 600"):
-        own_data(wide, world.text)
-    with pytest.raises(ValueError, match="have no times; load them with timestamp=COLUMN"):
-        own_data(dataclasses.replace(records, timestamp=None), world.text)
+def test_the_consumed_are_the_clicks_of_the_training_users(new_vec):
+    data = new_vec(4, observation="dict").public_data()
+    log = Dataset.from_logs(data).consumed()
+    user, item, satisfied = data.logs.clicks(np.arange(48))
+    np.testing.assert_array_equal(log.users, user)
+    np.testing.assert_array_equal(log.items, item)
+    np.testing.assert_allclose(log.weights, np.where(satisfied == 1, 1.0, UNSATISFIED_WEIGHT))
+    assert (log.num_users, log.num_items) == (48, 600)
+    assert (np.diff(log.times)[np.diff(log.users) == 0] > 0).all() and log.times.max() < 0

@@ -14,7 +14,7 @@ from agents.features import (
     Seen,
 )
 from agents.joint.recommender import Joint
-from agents.rankers.ranking import standardise
+from agents.rankers.ranker import standardise
 from agents.user_statistics import count_outcomes, count_topics, last_satisfied, nearest, topics_of
 from llmrec_env.interface.observation import QUERY, SATISFIED, UNSATISFIED, VECTOR_BLOCKS
 from llmrec_env.sb3 import Sb3VecEnv

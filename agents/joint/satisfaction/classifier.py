@@ -175,7 +175,11 @@ class SatisfactionClassifier(nn.Module):
         held_out = self._loss(validation, NONE)
         everything = np.arange(len(validation))
         progress = fit(
-            *(self, len(pairs), loss, lambda: float(held_out(everything)), recipe),
+            self,
+            len(pairs),
+            loss,
+            lambda: float(held_out(everything)),
+            recipe,
             groups=self._groups(recipe.learning_rate, head_rate or HEAD_RATES[self.tower.mode]),
             checkpoint=checkpoint,
             log_folder=log_folder,

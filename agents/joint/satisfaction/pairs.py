@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from agents.dataset import Dataset
 from llmrec_env.content.encoders.protocol import normalize_texts
 from llmrec_env.world import PublicData
 
@@ -43,39 +44,28 @@ def pairs_of(
         most = data.logs.slates.shape[2] - 1
         raise ValueError(f"size={size}, browsed={browsed}: use 1 or more, and 0 to {most}.")
     rng = np.random.default_rng([seed, 11])
-    return [
-        pair
-        for row in range(len(data.users))
-        for pair in _of_user(data, row, size, browsed, ratings, rng)
-    ]
-
-
-def _of_user(
-    data: PublicData,
-    row: int,
-    size: int,
-    browsed: float,
-    ratings: bool,
-    rng: np.random.Generator,
-) -> Iterable[Pair]:
-    logs, texts, user = data.logs, data.catalog.texts, int(data.users[row])
-    past: list[str] = []
-    for step, item in enumerate(logs.items[row].tolist()):
-        satisfied, rating = int(logs.satisfied[row, step]), int(logs.ratings[row, step])
+    dataset, texts = Dataset.from_logs(data), data.catalog.texts
+    labels = dataset.satisfied.tolist()
+    past: dict[int, list[str]] = {row: [] for row in range(dataset.num_users)}
+    pairs: list[Pair] = []
+    for step, (row, item) in enumerate(zip(dataset.users, dataset.items, strict=True)):
+        liked, user = past[row], int(data.users[row])
         if item >= 0:
-            behaviour = tuple(past[: -size - 1 : -1])
+            behaviour = tuple(liked[: -size - 1 : -1])
+            satisfied, rating = int(labels[step]), int(dataset.ratings[step])
             if not ratings:
-                yield Pair(behaviour, texts[item], satisfied, user)
+                pairs.append(Pair(behaviour, texts[item], satisfied, user))
             elif rating:
-                yield Pair(behaviour, texts[item], int(rating >= 4), user)
-            others = [other for other in logs.slates[row, step].tolist() if other != item]
+                pairs.append(Pair(behaviour, texts[item], int(rating >= 4), user))
+            others = [other for other in dataset.slates[step].tolist() if other != item]
             count = int(browsed + rng.random())
-            for other in rng.permutation(others)[:count].tolist():
-                yield Pair(behaviour, texts[other], 0, user)
+            shown = rng.permutation(others)[:count].tolist()
+            pairs += [Pair(behaviour, texts[other], 0, user) for other in shown]
             if satisfied:
-                past.append(texts[item])
-        if logs.queries[row, step] >= 0:
-            past.append(data.phrases.texts[logs.queries[row, step]])
+                liked.append(texts[item])
+        if dataset.queries[step] >= 0:
+            liked.append(data.phrases.texts[dataset.queries[step]])
+    return pairs
 
 
 def check_pairs(pairs: Sequence[Pair], what: str) -> list[Pair]:

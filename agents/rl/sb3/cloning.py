@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.base import Agent
 from agents.features import FeatureExtractor
-from agents.rankers.ranking import Floats
+from agents.rankers.ranker import Floats
 from agents.rl.sb3.pointer import PointerPolicy
 from llmrec_env.envs.vector import RecVectorEnv
 

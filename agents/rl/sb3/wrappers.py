@@ -12,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from agents.features import DEFAULT_BLOCKS, JOINT_BLOCKS, FeatureExtractor, Seen
-from agents.rankers.ranking import Floats
+from agents.rankers.ranker import Floats
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.candidates import FEATURES

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from agents.joint.losses import CLICK_LOSSES, bpr_loss, calibrated, choice_loss, text_loss
-from agents.joint.recommender import Joint, JointModel
-from agents.joint.samples import batch_of, batch_seen, samples_of
+from agents.joint.model import JointModel, batch_observed, batch_of
+from agents.joint.recommender import Joint, observed_steps
 from agents.rollout import rollout
 from llmrec_env.config import EnvConfig
 
@@ -19,12 +19,12 @@ FAST = {"epochs": 3, "batch_size": 256}
 
 @pytest.fixture(scope="module")
 def samples(world, tiny):
-    return samples_of(world.public(), EnvConfig(**tiny))
+    return observed_steps(world.public(), EnvConfig(**tiny))
 
 
 @pytest.fixture(scope="module")
 def batch(samples):
-    return batch_of(samples, np.arange(0, len(samples.user), 7))
+    return batch_of(samples, np.arange(0, len(samples), 7))
 
 
 @pytest.fixture
@@ -201,6 +201,6 @@ def test_bad_settings_and_logs_are_refused(world, tiny):
 
 def test_observations_and_samples_speak_of_the_same(new_vec, samples):
     observation, _ = new_vec(4, observation="dict").reset(seed=0)
-    seen, known = batch_seen(observation), batch_of(samples, np.arange(4))
+    seen, known = batch_observed(observation), batch_of(samples, np.arange(4))
     for name, values in seen.items():
         assert values.shape == known[name].shape and values.dtype == known[name].dtype

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agents.dataset import Dataset
 from agents.neural.sasrec import SelfAttentive
 from agents.neural.two_tower import LENGTH, TwoTower
-from agents.rankers.history_ranker import interactions_of
 
 torch = pytest.importorskip("torch")
 
@@ -26,7 +26,7 @@ def cycle():
     steps = np.arange(12)
     items = (np.arange(120)[:, None] * 7 + steps) % NUM_ITEMS
     times = np.tile(steps, 120)
-    return interactions_of(
+    return Dataset.from_columns(
         np.repeat(np.arange(120), 12), items.ravel(), np.ones(1440), times, NUM_ITEMS
     )
 

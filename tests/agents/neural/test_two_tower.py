@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agents.dataset import Dataset
 from agents.neural.sasrec import SelfAttentive
 from agents.neural.two_tower import LENGTH, TwoTower
-from agents.rankers.history_ranker import interactions_of
 from llmrec_env.interface.observation import QUERY
 
 torch = pytest.importorskip("torch")
@@ -26,7 +26,9 @@ def log():
     rng = np.random.default_rng(1)
     users = np.repeat(np.arange(30), 10)
     items = (NUM_ITEMS * rng.random(300) ** 2).astype(int)
-    return interactions_of(users, items, rng.choice([0.2, 1.0], 300), np.arange(300), NUM_ITEMS)
+    return Dataset.from_columns(
+        users, items, rng.choice([0.2, 1.0], 300), np.arange(300), NUM_ITEMS
+    )
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def test_it_learns_which_part_of_the_texts_matters(vectors):
     rng = np.random.default_rng(2)
     sides = [np.flatnonzero(side) for side in (vectors[:, 0] > 0, vectors[:, 0] <= 0)]
     items = np.concatenate([rng.choice(sides[user % 2], 8) for user in range(200)])
-    log = interactions_of(
+    log = Dataset.from_columns(
         np.repeat(np.arange(200), 8), items, np.ones(1600), np.arange(1600), NUM_ITEMS
     )
     liked = np.stack([rng.choice(sides[user % 2], 3) for user in range(50)])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from agents.rankers.als import UNSATISFIED_WEIGHT, alternating_least_squares, fold_in
+from agents.dataset import UNSATISFIED_WEIGHT
+from agents.rankers.als import alternating_least_squares, fold_in
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.observation import EMPTY, HISTORY_LENGTH, SATISFIED, UNSATISFIED
 from llmrec_env.metrics import ndcg_at_k

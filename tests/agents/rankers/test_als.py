@@ -5,14 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agents.rankers.als import (
-    UNSATISFIED_WEIGHT,
-    Collaborative,
-    DriftAware,
-    alternating_least_squares,
-    fold_in,
-)
-from agents.rankers.ranking import score
+from agents.dataset import UNSATISFIED_WEIGHT
+from agents.rankers.als import Collaborative, alternating_least_squares, fold_in
+from agents.rankers.ranker import score
 from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED, UNSATISFIED
 
 SETTINGS = {"rank": 3, "regularisation": 0.5, "confidence": 4.0}
@@ -93,7 +88,10 @@ def test_the_agent_learns_from_training_users_only(new_vec):
     public = env.public_data()
     user, item, satisfied = public.logs.clicks(np.arange(48))
     expected = alternating_least_squares(
-        *(user, item, np.where(satisfied == 1, 1.0, UNSATISFIED_WEIGHT), (48, 600)),
+        user,
+        item,
+        np.where(satisfied == 1, 1.0, UNSATISFIED_WEIGHT),
+        (48, 600),
         rank=5,
         seed=1,
     )
@@ -109,24 +107,3 @@ def test_collaborative_does_not_read_texts(new_vec):
     for name in ("interest", "recent", "candidate_features", "query", "last_item", "satiation"):
         observation[name] = np.zeros_like(observation[name])
     np.testing.assert_array_equal(agent.act(observation, np.ones(4, bool)), before)
-
-
-def test_drift_aware_turns_to_the_recent_interest(new_vec):
-    env = new_vec(6, observation="dict")
-    agent = DriftAware()
-    agent.fit(env, 0)
-    observation, _ = env.reset(seed=0)
-    candidates = observation["candidates"]
-    observation["recent"] = agent.data.items.vectors[candidates[:, 13]].copy()
-    assert (agent.act(observation, np.ones(6, bool))[:, 0] == 13).all()
-
-
-def test_drift_aware_never_shows_what_is_not_there(new_vec):
-    env = new_vec(6, observation="dict", candidates=0)
-    agent = DriftAware()
-    agent.fit(env, 0)
-    observation, _ = env.reset(seed=0)
-    for _ in range(12):
-        actions = agent.act(observation, np.zeros(6, bool))
-        assert (np.take_along_axis(observation["candidates"], actions, 1) >= 0).all()
-        observation = env.step(actions)[0]

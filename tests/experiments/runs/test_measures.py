@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from agents.rankers.baselines import Content, Random
-from agents.rankers.ranking import score
+from agents.rankers.baselines import Random
+from agents.rankers.content import Content
+from agents.rankers.ranker import score
 from agents.rollout import rollout
 from experiments.runs import measures
 from experiments.runs.measures import Truth

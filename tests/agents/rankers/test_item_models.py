@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from agents.rankers.history_ranker import interactions_of
-from agents.rankers.neighbours import Ease, ItemNeighbours, consumption
+from agents.dataset import Dataset
+from agents.rankers.ease import Ease
+from agents.rankers.item_knn import ItemNeighbours
+from agents.rankers.ranker import consumption
 
 MODELS = {"item-knn": ItemNeighbours, "ease": Ease}
 
@@ -16,7 +20,7 @@ def log():
     rng = np.random.default_rng(0)
     cells = rng.permutation(30 * 12)[:140]  # item 12 is never consumed
     weights = rng.choice([0.2, 1.0], 140)
-    return interactions_of(cells // 12, cells % 12, weights, np.arange(140), 13)
+    return Dataset.from_columns(cells // 12, cells % 12, weights, np.arange(140), 13)
 
 
 def _dense(log):
@@ -75,8 +79,8 @@ def test_ease_over_few_items_ranks_the_rest_by_popularity(log):
 def test_an_item_that_comes_twice_counts_once_with_its_larger_weight(name):
     columns = ([0, 0, 0, 1, 1], [0, 1, 1, 1, 2], [1.0, 0.2, 1.0, 1.0, 0.2], [0, 1, 2, 0, 1])
     twice, once = MODELS[name](), MODELS[name]()
-    twice.learn(interactions_of(*columns, num_items=3))
-    once.learn(interactions_of(*(np.delete(column, 1) for column in columns), num_items=3))
+    twice.learn(Dataset.from_columns(*columns, num_items=3))
+    once.learn(Dataset.from_columns(*(np.delete(column, 1) for column in columns), num_items=3))
     once.popularity = twice.popularity
     scored = (agent.score_items(*_every_item_alone(3)) for agent in (twice, once))
     np.testing.assert_array_equal(*scored)
@@ -84,7 +88,8 @@ def test_an_item_that_comes_twice_counts_once_with_its_larger_weight(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_what_was_only_shown_teaches_nothing(name, log):
-    shown = log._replace(weights=np.where(log.users < 15, 0.0, log.weights).astype(np.float32))
+    weights = np.where(log.users < 15, 0.0, log.weights).astype(np.float32)
+    shown = dataclasses.replace(log, weights=weights)
     agents = MODELS[name](), MODELS[name]()
     agents[0].learn(shown)
     agents[1].learn(shown.consumed())
@@ -101,7 +106,7 @@ def test_a_new_user_gets_the_colour_of_the_checkerboard(name):
     ]
     users, items = np.array(pairs).T
     agent = MODELS[name]()
-    agent.learn(interactions_of(users, items, np.ones(len(users)), np.arange(len(users)), 30))
+    agent.learn(Dataset.from_columns(users, items, np.ones(len(users)), np.arange(len(users)), 30))
     liked = np.array([[0, 2, 4, 6], [1, 3, 5, 7]])
     scores = agent.score_items(liked, np.ones(liked.shape, np.float32))[:, 8:]
     right = np.arange(8, 30) % 2 == np.arange(2)[:, None]

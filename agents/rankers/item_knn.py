@@ -1,0 +1,86 @@
+"""Item-based nearest neighbours: what is consumed by the same users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.dataset import Dataset, Floats, Ids
+from agents.rankers.ranker import HistoryRanker, consumption
+from agents.saving import write_agent
+from llmrec_env.envs.vector import RecVectorEnv
+
+
+class ItemNeighbours(HistoryRanker):
+    """Shows what is nearest, by who consumed it, to what the user consumed.
+
+    Sarwar, Karypis, Konstan and Riedl, Item-based collaborative filtering, WWW 2001.
+    """
+
+    name = "item-knn"
+
+    def __init__(
+        self,
+        seed: int = 0,
+        neighbours: int = 200,
+        shrinkage: float = 5.0,
+        decay: float = 0.95,
+        popular: float = 0.05,
+    ) -> None:
+        """Takes the settings of the neighbourhood.
+
+        Args:
+            seed: nothing is drawn; recorded only.
+            neighbours: most similar items kept of each.
+            shrinkage: added to the norms of a cosine, so that few common users count less.
+            decay: factor for each item consumed since.
+            popular: weight of popularity, for what has no common users.
+        """
+        super().__init__(seed)
+        self.neighbours, self.shrinkage = neighbours, shrinkage
+        self.decay, self.popular = decay, popular
+
+    def learn(self, dataset: Dataset, vectors: Floats | None = None) -> None:
+        """Counts who consumed what together; reads no texts."""
+        from scipy import sparse
+
+        matrix = dataset.matrix()
+        norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(0)).ravel())
+        common = (matrix.T @ matrix).tocoo()
+        apart = common.row != common.col
+        row, column = common.row[apart], common.col[apart]
+        cosine = common.data[apart] / (norms[row] * norms[column] + self.shrinkage)
+        order = np.lexsort((column, -cosine, row))
+        row, column, cosine = row[order], column[order], cosine[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
+        kept = rank < self.neighbours
+        shape = (dataset.num_items, dataset.num_items)
+        near = (cosine[kept].astype(np.float32), (row[kept], column[kept]))
+        self.similarity = sparse.csr_matrix(near, shape)
+        self.popularity = dataset.popularity()
+
+    def score_items(self, items: Ids, weights: Floats) -> Floats:
+        """Returns the summed similarity to the user's items, (n, num_items)."""
+        users = consumption(items, weights, len(self.popularity), self.decay)
+        return (users @ self.similarity).toarray() + self.popular * self.popularity
+
+    def save(self, path: Path) -> None:
+        """Writes settings and the neighbours of each item."""
+        config = {"seed": self.seed, "neighbours": self.neighbours, "shrinkage": self.shrinkage}
+        config |= {"decay": self.decay, "popular": self.popular}
+        parts = {name: getattr(self.similarity, name) for name in ("data", "indices", "indptr")}
+        write_agent(path, self.name, config, parts | {"popularity": self.popularity})
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the public data and the neighbours of each item."""
+        from scipy import sparse
+
+        super().load(weights, env)
+        self.popularity = weights["popularity"]
+        parts = (weights[name] for name in ("data", "indices", "indptr"))
+        shape = (len(self.popularity), len(self.popularity))
+        self.similarity = sparse.csr_matrix(tuple(parts), shape)

@@ -1,0 +1,222 @@
+"""Rankers: agents that score every candidate and show the best, and how candidates are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.dataset import UNSATISFIED_WEIGHT, Dataset, Floats, Ids
+from agents.saving import write_agent
+from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED, UNSATISFIED
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.world import PublicData
+
+Ints = npt.NDArray[np.int32]
+
+BLOCK = 64
+"""Sessions scored at once: bounds memory to BLOCK x items, whatever the number of sessions."""
+UNAVAILABLE = np.float32(-1e9)
+
+
+@kernel
+def pool(history, feedback, kind_weights, decay, vectors, phrase_vectors):
+    """Returns v of each session, the weighted sum of the encodings of its past, as a unit vector.
+
+    Args:
+        history: item or phrase ids, newest first, (n, h).
+        feedback: kinds of these entries, (n, h).
+        kind_weights: weights of an unsatisfied item, a satisfied item and a query, (3,).
+        decay: factor for each item consumed since, 1 to weigh all of the past alike.
+        vectors: item vectors, (items, d).
+        phrase_vectors: (phrases, d).
+    """
+    n, d = history.shape[0], vectors.shape[1]
+    pooled = np.zeros((n, d), np.float32)
+    for i in range(n):
+        age = np.float32(1.0)
+        for j in range(history.shape[1]):
+            kind, item = feedback[i, j], history[i, j]
+            if kind == EMPTY:
+                break
+            weight = np.float32(kind_weights[kind]) * age
+            for c in range(d):
+                y = phrase_vectors[item, c] if kind == QUERY else vectors[item, c]
+                pooled[i, c] += weight * y
+            if kind == SATISFIED or kind == UNSATISFIED:
+                age *= np.float32(decay)
+        square = np.float32(0.0)
+        for c in range(d):
+            square += pooled[i, c] * pooled[i, c]
+        scale = np.float32(1.0 / np.sqrt(square)) if square > 1e-12 else np.float32(0.0)
+        for c in range(d):
+            pooled[i, c] *= scale
+    return pooled
+
+
+@kernel
+def score(v, candidates, vectors):
+    """Returns v . y of each candidate, (n, c); very low where a candidate is -1."""
+    n, c = candidates.shape
+    scores = np.empty((n, c), np.float32)
+    for i in range(n):
+        for k in range(c):
+            item = candidates[i, k]
+            total = np.float32(0.0)
+            if item < 0:
+                total = UNAVAILABLE
+            else:
+                for j in range(v.shape[1]):
+                    total += v[i, j] * vectors[item, j]
+            scores[i, k] = total
+    return scores
+
+
+def look_up(values: Floats, candidates: Ints) -> Floats:
+    """Returns the value of each candidate, (n, c); very low where a candidate is -1."""
+    return np.where(candidates < 0, UNAVAILABLE, values[candidates])
+
+
+def standardise(scores: Floats) -> Floats:
+    """Returns the scores of each session with mean 0 and deviation 1 over what is available."""
+    available = scores > UNAVAILABLE / 2
+    count = available.sum(1, keepdims=True)
+    mean = np.where(available, scores, 0).sum(1, keepdims=True) / count
+    centred = np.where(available, scores - mean, 0)
+    deviation = np.sqrt((centred**2).sum(1, keepdims=True) / count)
+    return np.where(available, centred / (deviation + 1e-6), UNAVAILABLE)
+
+
+def best_slots(scores: Floats, slate_size: int) -> npt.NDArray[np.int64]:
+    """Returns the places of the highest scores, best first, (n, k); ties by place."""
+    if scores.shape[1] > 512:
+        bar = -np.partition(-scores, slate_size - 1, axis=1)[:, slate_size - 1 : slate_size]
+        above, level = scores > bar, scores == bar
+        room = slate_size - above.sum(1, keepdims=True)
+        part = np.nonzero(above | (level & (level.cumsum(1) <= room)))[1].reshape(-1, slate_size)
+        order = np.argsort(-np.take_along_axis(scores, part, 1), axis=1, kind="stable")
+        return np.take_along_axis(part, order, 1).astype(np.int64)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :slate_size].astype(np.int64)
+
+
+class Ranker:
+    """Scores the offered candidates and shows the best; subclasses say how to score."""
+
+    name = "ranker"
+    observation = "dict"
+    action = "slate"
+    data: PublicData
+    slate_size: int
+
+    def __init__(self, seed: int = 0) -> None:
+        """Args: seed: of anything the agent draws at random."""
+        self.seed = seed
+
+    def fit(self, env: RecVectorEnv, num_steps: int) -> None:
+        """Takes the public data; plays no step."""
+        self.data, self.slate_size = env.public_data(), env.config.slate_size
+
+    def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Returns candidate indices, (n, k), best first."""
+        return best_slots(self.scores(observation), self.slate_size)
+
+    def scores(self, observation: Any) -> Floats:
+        """Returns the score of each candidate, (n, c)."""
+        raise NotImplementedError
+
+    def save(self, path: Path) -> None:
+        """Writes the agent; what it knows beside its settings is the world's public data."""
+        write_agent(path, self.name, {"seed": self.seed}, {})
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes the public data, and what `save` wrote; learns nothing."""
+        self.data, self.slate_size = env.public_data(), env.config.slate_size
+
+
+class HistoryRanker(Ranker):
+    """Scores items from what a user consumed; subclasses say how to learn and to score."""
+
+    def fit(self, env: RecVectorEnv, num_steps: int) -> None:
+        """Learns from the logs of the training users; plays no step."""
+        super().fit(env, num_steps)
+        self.learn(Dataset.from_logs(self.data), self.data.items.vectors)
+
+    def learn(self, dataset: Dataset, vectors: Floats | None = None) -> None:
+        """Learns from logs.
+
+        Args:
+            dataset: what users consumed.
+            vectors: encodings of the items' texts, (num_items, d), for agents that read texts.
+        """
+        raise NotImplementedError
+
+    def score_items(self, items: Ids, weights: Floats) -> Floats:
+        """Returns the score of every item for each user, (n, num_items).
+
+        Args:
+            items: what each user consumed, newest first, -1 where there is none, (n, h).
+            weights: of these, (n, h); 1 for what satisfied.
+        """
+        raise NotImplementedError
+
+    def read(self, observation: Any) -> tuple[Ids, Floats]:
+        """Returns the items and weights to score each session by, both (n, h)."""
+        return past(observation)
+
+    def scores(self, observation: Any) -> Floats:
+        """Returns the score of each candidate, (n, c)."""
+        candidates = observation["candidates"]
+        items, weights = self.read(observation)
+        scores = np.empty(candidates.shape, np.float32)
+        for start in range(0, len(items), BLOCK):
+            rows = slice(start, start + BLOCK)
+            there = len(items[rows])
+            # Always BLOCK sessions: matrix products of another shape add up in another order, and
+            # a session's scores would depend on how many others there are.
+            missing = ((0, BLOCK - there), (0, 0))
+            padded = np.pad(items[rows], missing, constant_values=-1)
+            every = self.score_items(padded, np.pad(weights[rows], missing))[:there]
+            scores[rows] = np.take_along_axis(every, np.maximum(candidates[rows], 0), 1)
+        return np.where(candidates < 0, UNAVAILABLE, scores)
+
+
+def past(observation: Any, first_phrase: int | None = None) -> tuple[Ids, Floats]:
+    """Returns what each session's user consumed, newest first, and its weights.
+
+    Both (n, h); -1 and 0 where there is none.
+
+    Args:
+        observation: batch of n observations.
+        first_phrase: id that stands for the first phrase, to count phrases typed as items that
+            satisfied; None leaves them out.
+    """
+    kinds = observation["history_feedback"]
+    items, weights = observation["history"].astype(np.int64), np.zeros(kinds.shape, np.float32)
+    weights[kinds == SATISFIED], weights[kinds == UNSATISFIED] = 1.0, UNSATISFIED_WEIGHT
+    if first_phrase is not None:
+        weights[kinds == QUERY] = 1.0
+        items[kinds == QUERY] += first_phrase
+    items[weights == 0] = -1
+    order = np.argsort(items < 0, axis=1, kind="stable")  # closes the gaps
+    return np.take_along_axis(items, order, 1), np.take_along_axis(weights, order, 1)
+
+
+def consumption(items: Ids, weights: Floats, num_items: int, decay: float = 1.0) -> Any:
+    """Returns histories, newest first, (n, h), as a sparse matrix (n, num_items).
+
+    Args:
+        items: ids, -1 where there is none.
+        weights: of the items.
+        num_items: columns.
+        decay: factor for each item consumed since.
+    """
+    from scipy import sparse
+
+    user, age = np.nonzero(items >= 0)
+    values = weights[user, age] * np.float32(decay) ** age.astype(np.float32)
+    shape = (len(items), num_items)
+    return sparse.coo_matrix((values, (user, items[user, age])), shape).tocsr()

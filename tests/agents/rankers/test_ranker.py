@@ -1,0 +1,129 @@
+"""What rankers share: scores of candidates, the best of them, and histories as items."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agents.dataset import UNSATISFIED_WEIGHT
+from agents.rankers.ranker import (
+    UNAVAILABLE,
+    HistoryRanker,
+    best_slots,
+    look_up,
+    past,
+    pool,
+    score,
+    standardise,
+)
+from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED, UNSATISFIED
+
+
+class LastItem(HistoryRanker):
+    """Likes the items after the last one consumed."""
+
+    name = "last-item"
+
+    def learn(self, dataset, vectors=None):
+        self.dataset, self.vectors = dataset, vectors
+
+    def score_items(self, items, weights):
+        assert len(items) == 64  # whole blocks
+        distance = np.arange(self.dataset.num_items) - items[:, :1]
+        return -np.abs(distance - 1).astype(np.float32)
+
+
+N = 12
+
+
+@pytest.fixture
+def events():
+    """Histories, newest first: items, kinds, item vectors, phrase vectors."""
+    rng = np.random.default_rng(0)
+    items = rng.integers(0, 30, (N, 128)).astype(np.int32)
+    kinds = rng.choice([UNSATISFIED, SATISFIED, QUERY], (N, 128)).astype(np.int32)
+    for i in range(N):  # session i has 11 i events; the first has none
+        items[i, 11 * i :] = -1
+        kinds[i, 11 * i :] = EMPTY
+    vectors = rng.normal(size=(2, 30, 8)).astype(np.float32)
+    return items, kinds, vectors[0], vectors[1]
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.85])
+def test_pool_is_the_weighted_mean_direction_of_the_past(events, decay):
+    items, kinds, vectors, phrases = events
+    weights = np.array([0.15, 1.0, 2.0], np.float32)
+    pooled = pool(items, kinds, weights, decay, vectors, phrases)
+    assert pooled.dtype == np.float32 and (pooled[0] == 0).all()
+    for i in range(1, N):
+        total, consumed_since = np.zeros(8), 0
+        for item, kind in zip(items[i, : 11 * i], kinds[i], strict=False):
+            y = phrases[item] if kind == QUERY else vectors[item]
+            total += weights[kind] * decay**consumed_since * y
+            consumed_since += kind != QUERY
+        np.testing.assert_allclose(pooled[i], total / np.linalg.norm(total), atol=1e-5)
+
+
+def test_score_is_the_inner_product_and_very_low_for_gaps():
+    rng = np.random.default_rng(1)
+    v, vectors = rng.normal(size=(4, 8)).astype(np.float32), rng.normal(size=(30, 8)).astype("f4")
+    candidates = rng.integers(-1, 30, (4, 20)).astype(np.int32)
+    expected = np.einsum("nd,ncd->nc", v, vectors[candidates])
+    expected[candidates < 0] = UNAVAILABLE
+    np.testing.assert_allclose(score(v, candidates, vectors), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_look_up_and_standardise_leave_gaps_out():
+    values, candidates = np.float32([1, 2, 3, 6]), np.array([[0, 3, -1], [1, -1, 2]], np.int32)
+    looked_up = look_up(values, candidates)
+    np.testing.assert_array_equal(looked_up, np.float32([[1, 6, -1e9], [2, -1e9, 3]]))
+    standard = standardise(looked_up)
+    np.testing.assert_allclose(standard[:, 0], [-1, -1], atol=1e-5)
+    assert (standard[looked_up == UNAVAILABLE] == UNAVAILABLE).all()
+    assert np.isfinite(standardise(np.full((2, 3), 5, np.float32))).all()
+
+
+@pytest.mark.parametrize("columns", [20, 512, 513, 2000])
+@pytest.mark.parametrize("levels", [3, 10**6])
+def test_best_slots_are_the_highest_scores_with_ties_by_place(columns, levels):
+    rng = np.random.default_rng(2)
+    scores = rng.integers(0, levels, (6, columns)).astype(np.float32)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    slots = best_slots(scores, 5)
+    assert slots.dtype == np.int64
+    np.testing.assert_array_equal(slots, expected)
+
+
+def test_the_past_leaves_out_phrases_and_closes_the_gaps():
+    history = np.array([[7, 3, 5, -1], [2, 9, 1, 4]], np.int32)
+    kinds = np.array([[QUERY, SATISFIED, UNSATISFIED, EMPTY], [SATISFIED, QUERY, QUERY, SATISFIED]])
+    items, weights = past({"history": history, "history_feedback": kinds.astype(np.int32)})
+    np.testing.assert_array_equal(items, [[3, 5, -1, -1], [2, 4, -1, -1]])
+    np.testing.assert_allclose(weights, [[1, UNSATISFIED_WEIGHT, 0, 0], [1, 1, 0, 0]])
+
+
+def test_phrases_can_stand_for_items_that_satisfied():
+    history = np.array([[7, 3, 5, -1]], np.int32)
+    kinds = np.array([[QUERY, UNSATISFIED, SATISFIED, EMPTY]], np.int32)
+    observation = {"history": history, "history_feedback": kinds}
+    items, weights = past(observation, first_phrase=100)
+    np.testing.assert_array_equal(items, [[107, 3, 5, -1]])
+    np.testing.assert_allclose(weights, [[1, UNSATISFIED_WEIGHT, 1, 0]])
+    np.testing.assert_array_equal(history, [[7, 3, 5, -1]])
+
+
+@pytest.mark.parametrize("n", [1, 63, 65])
+@pytest.mark.parametrize("candidates", [20, 0])
+def test_scores_are_those_of_the_candidates(new_vec, n, candidates):
+    env = new_vec(n, observation="dict", candidates=candidates)
+    agent = LastItem()
+    agent.fit(env, 0)
+    assert agent.vectors is agent.data.items.vectors
+    observation, _ = env.reset(seed=0)
+    observation["candidates"][:, 0] = -1
+    scores = agent.scores(observation)
+    items, _ = past(observation)
+    expected = -np.abs(observation["candidates"] - items[:, :1] - 1).astype(np.float32)
+    there = observation["candidates"] >= 0
+    np.testing.assert_array_equal(scores[there], expected[there])
+    assert (scores[~there] < -1e8).all()
