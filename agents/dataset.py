@@ -189,8 +189,8 @@ class Dataset:
         scratch = np.zeros(1, response_dtype(self.slates.shape[1]))
         for time in np.unique(self.times):
             rows = np.flatnonzero(self.times == time)
+            yield rows, histories[self.users[rows]]
             past = histories[self.users[rows]]
-            yield rows, past
             replay(
                 past,
                 self.slates[rows][:, None],

@@ -157,6 +157,23 @@ def test_probabilities_are_calibrated(fitted, new_vec):
     assert calibrated(odds, happened.astype(float)) == pytest.approx([0.5, -1.0], abs=0.06)
 
 
+def test_calibration_is_fitted_to_held_out_users(fitted, world, tiny):
+    learnt, held_out = fitted.split
+    assert not {*learnt.users.tolist()} & {*held_out.users.tolist()}
+    assert {*learnt.users.tolist()} | {*held_out.users.tolist()} == {*range(48)}
+    odds, satisfied = [], []
+    for steps in (learnt, held_out):
+        batch = batch_of(steps, np.flatnonzero(steps.items >= 0))
+        ids = batch["slate"].gather(1, batch["choice"][:, None])
+        with torch.no_grad():
+            chosen = fitted.model.satisfaction(fitted.model.belief(batch), batch, ids)[:, 0]
+        odds.append(chosen.double().numpy())
+        satisfied.append(batch["satisfied"].double().numpy())
+    of_learnt, of_held_out = (calibrated(*pair) for pair in zip(odds, satisfied, strict=True))
+    np.testing.assert_allclose(fitted.calibration, of_held_out)
+    assert np.abs(fitted.calibration - of_learnt).max() > 0.01
+
+
 def test_users_without_a_past_get_what_is_liked_by_all(fitted, new_vec):
     observation, _ = new_vec(4, observation="dict").reset(seed=0)
     cold = {name: np.zeros_like(values) for name, values in observation.items()}
