@@ -21,6 +21,7 @@ from llmrec_env.world import items_of
 
 USERS, STEPS, SHOWN = 120, 20, 60
 SETTINGS = {
+    "collaborative": {"rank": 4},  # 24 fit the noise of so few users
     "joint": {"batch_size": 128},
     "two-tower": {"batch": 16},
     "sasrec": {"batch": 16},

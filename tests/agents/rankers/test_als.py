@@ -1,4 +1,4 @@
-"""Collaborative filtering against plain numpy, and on data whose right answer is known."""
+"""Alternating least squares against plain numpy, and what the agent learns from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 
 from agents.dataset import UNSATISFIED_WEIGHT
 from agents.rankers.als import Collaborative, alternating_least_squares, fold_in
-from agents.rankers.ranker import score
 from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED, UNSATISFIED
 
 SETTINGS = {"rank": 3, "regularisation": 0.5, "confidence": 4.0}
@@ -58,27 +57,6 @@ def test_fold_in_solves_for_a_new_user():
     expected = _dense_half(factors, preference, confidence, 0.5)[0]
     np.testing.assert_allclose(got[0], expected, rtol=1e-5)
     assert (got[1] == 0).all()
-
-
-def test_on_a_checkerboard_users_get_the_colour_they_like():
-    """Even users like even items, odd users odd ones; each has seen two thirds of them."""
-    rng = np.random.default_rng(0)
-    pairs = [
-        (u, i) for u in range(40) for i in range(30) if (u + i) % 2 == 0 and rng.random() < 0.67
-    ]
-    users, items = np.array(pairs).T
-    settings = {"rank": 4, "regularisation": 1.0, "confidence": 8.0}
-    factors = alternating_least_squares(users, items, np.ones(len(users)), (40, 30), **settings)
-    gram = factors.T @ factors + np.eye(4)
-    for colour in (0, 1):
-        history = np.full((1, 128), -1, np.int32)
-        history[0, :4] = np.array([0, 2, 4, 6]) + colour
-        feedback = np.where(history >= 0, SATISFIED, EMPTY).astype(np.int32)
-        user = fold_in(history, feedback, factors, gram, 8.0, UNSATISFIED_WEIGHT)
-        unseen = np.arange(8, 30, dtype=np.int32)[None]
-        scores = score(user, unseen, factors.astype(np.float32))[0]
-        right = unseen[0] % 2 == colour
-        assert scores[right].min() > scores[~right].max() + 0.3
 
 
 def test_the_agent_learns_from_training_users_only(new_vec):
