@@ -6,63 +6,45 @@ import json
 
 import numpy as np
 import pytest
-from test_contract import BUDGET, OTHER_TEXTS, SETTINGS, N, play_steps
 from test_saving import rewrite
 from tiny_bert import save_tiny_bert
 
-from agents import AGENTS, Privileged, checkpoint, make_agent, saving
+from agents import AGENTS, checkpoint, saving
 from agents.checkpoint import load_agent, read_saved, save_agent, sketch
 from agents.rankers.als import Collaborative
-from llmrec_env.config import EnvConfig
 
 
-def _fitted(name, new_vec, settings=None, **env):
-    """An agent that has learnt, and how to make the environment it acts in."""
-    agent = make_agent(name, EnvConfig(**env), 2, **(settings or SETTINGS.get(name, {})))
-    env |= {"action": agent.action, "observation": agent.observation}
-    env |= {"slate_size": 1} if agent.action == "item" else {}
-    agent.fit(new_vec(N, autoreset_mode="same_step", **env), BUDGET)
-    return agent, EnvConfig(**env), lambda **more: new_vec(N, **{**env, "split": "test", **more})
-
-
-def _play(agent, env, steps=12):
-    if isinstance(agent, Privileged):
-        agent.attach(env)
-    return play_steps(agent, env, steps)
-
-
-@pytest.mark.parametrize("name", [name for name in AGENTS if name not in OTHER_TEXTS])
-def test_a_saved_agent_acts_bit_for_bit_as_before(name, tiny, new_vec, tmp_path):
-    agent, config, new_env = _fitted(name, new_vec, **tiny)
-    save_agent(agent, config, tmp_path)
-    loaded = load_agent(tmp_path, new_env())
+def test_a_saved_agent_acts_bit_for_bit_as_before(fitted, name, play_steps, tmp_path):
+    agent, config, new_env, folder, actions = fitted(name)
+    loaded = load_agent(folder, new_env())
     assert type(loaded) is type(agent) and loaded.name == name
-    actions = _play(agent, new_env())
-    np.testing.assert_array_equal(_play(loaded, new_env()), actions)
-    save_agent(loaded, config, tmp_path / "again")
+    save_agent(loaded, config, tmp_path)
     for file in (saving.RECORD, saving.WEIGHTS):
-        assert (tmp_path / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
+    np.testing.assert_array_equal(play_steps(loaded, new_env()), actions)
 
 
-@pytest.mark.parametrize("name", OTHER_TEXTS)
-def test_one_with_a_language_model_acts_as_before(name, tiny, new_vec, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [name for name, spec in AGENTS.items() if spec.trains_encoder])
+def test_one_with_a_language_model_acts_as_before(
+    kind, tiny, fit_agent, play_steps, tmp_path, monkeypatch
+):
     pytest.importorskip("peft", reason="peft is not installed")
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
     settings = {"epochs": 1, "batch_size": 256, "rank": 4, "language_samples": 32}
     settings |= {"language_batch": 16, "language_rate": 1e-2, "skipped": 0.3}
     bert = str(save_tiny_bert(tmp_path / "bert"))
-    agent, config, new_env = _fitted(name, new_vec, settings, **{**tiny, "encoder": bert})
+    agent, config, new_env = fit_agent(kind, settings, **{**tiny, "encoder": bert})
     save_agent(agent, config, tmp_path / "agent")
     loaded = load_agent(tmp_path / "agent", new_env())
     np.testing.assert_array_equal(loaded.alpha, agent.alpha)
-    np.testing.assert_array_equal(_play(loaded, new_env()), _play(agent, new_env()))
+    np.testing.assert_array_equal(play_steps(loaded, new_env()), play_steps(agent, new_env()))
     assert (loaded.settings, loaded.language) == (agent.settings, agent.language)
     assert loaded.encoder_rate == agent.encoder_rate
 
 
 @pytest.fixture(scope="module")
-def collaborative(tiny, new_vec):
-    return _fitted("collaborative", new_vec, {"rank": 7}, **tiny)
+def collaborative(tiny, fit_agent):
+    return fit_agent("collaborative", {"rank": 7}, **tiny)
 
 
 @pytest.fixture
@@ -81,14 +63,17 @@ def test_the_record_holds_settings_and_numbers_and_no_text(folder, world):
     assert not any(json.dumps(text)[1:-1] in written for text in texts)
 
 
-def test_it_acts_under_other_dynamics_in_other_worlds_and_for_other_users(folder, collaborative):
+def test_it_acts_under_other_dynamics_in_other_worlds_and_for_other_users(
+    folder, collaborative, play_steps
+):
     new_env = collaborative[2]
     for changes in (
         {"switch_rate": 0.3, "off": ["goodwill"]},
         {"split": "validation", "horizon": 20},
         {"world_seed": 1, "num_users": 40},
     ):
-        assert _play(load_agent(folder, new_env(**changes)), new_env(**changes)).shape == (12, N, 5)
+        loaded = load_agent(folder, new_env(**changes))
+        assert play_steps(loaded, new_env(**changes)).shape == (12, 4, 5)
 
 
 @pytest.mark.parametrize(
@@ -158,12 +143,12 @@ def test_records_of_other_agents_and_types_are_refused(folder, collaborative, ch
         load_agent(folder, collaborative[2]())
 
 
-def test_another_version_of_the_package_is_warned_of_and_no_more(folder, collaborative):
+def test_another_version_of_the_package_is_warned_of_and_no_more(folder, collaborative, play_steps):
     agent, _, new_env = collaborative
     rewrite(folder, version="9.9.9")
     with pytest.warns(UserWarning, match=r"made with llmrec_env 9\.9\.9, this is"):
         loaded = load_agent(folder, new_env())
-    np.testing.assert_array_equal(_play(loaded, new_env()), _play(agent, new_env()))
+    np.testing.assert_array_equal(play_steps(loaded, new_env()), play_steps(agent, new_env()))
 
 
 def test_one_written_without_its_environment_says_so(tmp_path, collaborative):
