@@ -19,7 +19,7 @@ from agents.dataset import Dataset
 from agents.joint.model import JointModel, batch_of
 from agents.joint.recommender import Joint
 from agents.joint.text_tower import TextTower
-from agents.neural.trainer import Progress, Recipe, fit
+from agents.neural.trainer import Progress, TrainConfig, fit
 from llmrec_env.config import ConfigError, EnvConfig
 from llmrec_env.content.embedding_space import Space
 from llmrec_env.world import PublicData
@@ -48,10 +48,10 @@ class LanguageModel(JointModel):
 
     def encode(self, ids: Tensor) -> Tensor:
         """Returns the encodings of items, (..., d), as the language model reads them now."""
-        different, place = ids.flatten().unique(return_inverse=True)
+        different, index = ids.flatten().unique(return_inverse=True)
         raw = self.tower([self.texts[i] for i in different.tolist()])
         projected = nn.functional.normalize((raw - self.mean) @ self.components, dim=1)
-        return projected[place].view(*ids.shape, -1)
+        return projected[index].view(*ids.shape, -1)
 
     @torch.no_grad()
     def finished(self) -> JointModel:
@@ -111,7 +111,7 @@ class JointWithLanguage(Joint):
         self.name = f"joint-{mode}"
         self.rank, self.encoder_rate = rank, encoder_rate
         self.language_samples = language_samples
-        self.language = Recipe(
+        self.language = TrainConfig(
             epochs=language_epochs,
             batch_size=language_batch,
             learning_rate=language_rate,
@@ -148,9 +148,9 @@ class JointWithLanguage(Joint):
     def _config(self) -> dict[str, Any]:
         config = {"rank": self.rank, "encoder_rate": self.encoder_rate}
         config |= {"language_samples": self.language_samples, **super()._config()}
-        recipe = self.language
-        config |= {"language_epochs": recipe.epochs, "language_batch": recipe.batch_size}
-        return config | {"language_rate": recipe.learning_rate}
+        language = self.language
+        config |= {"language_epochs": language.epochs, "language_batch": language.batch_size}
+        return config | {"language_rate": language.learning_rate}
 
     def _tune(
         self, model: LanguageModel, learnt: Dataset, checked: Dataset, checkpoint: Path | None

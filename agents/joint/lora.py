@@ -1,9 +1,7 @@
-"""Low-rank adapters of a language model: putting them in, and their files."""
+"""LoRA: low-rank adapters of a language model, and their files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.saving import load, save
 from llmrec_env.content.encoders import EncoderError, WeightsError
-
-WEIGHTS, RECORD = "adapter_model.safetensors", "config.json"
 
 _PROJECTIONS = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"))
 """What query and value are called: in BERT, RoBERTa and ELECTRA; LLaMA and Qwen; DistilBERT."""
-_MAX_RECORD = 1_000_000  # bytes
 
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
@@ -68,52 +64,27 @@ def with_lora(
         return peft.get_peft_model(model, config)
 
 
-def write_adapter(path: Path, settings: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Writes `adapter_model.safetensors` and `config.json` into the folder `path`."""
-    from safetensors.torch import save
-
-    path.mkdir(parents=True, exist_ok=True)
-    data = save(weights)
-    (path / WEIGHTS).write_bytes(data)
-    record = settings | {"weights_sha256": hashlib.sha256(data).hexdigest()}
-    (path / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+def save_adapter(path: Path, settings: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Saves what an adapter learnt and the settings it needs; see `agents.saving.save`."""
+    save(path, settings, {name: weight.numpy() for name, weight in weights.items()})
 
 
-def read_adapter(path: Path, settings: dict[str, Any]) -> dict[str, Tensor]:
-    """Returns the weights of an adapter that was written with the same settings.
+def load_adapter(path: Path, settings: dict[str, Any]) -> dict[str, Tensor]:
+    """Returns the weights of an adapter that was saved with the same settings.
 
     Raises:
         WeightsError: it was made for another base or rank, or its files are damaged.
     """
-    from safetensors.torch import load
-
-    record = _record(path, settings)
+    try:
+        record, weights = load(path)
+    except ValueError as error:
+        raise WeightsError(str(error)) from None
     for name, value in settings.items():
-        if record[name] != value:
-            found = "another base model" if name == "base" else f"{name}={record[name]!r}"
-            wanted = "this one" if name == "base" else f"{value!r}"
+        if record.get(name) != value:
+            other = "another base model" if name == "base" else f"{name}={record.get(name)!r}"
+            own = "this one" if name == "base" else f"{value!r}"
             raise WeightsError(
-                f"the adapter in {path} was made for {found}, not for {wanted}; "
+                f"the adapter in {path} was made for {other}, not for {own}; "
                 "build the tower with what the adapter was trained with"
             )
-    try:
-        data = (path / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path / WEIGHTS}: {error.strerror}; restore it") from None
-    if hashlib.sha256(data).hexdigest() != record["weights_sha256"]:
-        raise WeightsError(
-            f"{path / WEIGHTS} is not the file that {RECORD} was written with; restore both"
-        )
-    return load(data)
-
-
-def _record(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    file = path / RECORD
-    try:
-        with open(file, "rb") as stream:
-            record: object = json.loads(stream.read(_MAX_RECORD))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{file} cannot be read ({type(error).__name__}); restore it") from None
-    if not isinstance(record, dict) or not {*settings, "weights_sha256"} <= record.keys():
-        raise WeightsError(f"{file} is not the record of an adapter; name its folder")
-    return record
+    return {name: torch.from_numpy(weight) for name, weight in weights.items()}

@@ -23,7 +23,7 @@ import torch
 from agents.dataset import Dataset
 from agents.joint.losses import CLICK_LOSSES, calibrated, evolution_loss, text_loss
 from agents.joint.model import SKIPPED, Batch, JointModel, batch_observed, batch_of
-from agents.neural.trainer import Progress, Recipe, fit
+from agents.neural.trainer import Progress, TrainConfig, fit
 from agents.rankers.ranker import Floats, Ranker, score
 from agents.saving import write_agent
 from llmrec_env.config import EnvConfig, unknown
@@ -122,13 +122,15 @@ class Joint(Ranker):
         self.split = learnt, checked
         self.model = model = self._new_model()
         chosen = self.settings
-        recipe = Recipe(chosen.epochs, chosen.batch_size, chosen.learning_rate, seed=self.seed)
+        train_config = TrainConfig(
+            chosen.epochs, chosen.batch_size, chosen.learning_rate, seed=self.seed
+        )
         self.progress = fit(
             model,
             len(learnt),
             lambda rows: self._regularised(model, batch_of(learnt, rows)),
             lambda: self._held_out_loss(model, checked),
-            recipe,
+            train_config,
             groups=_groups(model),
             checkpoint=checkpoint,
             identity=self._identity(dataset),

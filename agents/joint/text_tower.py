@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from agents.joint.lora import (
     attention_projections,
     check_range,
-    read_adapter,
+    load_adapter,
+    save_adapter,
     with_lora,
-    write_adapter,
 )
 from llmrec_env.config import unknown
 from llmrec_env.content.encoders import WeightsError
@@ -144,10 +144,10 @@ class TextTower(nn.Module):
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Returns the unit vectors of the texts, (n, width); equal texts share one computation."""
         texts = normalize_texts(texts)
-        place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        if not place:
+        index = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        if not index:
             return torch.zeros((0, self.width), device=self.device)
-        tokens = self._tokens(list(place))
+        tokens = self._tokens(list(index))
         order: list[int] = []
         vectors: list[Tensor] = []
         for members in batches(tokens, self.batch_tokens):
@@ -155,7 +155,7 @@ class TextTower(nn.Module):
             pooled = pool(torch, hidden, inputs["attention_mask"], "mean")
             vectors.append(nn.functional.normalize(pooled, dim=1))
             order += members
-        rows = np.argsort(order)[[place[text] for text in texts]]
+        rows = np.argsort(order)[[index[text] for text in texts]]
         return torch.cat(vectors)[torch.from_numpy(rows).to(self.device)]
 
     def vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -218,7 +218,7 @@ class TextTower(nn.Module):
         Raises:
             ValueError: the tower is not in mode `lora`.
         """
-        write_adapter(path, self._settings("saved"), self.state())
+        save_adapter(path, self._settings("saved"), self.state())
 
     def load_adapter(self, path: Path) -> None:
         """Takes what `save_adapter` wrote.
@@ -227,7 +227,7 @@ class TextTower(nn.Module):
             ValueError: the tower is not in mode `lora`.
             WeightsError: the adapter was made for another base or rank, or its files are damaged.
         """
-        self.restore(read_adapter(path, self._settings("loaded")))
+        self.restore(load_adapter(path, self._settings("loaded")))
 
     def export(self, path: Path) -> None:
         """Writes the model as it is now, changes merged, as a directory for `load_encoder(path)`.
@@ -256,8 +256,8 @@ class TextTower(nn.Module):
         rows = {
             text: {name: ids[row] for name, ids in made.items()} for row, text in enumerate(new)
         }
-        found = [rows[text] if text in rows else self._remembered[text] for text in texts]
-        return {name: [tokens[name] for tokens in found] for name in found[0]}
+        known = [rows[text] if text in rows else self._remembered[text] for text in texts]
+        return {name: [tokens[name] for tokens in known] for name in known[0]}
 
     def _settings(self, what: str) -> dict[str, Any]:
         if self.mode != "lora":

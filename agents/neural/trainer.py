@@ -1,4 +1,4 @@
-"""How our torch models are trained: one recipe, resumable bit for bit, on one process or several.
+"""How our torch models are trained: one config, resumable bit for bit, on one process or several.
 
 Warm-up and cosine decay (Loshchilov and Hutter 2017), AdamW (2019), gradient clipping, early
 stopping on validation users. Several processes (`torchrun`) each take a share of every batch and
@@ -20,7 +20,7 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainConfig:
     """How long and how fast a model learns."""
 
     epochs: int = 8
@@ -52,7 +52,7 @@ def fit(
     num_samples: int,
     loss: Callable[[np.ndarray], torch.Tensor],
     validate: Callable[[], float],
-    recipe: Recipe,
+    config: TrainConfig,
     *,
     groups: Sequence[Mapping[str, Any]] | None = None,
     checkpoint: Path | None = None,
@@ -67,7 +67,7 @@ def fit(
         num_samples: samples are numbered 0 to num_samples - 1.
         loss: mean loss of some samples; what is random is drawn from torch's generator.
         validate: loss on validation users.
-        recipe: how long and how fast.
+        config: how long and how fast.
         groups: parameter groups with a `rate`, by which the learning rate is multiplied, and a
             `weight_decay`; None: all alike.
         checkpoint: file to go on from, written after each epoch.
@@ -80,19 +80,19 @@ def fit(
         ValueError: the checkpoint is damaged or of another training.
     """
     rank, world = _process()
-    optimiser = _optimiser(model, groups, recipe)
-    steps = recipe.epochs * math.ceil(num_samples / recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _cosine(steps, recipe.warm_up))
-    told = {"recipe": vars(recipe), "identity": identity}
+    optimiser = _optimiser(model, groups, config)
+    steps = config.epochs * math.ceil(num_samples / config.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _cosine(steps, config.warm_up))
+    told = {"config": vars(config), "identity": identity}
     progress, best = Progress(), _changing(model)
     if checkpoint is not None and checkpoint.exists():
         progress, best = _load(checkpoint, model, optimiser, schedule, told)
     writer = _writer(log_folder) if rank == 0 else None
-    while progress.epoch < recipe.epochs and progress.since_best <= recipe.patience:
-        order = np.random.default_rng([recipe.seed, progress.epoch]).permutation(num_samples)
+    while progress.epoch < config.epochs and progress.since_best <= config.patience:
+        order = np.random.default_rng([config.seed, progress.epoch]).permutation(num_samples)
         with torch.random.fork_rng(devices=[]):  # the caller's luck is not ours to use up
-            torch.manual_seed(_seed(recipe.seed, progress.epoch, rank))
-            total = _epoch(model, order, loss, recipe, optimiser, schedule, (rank, world))
+            torch.manual_seed(_seed(config.seed, progress.epoch, rank))
+            total = _epoch(model, order, loss, config, optimiser, schedule, (rank, world))
         if not math.isfinite(total):
             model.load_state_dict(best, strict=False)
             raise FloatingPointError(
@@ -130,7 +130,7 @@ def _epoch(
     model: nn.Module,
     order: np.ndarray,
     loss: Callable[[np.ndarray], torch.Tensor],
-    recipe: Recipe,
+    config: TrainConfig,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     process: tuple[int, int],
@@ -139,8 +139,8 @@ def _epoch(
     model.train()
     rank, world = process
     total, count = 0.0, 0
-    for first in range(0, len(order), recipe.batch_size):
-        batch = order[first : first + recipe.batch_size]
+    for first in range(0, len(order), config.batch_size):
+        batch = order[first : first + config.batch_size]
         own = batch[rank::world]
         optimiser.zero_grad()
         found = loss(own)
@@ -148,7 +148,7 @@ def _epoch(
             return math.nan
         (found * (len(own) / len(batch))).backward()
         whole = _summed(model, float(found.detach()) * len(own), world)
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimiser.step()
         schedule.step()
         total, count = total + whole, count + len(batch)
@@ -167,12 +167,12 @@ def _after(progress: Progress, train_loss: float, reached: float) -> Progress:
 
 
 def _optimiser(
-    model: nn.Module, groups: Sequence[Mapping[str, Any]] | None, recipe: Recipe
+    model: nn.Module, groups: Sequence[Mapping[str, Any]] | None, config: TrainConfig
 ) -> torch.optim.Optimizer:
     default = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     given: list[dict[str, Any]] = [dict(group) for group in groups or default]
     for group in given:
-        group["lr"] = recipe.learning_rate * group.pop("rate", 1.0)
+        group["lr"] = config.learning_rate * group.pop("rate", 1.0)
     return torch.optim.AdamW(given, weight_decay=0.0)
 
 
@@ -260,5 +260,7 @@ def _load(
     except Exception as error:  # whatever the file holds
         text = f"{path}: not a checkpoint of this model ({type(error).__name__})"
         raise ValueError(f"{text}; delete it and train again.") from None
-    what = "by another recipe" if "recipe" in other else "on other data or with other settings"
+    what = (
+        "by another configuration" if "config" in other else "on other data or with other settings"
+    )
     raise ValueError(f"{path}: was trained {what}; delete it, or name another file.")

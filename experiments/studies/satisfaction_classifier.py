@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
-from agents.joint.satisfaction.classification import Judgement, judge
+from agents.joint.satisfaction.classification import ClassificationReport, evaluate
 from agents.joint.satisfaction.pairs import Pair, check_pairs, pairs_of
 from experiments.env_fields import NO_FIELDS, EnvFields
 from experiments.store import storing, write_file
@@ -29,8 +30,6 @@ from llmrec_env.world import PublicData, World, load_world
 if TYPE_CHECKING:
     from agents.joint.satisfaction.classifier import SatisfactionClassifier
 
-_NEWTON_STEPS = 25
-_RIDGE = 1e-3
 _COLUMNS = ("accuracy", "precision", "recall", "f1", "auc", "log_loss", "calibration_error")
 _Floats = npt.NDArray[np.float64]
 
@@ -40,21 +39,21 @@ def run(
     world: int = 0,
     max_pairs: int = 4000,
     epochs: int | None = None,
-    reading: Literal["apart", "together"] = "apart",
+    reading: Literal["bi-encoder", "cross-encoder"] = "bi-encoder",
     browsed: float = 0.0,
     seed: int = 0,
     env: EnvFields = NO_FIELDS,
     output: Path | None = None,
     log_folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains a classifier on training users and judges it on test users.
+    """Trains a classifier on training users and evaluates it on test users.
 
     Args:
         mode: what learns beside the head: all of the encoder, LoRA changes of it, or nothing.
         world: seed of the world.
         max_pairs: most pairs to train on, and to test on; a quarter of it to validate.
         epochs: passes over the pairs; None: the usual number of the mode.
-        reading: the two texts `together` in one, BERT's own recipe, or each `apart`.
+        reading: both texts in one (`cross-encoder`, as BERT does), or each alone (`bi-encoder`).
         browsed: items shown and not clicked to add as negatives, a click.
         seed: of the sample of pairs and of training.
         env: fields of the environment: catalog, encoder, num_users (one in ten each validate and
@@ -83,11 +82,11 @@ def run(
     started = time.perf_counter()
     margins = classifier.margins(parts["test"])
     tested = time.perf_counter() - started
-    found = _judged(there, parts, mode, margins, classifier.temperature)
+    found = _reports(there, parts, mode, margins, classifier.temperature)
     record = {
         "settings": settings,
         "pairs": {split: len(pairs) for split, pairs in parts.items()},
-        "figures": {name: _figures(judgement) for name, judgement in found.items()},
+        "figures": {name: _figures(report) for name, report in found.items()},
         "reliability": [row._asdict() for row in found[mode].reliability],
         "temperature": classifier.temperature,
         "epochs": learnt,
@@ -116,34 +115,34 @@ def _trained(
 ) -> tuple[SatisfactionClassifier, int, float]:
     """A classifier that has learnt, how many epochs, and seconds."""
     from agents.joint.satisfaction.classifier import (  # torch takes seconds
-        RECIPES,
+        TRAIN_CONFIGS,
         SatisfactionClassifier,
     )
 
     mode, seed = settings["mode"], settings["seed"]
-    recipe = RECIPES[mode]
-    recipe = dataclasses.replace(recipe, epochs=epochs or recipe.epochs, seed=seed)
+    config = TRAIN_CONFIGS[mode]
+    config = dataclasses.replace(config, epochs=epochs or config.epochs, seed=seed)
     settings = {"reading": settings["reading"], "seed": seed, "encoder": settings["encoder"]}
     classifier = SatisfactionClassifier(mode=mode, **settings)
     train, validation = parts["train"], parts["validation"]
     start = time.perf_counter()
-    with progress_bar(f"Training {mode}", recipe.epochs * len(train)) as advance:
-        learnt = classifier.learn(train, validation, recipe, log_folder=log, on_pairs=advance)
+    with progress_bar(f"Training {mode}", config.epochs * len(train)) as advance:
+        learnt = classifier.learn(train, validation, config, log_folder=log, on_pairs=advance)
     return classifier, learnt.epoch, time.perf_counter() - start
 
 
-def _judged(
+def _reports(
     world: World, parts: dict[str, list[Pair]], mode: str, margins: _Floats, temperature: float
-) -> dict[str, Judgement]:
+) -> dict[str, ClassificationReport]:
     """Figures of the references and of the classifier, before and after calibration."""
     train, test = parts["train"], parts["test"]
     label = [pair.satisfied for pair in test]
     base_rate = sum(pair.satisfied for pair in train) / len(train)
     return {
-        "base rate": judge(np.full(len(test), base_rate), label),
-        "cosine": judge(cosine_probability(world, train, test), label),
-        f"{mode}, T = 1": judge(expit(margins), label),
-        mode: judge(expit(margins / temperature), label),
+        "base rate": evaluate(np.full(len(test), base_rate), label),
+        "cosine": evaluate(cosine_probability(world, train, test), label),
+        f"{mode}, T = 1": evaluate(expit(margins), label),
+        mode: evaluate(expit(margins / temperature), label),
     }
 
 
@@ -169,19 +168,10 @@ def cosine_probability(world: World, train: Sequence[Pair], test: Sequence[Pair]
             row[:] = 1.0, cosine, length == 0.0
         return rows
 
-    label = np.array([pair.satisfied for pair in train], np.float64)
-    return expit(features(test) @ logistic_regression(features(train), label))
-
-
-def logistic_regression(features: _Floats, label: _Floats) -> _Floats:
-    """Returns the weights (f,) of features (n, f) with the least log loss, by Newton's method."""
-    weights = np.zeros(features.shape[1])
-    for _ in range(_NEWTON_STEPS):
-        p = expit(features @ weights)
-        slope = features.T @ (p - label) + _RIDGE * weights
-        curvature = (features.T * (p * (1.0 - p))) @ features + _RIDGE * np.eye(len(weights))
-        weights = weights - np.linalg.solve(curvature, slope)
-    return weights
+    # Almost no penalty: with three features there is nothing to hold back.
+    model = LogisticRegression(C=1e3, fit_intercept=False, solver="newton-cholesky", tol=1e-8)
+    model.fit(features(train), [pair.satisfied for pair in train])
+    return model.predict_proba(features(test))[:, 1]
 
 
 @contextmanager
@@ -198,18 +188,18 @@ def _sample(pairs: list[Pair], most: int, seed: int) -> list[Pair]:
     return check_pairs([pairs[place] for place in np.sort(chosen)], "sampled")
 
 
-def _figures(judgement: Judgement) -> dict[str, float | None]:
-    values = {name: getattr(judgement, name) for name in ("number", "base_rate", *_COLUMNS)}
+def _figures(report: ClassificationReport) -> dict[str, float | None]:
+    values = {name: getattr(report, name) for name in ("number", "base_rate", *_COLUMNS)}
     return {name: None if np.isnan(value) else value for name, value in values.items()}
 
 
-def _print(record: dict[str, Any], found: dict[str, Judgement]) -> None:
+def _print(record: dict[str, Any], found: dict[str, ClassificationReport]) -> None:
     numbers = ", ".join(f"{number:,} {split}" for split, number in record["pairs"].items())
     table = Table(title=f"test users; pairs: {numbers}", title_justify="left", box=box.SIMPLE)
     for name in ("", *(column.replace("_", " ") for column in _COLUMNS)):
         table.add_column(name, justify="right" if name else "left")
-    for name, judgement in found.items():
-        table.add_row(name, *(f"{getattr(judgement, column):.3f}" for column in _COLUMNS))
+    for name, report in found.items():
+        table.add_row(name, *(f"{getattr(report, column):.3f}" for column in _COLUMNS))
     console = Console()
     console.print(table)
     reliability = Table(title="reliability", title_justify="left", box=box.SIMPLE)

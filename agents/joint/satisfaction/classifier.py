@@ -18,40 +18,41 @@ from torch import Tensor, nn
 
 from agents.joint.lora import check_range
 from agents.joint.satisfaction.augmentation import NONE, Augmentation
-from agents.joint.satisfaction.classification import Judgement, fit_temperature, judge
+from agents.joint.satisfaction.classification import (
+    ClassificationReport,
+    evaluate,
+    fit_temperature,
+)
 from agents.joint.satisfaction.pairs import Pair, check_pairs
-from agents.joint.text_tower import Mode, TextTower, batches
-from agents.neural.trainer import Progress, Recipe, fit
+from agents.joint.text_tower import Mode, TextTower
+from agents.neural.trainer import Progress, TrainConfig, fit
 from agents.saving import read_agent, write_agent
 from llmrec_env.config import unknown
 from llmrec_env.content.encoders import WeightsError
-from llmrec_env.content.encoders.blocks import Tokens
-from llmrec_env.content.encoders.protocol import normalize_texts
 
-Reading = Literal["together", "apart"]
+Reading = Literal["cross-encoder", "bi-encoder"]
 
-READINGS = ("together", "apart")
-RECIPES: dict[Mode, Recipe] = {
-    "frozen": Recipe(epochs=8, batch_size=32, learning_rate=3e-4, patience=2),
-    "lora": Recipe(epochs=2, batch_size=32, learning_rate=3e-4, patience=1),
-    "full": Recipe(epochs=2, batch_size=32, learning_rate=2e-5, patience=1),
+READINGS = ("cross-encoder", "bi-encoder")
+TRAIN_CONFIGS: dict[Mode, TrainConfig] = {
+    "frozen": TrainConfig(epochs=8, batch_size=32, learning_rate=3e-4, patience=2),
+    "lora": TrainConfig(epochs=2, batch_size=32, learning_rate=3e-4, patience=1),
+    "full": TrainConfig(epochs=2, batch_size=32, learning_rate=2e-5, patience=1),
 }
 """How the body learns in each mode."""
 HEAD_RATES: dict[Mode, float] = {"frozen": 3e-4, "lora": 1e-3, "full": 1e-3}
 """How fast the head learns in each mode."""
 
 _WEIGHT_DECAY = 0.01
-_SHARE = 0.3  # of what the head sees beside the cosine, so that the cosine is learnt first
 _NAME = "satisfaction"
 
 
 class SatisfactionClassifier(nn.Module):
     """Predicts z from a user's behaviour texts and an item's text.
 
-    Read `together`, [CLS] behaviour [SEP] item [SEP], the head sees the first token, as with BERT
-    (Devlin et al., NAACL 2019). Read `apart`, it sees the mean u of the behaviour's vectors, the
-    item's v, their product and cosine, as with Sentence-BERT (Reimers and Gurevych, EMNLP 2019):
-    how alike the two are need not be learnt first, which takes many more pairs.
+    As a `cross-encoder`, [CLS] behaviour [SEP] item [SEP], the head reads the first token, as with
+    BERT (Devlin et al., NAACL 2019). As a `bi-encoder`, it reads the mean u of the behaviour's
+    vectors, the item's v, their product and cosine, as with Sentence-BERT (Reimers and Gurevych,
+    EMNLP 2019): how alike the two are need not be learnt first, which takes many more pairs.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class SatisfactionClassifier(nn.Module):
         encoder: str | Path = "minilm",
         mode: Mode = "full",
         *,
-        reading: Reading = "apart",
+        reading: Reading = "bi-encoder",
         dropout: float = 0.1,
         max_length: int = 128,
         seed: int = 0,
@@ -70,8 +71,8 @@ class SatisfactionClassifier(nn.Module):
         Args:
             encoder: `minilm`, or the directory of a transformer.
             mode: what learns beside the head: nothing (`frozen`), `lora` or `full`.
-            reading: behaviour and item `together` in one text, or each text `apart`.
-            dropout: on what the head sees.
+            reading: behaviour and item in one text (`cross-encoder`), or each alone (`bi-encoder`).
+            dropout: on what the head reads.
             max_length: tokens kept of what is read at once; the longer of two loses its end.
             seed: draws the adapter.
             **settings: of `TextTower`.
@@ -87,7 +88,7 @@ class SatisfactionClassifier(nn.Module):
         self.reading: Reading = reading
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(
-            self.tower.width if reading == "together" else 3 * self.tower.width + 2, 2
+            self.tower.width if reading == "cross-encoder" else 3 * self.tower.width + 2, 2
         )
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -105,11 +106,13 @@ class SatisfactionClassifier(nn.Module):
         return self.head(self.dropout(self.features(pairs)))
 
     def features(self, pairs: Sequence[Pair]) -> Tensor:
-        """Returns what the head sees of each pair, (n, width) or (n, 3 width + 2)."""
+        """Returns what the head reads of each pair, (n, width) or (n, 3 width + 2)."""
         if not pairs:
             return torch.zeros((0, self.head.in_features), device=self.tower.device)
         pairs = [Pair(*pair) for pair in pairs]
-        return self._together(pairs) if self.reading == "together" else self._apart(pairs)
+        return (
+            self._cross_encode(pairs) if self.reading == "cross-encoder" else self._bi_encode(pairs)
+        )
 
     def margins(self, pairs: Sequence[Pair]) -> npt.NDArray[np.float64]:
         """Returns the logit of z = 1 over z = 0 before the temperature, (n,)."""
@@ -126,20 +129,20 @@ class SatisfactionClassifier(nn.Module):
         """Returns the calibrated P(z = 1) of each pair, (n,)."""
         return expit(self.margins(pairs) / self.temperature)
 
-    def judge(self, pairs: Sequence[Pair], bins: int = 10) -> Judgement:
+    def evaluate(self, pairs: Sequence[Pair], bins: int = 10) -> ClassificationReport:
         """Returns how good the calibrated probabilities of held-out pairs are.
 
         Raises:
             ValueError: there are too few pairs, or all have one label.
         """
         checked = check_pairs(pairs, "held-out")
-        return judge(self.probability(checked), [pair.satisfied for pair in checked], bins)
+        return evaluate(self.probability(checked), [pair.satisfied for pair in checked], bins)
 
     def learn(
         self,
         pairs: Sequence[Pair],
         validation: Sequence[Pair],
-        recipe: Recipe | None = None,
+        config: TrainConfig | None = None,
         *,
         head_rate: float | None = None,
         augmentation: Augmentation = NONE,
@@ -152,9 +155,9 @@ class SatisfactionClassifier(nn.Module):
         Args:
             pairs: of the training users; `Pair`s or plain tuples of the same four parts.
             validation: of other users.
-            recipe: how long and how fast the body learns; None: that of RECIPES.
+            config: how long and how fast the body learns; None: that of TRAIN_CONFIGS.
             head_rate: how fast the head learns; None: that of HEAD_RATES.
-            augmentation: how training texts are told differently each time.
+            augmentation: how training texts are changed each time.
             checkpoint: file to go on from, written after each epoch.
             log_folder: of TensorBoard; None: nothing is written.
             on_pairs: called after each batch with the number of its pairs.
@@ -170,17 +173,17 @@ class SatisfactionClassifier(nn.Module):
                 f"{len(both)} users are in the training and in the validation pairs; split by "
                 "user: split_pairs(pairs)."
             )
-        recipe = recipe or RECIPES[self.tower.mode]
+        config = config or TRAIN_CONFIGS[self.tower.mode]
         loss = self._loss(pairs, augmentation, on_pairs)
         held_out = self._loss(validation, NONE)
-        everything = np.arange(len(validation))
+        rows = np.arange(len(validation))
         progress = fit(
             self,
             len(pairs),
             loss,
-            lambda: float(held_out(everything)),
-            recipe,
-            groups=self._groups(recipe.learning_rate, head_rate or HEAD_RATES[self.tower.mode]),
+            lambda: float(held_out(rows)),
+            config,
+            groups=self._groups(config.learning_rate, head_rate or HEAD_RATES[self.tower.mode]),
             checkpoint=checkpoint,
             log_folder=log_folder,
         )
@@ -226,7 +229,7 @@ class SatisfactionClassifier(nn.Module):
         augmentation: Augmentation,
         on_pairs: Callable[[int], object] | None = None,
     ) -> Callable[[npt.NDArray[np.int64]], Tensor]:
-        """The mean cross-entropy of some of the pairs, as a function of their places."""
+        """The mean cross-entropy of some of the pairs, as a function of their indices."""
         label = torch.tensor([pair.satisfied for pair in pairs], device=self.tower.device)
         known: Tensor | None = None
         if self.tower.mode == "frozen" and augmentation == NONE:
@@ -234,14 +237,14 @@ class SatisfactionClassifier(nn.Module):
                 known = self.features(pairs)  # the same in every epoch
 
         def loss(rows: npt.NDArray[np.int64]) -> Tensor:
-            places = torch.from_numpy(rows).to(label.device)
+            index = torch.from_numpy(rows).to(label.device)
             if known is None:
-                features = self.features(_told([pairs[row] for row in rows], augmentation))
+                features = self.features(_augmented([pairs[row] for row in rows], augmentation))
             else:
-                features = known[places]
+                features = known[index]
             if on_pairs:
                 on_pairs(len(rows))
-            return nn.functional.cross_entropy(self.head(self.dropout(features)), label[places])
+            return nn.functional.cross_entropy(self.head(self.dropout(features)), label[index])
 
         return loss
 
@@ -257,42 +260,13 @@ class SatisfactionClassifier(nn.Module):
         ]
         return [group for group in groups if group["params"]]
 
-    def _together(self, pairs: list[Pair]) -> Tensor:
-        behaviour = normalize_texts([" ".join(pair.behaviour) for pair in pairs])
-        items = normalize_texts([pair.item for pair in pairs])
-        limit = self.tower.max_length
-        found = self.tower.tokenizer(behaviour, items, truncation=True, max_length=limit)
-        tokens: Tokens = {name: found[name] for name in found}
-        order: list[int] = []
-        parts: list[Tensor] = []
-        for members in batches(tokens, self.tower.batch_tokens):
-            hidden, _ = self.tower.read(tokens, members)
-            parts.append(hidden[:, 0])
-            order += members
-        return torch.cat(parts)[torch.from_numpy(np.argsort(order)).to(self.tower.device)]
-
-    def _apart(self, pairs: list[Pair]) -> Tensor:
-        owner = [row for row, pair in enumerate(pairs) for _ in pair.behaviour]
-        texts = [text for pair in pairs for text in pair.behaviour]
-        vectors = self.tower([*texts, *(pair.item for pair in pairs)])
-        past, item = vectors[: len(texts)], vectors[len(texts) :]
-        total = torch.zeros_like(item).index_add(
-            0, torch.tensor(owner, device=item.device).long(), past
-        )
-        mean = nn.functional.normalize(total, dim=1)
-        cosine = (mean * item).sum(dim=1, keepdim=True)
-        nothing = (total == 0).all(dim=1, keepdim=True).to(item.dtype)
-        scale = self.tower.width**0.5  # makes numbers of the size of 1
-        others = torch.cat([mean, item, scale * mean * item], dim=1)
-        return torch.cat([scale * cosine, nothing, _SHARE * scale * others], dim=1)
-
 
 def _margins(logits: Tensor) -> npt.NDArray[np.float64]:
     return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
 
 
-def _told(pairs: list[Pair], augmentation: Augmentation) -> list[Pair]:
-    """The pairs, told differently; torch's generator, which a checkpoint restores, decides how."""
+def _augmented(pairs: list[Pair], augmentation: Augmentation) -> list[Pair]:
+    """The pairs in other words; torch's generator, which a checkpoint restores, decides which."""
     if augmentation == NONE:
         return pairs
     rng = np.random.default_rng(int(torch.randint(2**31, (1,))))

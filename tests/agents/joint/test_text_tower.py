@@ -168,7 +168,7 @@ def test_adapter_comes_back(bert, tmp_path):
     learn(tower)
     tower.save_adapter(tmp_path / "a")
     assert {p.name for p in (tmp_path / "a").iterdir()} == {
-        "adapter_model.safetensors",
+        "weights.safetensors",
         "config.json",
     }
     other = TextTower(bert, "lora", rank=4, seed=8)
@@ -194,7 +194,7 @@ def test_adapter_of_another_tower_is_refused(bert, tmp_path, changes, message):
 def test_damaged_adapter_is_refused(bert, tmp_path, damage):
     tower = TextTower(bert, "lora", rank=4)
     tower.save_adapter(tmp_path)
-    weights, record = tmp_path / "adapter_model.safetensors", tmp_path / "config.json"
+    weights, record = tmp_path / "weights.safetensors", tmp_path / "config.json"
     data = bytearray(weights.read_bytes())
     data[-3] ^= 1
     actions = {

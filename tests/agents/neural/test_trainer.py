@@ -1,4 +1,4 @@
-"""The recipe: what it minimises, when it stops, going on bit for bit, several processes."""
+"""The config: what it minimises, when it stops, going on bit for bit, several processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from agents.neural.trainer import Recipe, fit
+from agents.neural.trainer import TrainConfig, fit
 
 ROOT = Path(__file__).parents[3]
-RECIPE = Recipe(epochs=6, batch_size=32, learning_rate=0.05, patience=10)
+CONFIG = TrainConfig(epochs=6, batch_size=32, learning_rate=0.05, patience=10)
 X = torch.randn(128, 3, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([1.0, -2.0, 0.5]) + 0.3
 
@@ -32,10 +32,10 @@ class Line(nn.Module):
         return (self.linear(self.drop(X[rows]))[:, 0] - Y[rows]).square().mean()
 
 
-def run(recipe=RECIPE, **more):
+def run(config=CONFIG, **more):
     model = Line()
     whole = np.arange(128)
-    progress = fit(model, 128, model.loss, lambda: float(model.loss(whole)), recipe, **more)
+    progress = fit(model, 128, model.loss, lambda: float(model.loss(whole)), config, **more)
     return model, progress
 
 
@@ -53,10 +53,10 @@ def test_it_learns_and_keeps_the_best_weights():
 
 def test_it_stops_when_validation_gains_no_more():
     model, calls = Line(), iter([1.0, 0.5, 0.6, 0.7, 0.8, 0.1])
-    recipe = dataclasses.replace(RECIPE, patience=1)
+    config = dataclasses.replace(CONFIG, patience=1)
     kept = []
     progress = fit(
-        *(model, 128, model.loss, lambda: next(calls), recipe),
+        *(model, 128, model.loss, lambda: next(calls), config),
         on_epoch=lambda _: kept.append(weights(model)),
     )
     assert progress.epoch == 4 and progress.best == 0.5
@@ -88,17 +88,19 @@ def test_a_seed_decides_and_the_callers_luck_is_left_alone():
     torch.manual_seed(3)
     model = Line()
     torch.manual_seed(3)
-    fit(model, 128, model.loss, lambda: 0.0, RECIPE)
+    fit(model, 128, model.loss, lambda: 0.0, CONFIG)
     torch.testing.assert_close(torch.rand(2), expected)
-    other, _ = run(dataclasses.replace(RECIPE, seed=1))
+    other, _ = run(dataclasses.replace(CONFIG, seed=1))
     assert (weights(other) != weights(run()[0])).any()
 
 
 def test_checkpoints_of_other_trainings_and_broken_ones_are_refused(tmp_path):
     path = tmp_path / "state.pt"
     run(checkpoint=path)
-    with pytest.raises(ValueError, match=r"state.pt: was trained by another recipe; delete it"):
-        run(dataclasses.replace(RECIPE, seed=5), checkpoint=path)
+    with pytest.raises(
+        ValueError, match=r"state.pt: was trained by another configuration; delete it"
+    ):
+        run(dataclasses.replace(CONFIG, seed=5), checkpoint=path)
     with pytest.raises(ValueError, match=r"trained on other data or with other settings"):
         run(checkpoint=path, identity="other")
     path.write_bytes(path.read_bytes()[:100])
@@ -114,7 +116,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_best_weights():
         return model.loss(rows) * (math.nan if len(seen) > 9 else 1.0)
 
     with pytest.raises(FloatingPointError, match=r"the loss is nan in epoch 2; .* learning_rate"):
-        fit(model, 128, loss, lambda: -float(len(seen)), RECIPE)
+        fit(model, 128, loss, lambda: -float(len(seen)), CONFIG)
     torch.testing.assert_close(weights(model), seen[8], rtol=0, atol=0)  # after two whole epochs
 
 
@@ -125,7 +127,7 @@ def test_groups_have_their_own_rates():
         {"params": [model.linear.weight], "rate": 0.0},
         {"params": [model.linear.bias]},
     ]
-    fit(model, 128, model.loss, lambda: 0.0, RECIPE, groups=groups)
+    fit(model, 128, model.loss, lambda: 0.0, CONFIG, groups=groups)
     torch.testing.assert_close(weights(model)[:3], start[:3], rtol=0, atol=0)
 
 

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from scipy.special import expit
 from tiny_bert import save_tiny_bert
 
 from agents.joint.satisfaction.pairs import Pair
@@ -57,15 +56,6 @@ def test_splits_share_no_user(world):
     data = satisfaction_classifier.public_data(world, "test")
     user = int(data.users[2])
     np.testing.assert_array_equal(data.logs.items[2], world.logs.items[user])
-
-
-def test_logistic_regression_finds_the_weights_that_made_the_labels():
-    rng = np.random.default_rng(0)
-    features = np.column_stack([np.ones(50_000), rng.normal(size=(50_000, 2))])
-    weights = np.array([-0.5, 1.5, -1.0])
-    label = (rng.random(50_000) < expit(features @ weights)).astype(float)
-    found = satisfaction_classifier.logistic_regression(features, label)
-    np.testing.assert_allclose(found, weights, atol=0.05)
 
 
 def test_cosine_tells_what_is_alike(world):

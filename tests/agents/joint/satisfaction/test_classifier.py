@@ -8,16 +8,16 @@ from scipy.special import expit
 from tiny_bert import WORDS, save_tiny_bert
 
 from agents.joint.satisfaction.augmentation import Augmentation
-from agents.joint.satisfaction.classification import fit_temperature, judge
+from agents.joint.satisfaction.classification import evaluate, fit_temperature
 from agents.joint.satisfaction.classifier import SatisfactionClassifier
 from agents.joint.satisfaction.pairs import Pair, check_pairs, pairs_of, split_pairs
-from agents.neural.trainer import Recipe
+from agents.neural.trainer import TrainConfig
 from llmrec_env.content.encoders import WeightsError
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("peft", reason="peft is not installed")
 
-QUICK = Recipe(epochs=3, batch_size=16, learning_rate=3e-3, patience=3)
+QUICK = TrainConfig(epochs=3, batch_size=16, learning_rate=3e-3, patience=3)
 
 
 def alike(number, seed=0, first=0):
@@ -37,7 +37,7 @@ def bert(tmp_path_factory):
     return save_tiny_bert(tmp_path_factory.mktemp("bert"))
 
 
-@pytest.fixture(params=["together", "apart"])
+@pytest.fixture(params=["cross-encoder", "bi-encoder"])
 def reading(request):
     return request.param
 
@@ -113,7 +113,7 @@ def test_one_label_alone_is_refused_with_the_reason(bert, label):
         with pytest.raises(ValueError, match=message):
             classifier.learn(train, held_out, QUICK)
     with pytest.raises(ValueError, match=message):
-        classifier.judge(bad)
+        classifier.evaluate(bad)
 
 
 def test_a_user_on_both_sides_is_refused(bert):
@@ -172,7 +172,7 @@ def test_a_pair_is_read_alone_as_in_company(bert, reading):
 
 
 def test_texts_read_together_are_one_sequence_of_two_segments(bert):
-    classifier = SatisfactionClassifier(bert, "frozen", reading="together")
+    classifier = SatisfactionClassifier(bert, "frozen", reading="cross-encoder")
     tower, pair = classifier.tower, Pair(("jazz piano", "film"), "slow trains", 1, 0)
     tokens = tower.tokenizer("jazz piano film", "slow trains", return_tensors="pt")
     assert tokens["input_ids"][0, [0, 4, 7]].tolist() == [2, 3, 3]
@@ -183,7 +183,7 @@ def test_texts_read_together_are_one_sequence_of_two_segments(bert):
 
 
 def test_texts_read_apart_are_two_vectors_their_product_and_cosine(bert):
-    classifier = SatisfactionClassifier(bert, "frozen", reading="apart")
+    classifier = SatisfactionClassifier(bert, "frozen", reading="bi-encoder")
     behaviour, item = ("jazz piano", "film"), "slow trains"
     vectors = classifier.tower.vectors([*behaviour, item])
     mean = vectors[:2].mean(axis=0)
@@ -207,11 +207,11 @@ def test_before_learning_nothing_is_known(bert, reading):
 @pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
 def test_held_out_users_are_told_apart(bert, mode):
     classifier = SatisfactionClassifier(bert, mode)
-    recipe = Recipe(epochs=10, batch_size=16, learning_rate=1e-3, patience=8)
-    progress = classifier.learn(alike(480), alike(64, 1, 500), recipe, head_rate=2e-3)
-    found = classifier.judge(alike(200, 2, 900))
-    assert found.auc > {"frozen": 0.85, "lora": 0.95, "full": 0.98}[mode]
-    assert found.accuracy > 0.75 and progress.best < 0.6 and not classifier.training
+    config = TrainConfig(epochs=10, batch_size=16, learning_rate=1e-3, patience=8)
+    progress = classifier.learn(alike(480), alike(64, 1, 500), config, head_rate=2e-3)
+    report = classifier.evaluate(alike(200, 2, 900))
+    assert report.auc > {"frozen": 0.85, "lora": 0.95, "full": 0.98}[mode]
+    assert report.accuracy > 0.75 and progress.best < 0.6 and not classifier.training
     parts = {"frozen": 0, "lora": classifier.tower.num_trained, "full": 30_000}
     assert classifier.num_trained >= parts[mode] + 2 * (3 * classifier.tower.width + 3)
 
@@ -282,29 +282,29 @@ def test_saved_classifier_comes_back(bert, mode, tmp_path, reading):
 # --- probabilities
 
 
-def test_judgement_of_numbers_worked_out_by_hand():
-    found = judge([0.9, 0.8, 0.6, 0.4, 0.3, 0.1], [1, 1, 0, 1, 0, 0], bins=3)
-    assert found.accuracy == pytest.approx(4 / 6)
-    assert found.precision == pytest.approx(2 / 3) and found.recall == pytest.approx(2 / 3)
-    assert found.f1 == pytest.approx(2 / 3) and found.auc == pytest.approx(8 / 9)
-    assert [tuple(x) for x in found.reliability] == [
+def test_report_of_numbers_worked_out_by_hand():
+    report = evaluate([0.9, 0.8, 0.6, 0.4, 0.3, 0.1], [1, 1, 0, 1, 0, 0], bins=3)
+    assert report.accuracy == pytest.approx(4 / 6)
+    assert report.precision == pytest.approx(2 / 3) and report.recall == pytest.approx(2 / 3)
+    assert report.f1 == pytest.approx(2 / 3) and report.auc == pytest.approx(8 / 9)
+    assert [tuple(x) for x in report.reliability] == [
         pytest.approx((0.2, 0.0, 2)),
         pytest.approx((0.5, 0.5, 2)),
         pytest.approx((0.85, 1.0, 2)),
     ]
-    assert found.calibration_error == pytest.approx((0.2 + 0.0 + 0.15) / 3)
+    assert report.calibration_error == pytest.approx((0.2 + 0.0 + 0.15) / 3)
     losses = -np.log([0.9, 0.8, 0.4, 0.4, 0.7, 0.9])
-    assert found.log_loss == pytest.approx(losses.mean())
+    assert report.log_loss == pytest.approx(losses.mean())
 
 
-def test_equal_predictions_are_judged_as_one():
-    one, other = (judge([0.5] * 40, np.roll([0] * 20 + [1] * 20, by)) for by in (0, 7))
+def test_equal_predictions_are_evaluated_as_one():
+    one, other = (evaluate([0.5] * 40, np.roll([0] * 20 + [1] * 20, by)) for by in (0, 7))
     assert one == other and one.calibration_error == 0 and one.auc == 0.5
 
 
 def test_no_predicted_yes_has_no_precision():
-    found = judge([0.1, 0.2], [0, 1], bins=1)
-    assert np.isnan(found.precision) and found.recall == 0 and found.f1 == 0
+    report = evaluate([0.1, 0.2], [0, 1], bins=1)
+    assert np.isnan(report.precision) and report.recall == 0 and report.f1 == 0
 
 
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
@@ -314,15 +314,15 @@ def test_temperature_is_found_and_calibrates(temperature):
     z = rng.random(20_000) < expit(logits)
     found = fit_temperature(logits * temperature, z)
     assert found == pytest.approx(temperature, rel=0.05)
-    before = judge(expit(logits * temperature), z).calibration_error
-    after = judge(expit(logits * temperature / found), z).calibration_error
+    before = evaluate(expit(logits * temperature), z).calibration_error
+    after = evaluate(expit(logits * temperature / found), z).calibration_error
     assert after < 0.015 < 0.05 < before
 
 
 @pytest.mark.parametrize(
-    ("probability", "happened"),
+    ("probability", "outcome"),
     [([0.5], [1, 0]), ([0.5, 1.2], [0, 1]), ([0.5, np.nan], [0, 1]), ([0.5, 0.6], [1, 1])],
 )
-def test_predictions_that_cannot_be_judged_are_refused(probability, happened):
+def test_predictions_that_cannot_be_evaluated_are_refused(probability, outcome):
     with pytest.raises(ValueError):
-        judge(probability, happened, bins=1)
+        evaluate(probability, outcome, bins=1)
