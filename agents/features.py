@@ -209,7 +209,7 @@ class FeatureExtractor:
             *(observation["candidates"], self._alpha),
         )
         with torch.no_grad():
-            odds += self._joint.model.mood(batch["session"]).numpy()
+            odds += self._joint.model.session_bias(batch["session"]).numpy()
         slope, offset = self._joint.calibration.astype(np.float32)
         return 1.0 / (1.0 + np.exp(-(slope * odds + offset)))
 

@@ -133,27 +133,27 @@ class JointWithLanguage(Joint):
                 "use 'minilm' or the directory of a transformer."
             )
         super().learn(data, config, checkpoint, **follow)
-        learnt, checked = self.split
+        learnt, held_out = self.split
         generator = np.random.default_rng([self.seed, 5])
         rows = generator.permutation(len(learnt))[: self.language_samples]
-        held_out = generator.permutation(len(checked))[:_HELD_OUT]
+        checks = generator.permutation(len(held_out))[:_HELD_OUT]
         tower = TextTower(config.encoder, self.mode, rank=self.rank, seed=self.seed)
         model = LanguageModel(self.model, tower, data)
         self.language_progress = self._tune(
-            model, learnt.take(rows), checked.take(held_out), checkpoint
+            model, learnt.take(rows), held_out.take(checks), checkpoint
         )
         self.model, self.tower = model.finished(), tower
         self._calibrate()
 
     def _config(self) -> dict[str, Any]:
         config = {"rank": self.rank, "encoder_rate": self.encoder_rate}
-        config |= {"language_samples": self.language_samples, **super()._config()}
+        config |= {"language_samples": self.language_samples} | super()._config()
         language = self.language
         config |= {"language_epochs": language.epochs, "language_batch": language.batch_size}
         return config | {"language_rate": language.learning_rate}
 
     def _tune(
-        self, model: LanguageModel, learnt: Dataset, checked: Dataset, checkpoint: Path | None
+        self, model: LanguageModel, learnt: Dataset, held_out: Dataset, checkpoint: Path | None
     ) -> Progress:
         own = [p for p in model.tower.parameters() if p.requires_grad]
         theirs = {id(p) for p in model.tower.parameters()}
@@ -162,7 +162,7 @@ class JointWithLanguage(Joint):
             model,
             len(learnt),
             lambda rows: self._regularised(model, batch_of(learnt, rows)),
-            lambda: self._held_out_loss(model, checked),
+            lambda: self._held_out_loss(model, held_out),
             self.language,
             groups=[
                 {"params": own, "rate": self.encoder_rate, "weight_decay": 0.01},

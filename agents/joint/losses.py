@@ -15,10 +15,10 @@ Tensor = torch.Tensor
 
 
 def choice_loss(model: JointModel, belief: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the choice among what was shown and nothing (McFadden 1974)."""
+    """Cross-entropy of the choice among what was shown and the null item (McFadden 1974)."""
     ranks = torch.arange(1, batch["slate"].shape[1] + 1, dtype=belief.dtype)
     shown = model.utility(belief, batch["slate"]) - model.position.abs() * ranks.log()
-    utilities = torch.cat([shown, model.nothing(batch["session"])], dim=1)
+    utilities = torch.cat([shown, model.null_item(batch["session"])], dim=1)
     return functional.cross_entropy(utilities, batch["choice"])
 
 
@@ -31,9 +31,9 @@ def bpr_loss(model: JointModel, belief: Tensor, batch: Batch) -> Tensor:
     if not chosen.any():
         return belief.sum() * 0.0
     utilities = model.utility(belief[chosen], batch["slate"][chosen])
-    place = batch["choice"][chosen][:, None]
-    better = utilities.gather(1, place) - utilities
-    return -functional.logsigmoid(better).scatter(1, place, 0.0).sum(1).mean()
+    slot = batch["choice"][chosen][:, None]
+    better = utilities.gather(1, slot) - utilities
+    return -functional.logsigmoid(better).scatter(1, slot, 0.0).sum(1).mean()
 
 
 def softmax_loss(model: JointModel, belief: Tensor, batch: Batch) -> Tensor:
@@ -58,26 +58,26 @@ def text_loss(model: JointModel, belief: Tensor, batch: Batch) -> Tensor:
     chosen = batch["choice"] < batch["slate"].shape[1]
     if not chosen.any():
         return belief.sum() * 0.0
-    some: Batch = {name: values[chosen] for name, values in batch.items()}
-    ids = some["slate"].gather(1, some["choice"][:, None])
-    odds = model.satisfaction(belief[chosen], some, ids)[:, 0]
-    loss = functional.binary_cross_entropy_with_logits(odds, some["satisfied"])
-    rated = some["rating"] > 0
+    steps: Batch = {name: values[chosen] for name, values in batch.items()}
+    ids = steps["slate"].gather(1, steps["choice"][:, None])
+    odds = model.satisfaction(belief[chosen], steps, ids)[:, 0]
+    loss = functional.binary_cross_entropy_with_logits(odds, steps["satisfied"])
+    rated = steps["rating"] > 0
     if not rated.any():
         return loss
     level = model.rating[0] * odds[rated] + model.rating[1]
-    target = (some["rating"][rated] - 1.0) / 4.0
+    target = (steps["rating"][rated] - 1.0) / 4.0
     return loss + 0.5 * functional.binary_cross_entropy_with_logits(level, target)
 
 
 def evolution_loss(model: JointModel, belief: Tensor, batch: Batch) -> Tensor:
     """Softmax of what satisfied next over what satisfied others, from the ordered past alone."""
-    pleased = (batch["choice"] < batch["slate"].shape[1]) & (batch["satisfied"] > 0)
-    if not pleased.any():
+    satisfied = (batch["choice"] < batch["slate"].shape[1]) & (batch["satisfied"] > 0)
+    if not satisfied.any():
         return belief.sum() * 0.0
-    some: Batch = {name: values[pleased] for name, values in batch.items()}
-    following = model.encode(some["slate"].gather(1, some["choice"][:, None])[:, 0])
-    likeness = 5.0 * model.next_interest(some) @ following.T
+    steps: Batch = {name: values[satisfied] for name, values in batch.items()}
+    following = model.encode(steps["slate"].gather(1, steps["choice"][:, None])[:, 0])
+    likeness = 5.0 * model.next_interest(steps) @ following.T
     return functional.cross_entropy(likeness, torch.arange(len(following)))
 
 
@@ -91,7 +91,7 @@ CLICK_LOSSES: dict[str, Callable[[JointModel, Tensor, Batch], Tensor]] = {
 def calibrated(
     odds: npt.NDArray[np.float64], satisfied: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Returns slope and offset of log-odds, (2,), that fit what happened; Platt 1999.
+    """Returns slope and offset of log-odds, (2,), that fit outcomes; Platt 1999.
 
     Args:
         odds: log-odds that something satisfies, (m,).

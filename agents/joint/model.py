@@ -80,9 +80,11 @@ class JointModel(nn.Module):
         for table in self.deviations:
             nn.init.zeros_(table.weight)
         self.lure, self.position = nn.Parameter(torch.zeros(())), nn.Parameter(torch.tensor(0.5))
-        self.nothing = nn.Linear(len(SESSION_NUMBERS), 1)  # utility of choosing nothing
-        self.mood = nn.Linear(len(SESSION_NUMBERS), 1)  # log-odds of satisfaction by the session
-        for linear, start in ((self.nothing, 3.0), (self.mood, -1.0)):
+        self.null_item = nn.Linear(len(SESSION_NUMBERS), 1)  # utility of no click
+        self.session_bias = nn.Linear(
+            len(SESSION_NUMBERS), 1
+        )  # log-odds of satisfaction by the session
+        for linear, start in ((self.null_item, 3.0), (self.session_bias, -1.0)):
             nn.init.zeros_(linear.weight)
             nn.init.constant_(linear.bias, start)
         self.relevance = nn.Parameter(torch.tensor(0.7))
@@ -131,7 +133,7 @@ class JointModel(nn.Module):
         match = (self.relevance * belief[:, None] * self.items(ids)).sum(-1)
         match = match + (against[:, None] * self.encode(ids)).sum(-1)
         own = self.text_bias(ids)[..., 0] + self.quality * self.substance[ids]
-        return match + own + self.mood(batch["session"])
+        return match + own + self.session_bias(batch["session"])
 
     def _against(self, blocks: Tensor) -> Tensor:
         return self.satiated * blocks[:, SATIATION] + self.skipped * blocks[:, SKIPPED]
@@ -150,7 +152,7 @@ class JointModel(nn.Module):
     def v(self, batch: Batch, ranking: str) -> Tensor:
         """Returns v of every sample, (m, 2 d + 1).
 
-        αᵀv is the utility of the choice, or the log-odds of satisfaction but for the mood.
+        αᵀv is the utility of the choice, or the log-odds of satisfaction but for the session bias.
         """
         belief, against = self.belief(batch), self._against(batch["blocks"])
         if ranking == "choice":
@@ -176,11 +178,12 @@ class Evolution(nn.Module):
 
     def forward(self, events: Tensor, feedback: Tensor, blocks: Tensor) -> Tensor:
         """Returns the next interest, (m, d), from events (m, e, d), kinds (m, e) and blocks."""
-        kinds, there = feedback.clamp(min=0).long(), feedback >= 0
+        kinds, present = feedback.clamp(min=0).long(), feedback >= 0
         query = self.query(blocks.flatten(1)).unflatten(-1, (_HEADS, _KEY))
-        found = torch.einsum("mhk,mek->mhe", query, self.key(events)) / _KEY**0.5
-        found = found - self.age * torch.arange(feedback.shape[1], dtype=torch.float32)
-        found = found + self.kind[:, kinds].movedim(0, 1)
-        share = found.masked_fill(~there[:, None], -1e9).softmax(-1) * there.any(1)[:, None, None]
+        attention = torch.einsum("mhk,mek->mhe", query, self.key(events)) / _KEY**0.5
+        attention = attention - self.age * torch.arange(feedback.shape[1], dtype=torch.float32)
+        attention = attention + self.kind[:, kinds].movedim(0, 1)
+        share = attention.masked_fill(~present[:, None], -1e9).softmax(-1)
+        share = share * present.any(1)[:, None, None]
         gain = self.gain[:, kinds].movedim(0, 1)
         return torch.einsum("mhe,med->md", share * gain, events) / _HEADS

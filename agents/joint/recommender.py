@@ -1,4 +1,4 @@
-"""The joint recommender: collaborative filtering and content trained together with the language.
+"""Joint recommender: collaborative filtering and content trained together with the language.
 
     L = λ1 · L_C + λ2 · L_T + λ3 · L_E
 
@@ -80,16 +80,16 @@ class Joint(Ranker):
             ValueError: there is no such loss of clicks, or no loss has a weight.
         """
         super().__init__(seed)
-        self.settings = chosen = Settings(**settings)
-        if chosen.click_loss not in CLICK_LOSSES:
-            raise ValueError(unknown("click_loss", chosen.click_loss, list(CLICK_LOSSES)))
-        if chosen.ranking not in RANKINGS:
-            raise ValueError(unknown("ranking", chosen.ranking, list(RANKINGS)))
-        losses = (CLICK_LOSSES[chosen.click_loss], text_loss, evolution_loss)
-        weights = (chosen.click, chosen.text, chosen.evolution)
+        self.settings = options = Settings(**settings)
+        if options.click_loss not in CLICK_LOSSES:
+            raise ValueError(unknown("click_loss", options.click_loss, list(CLICK_LOSSES)))
+        if options.ranking not in RANKINGS:
+            raise ValueError(unknown("ranking", options.ranking, list(RANKINGS)))
+        losses = (CLICK_LOSSES[options.click_loss], text_loss, evolution_loss)
+        weights = (options.click, options.text, options.evolution)
         self.terms = [(w, loss) for w, loss in zip(weights, losses, strict=True) if w != 0]
         if not self.terms or min(weights) < 0:
-            text = f"click={chosen.click}, text={chosen.text}, evolution={chosen.evolution}"
+            text = f"click={options.click}, text={options.text}, evolution={options.evolution}"
             raise ValueError(f"{text}: weights of losses are 0 or more, at least one above 0.")
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
@@ -110,26 +110,25 @@ class Joint(Ranker):
             data: texts, their encodings, and logs.
             config: of the environment whose observations will be acted on.
             checkpoint: file to go on from.
-            **follow: `log_folder` and `on_epoch` of `fitting.fit`.
+            **follow: `log_folder` and `on_epoch` of `agents.neural.trainer.fit`.
 
         Raises:
             ValueError: the logs hold no click, or clicks of one kind alone.
         """
         self.data = data
         dataset = observed_steps(data, config)
-        held_out = dataset.users % 10 == 0
-        learnt, checked = dataset.take(~held_out), dataset.take(held_out)
-        self.split = learnt, checked
+        tenth = dataset.users % 10 == 0
+        learnt, held_out = self.split = dataset.take(~tenth), dataset.take(tenth)
         self.model = model = self._new_model()
-        chosen = self.settings
+        options = self.settings
         train_config = TrainConfig(
-            chosen.epochs, chosen.batch_size, chosen.learning_rate, seed=self.seed
+            options.epochs, options.batch_size, options.learning_rate, seed=self.seed
         )
         self.progress = fit(
             model,
             len(learnt),
             lambda rows: self._regularised(model, batch_of(learnt, rows)),
-            lambda: self._held_out_loss(model, checked),
+            lambda: self._held_out_loss(model, held_out),
             train_config,
             groups=_groups(model),
             checkpoint=checkpoint,
@@ -175,7 +174,7 @@ class Joint(Ranker):
 
     def _calibrate(self) -> None:
         """Fits P(z = 1) to held-out users, and computes α once."""
-        self.calibration = calibrated(*_odds_of_chosen(self.model, self.split[1]))
+        self.calibration = calibrated(*_chosen_odds(self.model, self.split[1]))
         self._weigh()
 
     def _weigh(self) -> None:
@@ -209,8 +208,9 @@ class Joint(Ranker):
 
     def save(self, path: Path) -> None:
         """Writes settings and weights."""
-        state = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
-        write_agent(path, self.name, self._config(), {**state, "calibration": self.calibration})
+        state: dict[str, Any] = {k: x.numpy() for k, x in self.model.state_dict().items()}
+        state["calibration"] = self.calibration
+        write_agent(path, self.name, self._config(), state)
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data, the model and its calibration."""
@@ -223,7 +223,7 @@ class Joint(Ranker):
 
     def _config(self) -> dict[str, Any]:
         """What the constructor takes."""
-        return {"seed": self.seed, **vars(self.settings)}
+        return {"seed": self.seed} | vars(self.settings)
 
 
 def observed_steps(data: PublicData, config: EnvConfig, first: int = 1) -> Dataset:
@@ -247,15 +247,15 @@ def observed_steps(data: PublicData, config: EnvConfig, first: int = 1) -> Datas
 
 
 @torch.no_grad()
-def _odds_of_chosen(
+def _chosen_odds(
     model: JointModel, dataset: Dataset
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Log-odds of satisfaction of what was chosen, and whether it satisfied."""
-    chosen = np.flatnonzero(dataset.items >= 0)
-    batch = batch_of(dataset, chosen)
+    clicks = np.flatnonzero(dataset.items >= 0)
+    batch = batch_of(dataset, clicks)
     ids = batch["slate"].gather(1, batch["choice"][:, None])
     odds = model.satisfaction(model.belief(batch), batch, ids)[:, 0]
-    return odds.double().numpy(), dataset.satisfied[chosen].astype(np.float64)
+    return odds.double().numpy(), dataset.satisfied[clicks].astype(np.float64)
 
 
 def _groups(model: JointModel) -> list[dict[str, Any]]:

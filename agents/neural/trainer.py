@@ -1,4 +1,4 @@
-"""How our torch models are trained: one config, resumable bit for bit, on one process or several.
+"""Training loop of torch models, resumable bit for bit, on one process or several.
 
 Warm-up and cosine decay (Loshchilov and Hutter 2017), AdamW (2019), gradient clipping, early
 stopping on validation users. Several processes (`torchrun`) each take a share of every batch and
@@ -7,6 +7,7 @@ average their gradients, so that the loss curve is that of one process within ro
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+from llmrec_env.atomic_files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -80,100 +83,145 @@ def fit(
         ValueError: the checkpoint is damaged or of another training.
     """
     rank, world = _process()
-    optimiser = _optimiser(model, groups, config)
-    steps = config.epochs * math.ceil(num_samples / config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _cosine(steps, config.warm_up))
-    told = {"config": vars(config), "identity": identity}
-    progress, best = Progress(), _changing(model)
+    training = _Training(model, num_samples, config, groups, identity)
     if checkpoint is not None and checkpoint.exists():
-        progress, best = _load(checkpoint, model, optimiser, schedule, told)
+        training.load(checkpoint)
     writer = _writer(log_folder) if rank == 0 else None
-    while progress.epoch < config.epochs and progress.since_best <= config.patience:
-        order = np.random.default_rng([config.seed, progress.epoch]).permutation(num_samples)
-        with torch.random.fork_rng(devices=[]):  # the caller's luck is not ours to use up
-            torch.manual_seed(_seed(config.seed, progress.epoch, rank))
-            total = _epoch(model, order, loss, config, optimiser, schedule, (rank, world))
-        if not math.isfinite(total):
-            model.load_state_dict(best, strict=False)
-            raise FloatingPointError(
-                f"the loss is {total} in epoch {progress.epoch}; the weights are those of the best "
-                "epoch before it; lower learning_rate, or look for values that are not finite."
-            )
+    while not training.ended:
+        epoch = training.progress.epoch
+        order = np.random.default_rng([config.seed, epoch]).permutation(num_samples)
+        with torch.random.fork_rng(devices=[]):  # leaves the caller's RNG state alone
+            torch.manual_seed(_seed(config.seed, epoch, rank))
+            train_loss = training.run_epoch(order, loss, rank, world)
         model.eval()
         with torch.no_grad():
-            reached = validate()
-        progress = _after(progress, total, reached)
-        if progress.since_best == 0:
-            best = _changing(model)
+            validation_loss = validate()
+        training.record(train_loss, validation_loss)
         if writer:
-            writer.add_scalar("loss/train", total, progress.epoch)
-            writer.add_scalar("loss/validation", reached, progress.epoch)
+            writer.add_scalar("loss/train", train_loss, epoch + 1)
+            writer.add_scalar("loss/validation", validation_loss, epoch + 1)
         if checkpoint is not None and rank == 0:
-            _save(checkpoint, model, optimiser, schedule, progress, best, told)
+            training.save(checkpoint)
         if on_epoch:
-            on_epoch(progress)
+            on_epoch(training.progress)
     if writer:
         writer.close()
-    model.load_state_dict(best, strict=False)
-    model.eval()
-    return progress
+    training.take_best()
+    return training.progress
 
 
-def _changing(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of what learns, and of buffers; a frozen language model is not copied."""
-    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
-    state = model.state_dict()
-    return {name: state[name].detach().clone() for name in state if name not in frozen}
+class _Training:
+    """A model, its optimiser and its progress: what a checkpoint holds."""
 
+    def __init__(
+        self,
+        model: nn.Module,
+        num_samples: int,
+        config: TrainConfig,
+        groups: Sequence[Mapping[str, Any]] | None,
+        identity: str,
+    ) -> None:
+        self.model, self.config = model, config
+        self.identity = {"config": vars(config), "identity": identity}
+        self.optimiser = _optimiser(model, groups, config)
+        steps = config.epochs * math.ceil(num_samples / config.batch_size)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, _cosine(steps, config.warm_up)
+        )
+        self.progress, self.best = Progress(), self._weights()
 
-def _epoch(
-    model: nn.Module,
-    order: np.ndarray,
-    loss: Callable[[np.ndarray], torch.Tensor],
-    config: TrainConfig,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    process: tuple[int, int],
-) -> float:
-    """Mean loss of one pass over the samples; NaN as soon as one is not finite."""
-    model.train()
-    rank, world = process
-    total, count = 0.0, 0
-    for first in range(0, len(order), config.batch_size):
-        batch = order[first : first + config.batch_size]
-        own = batch[rank::world]
-        optimiser.zero_grad()
-        found = loss(own)
-        if not torch.isfinite(found):
-            return math.nan
-        (found * (len(own) / len(batch))).backward()
-        whole = _summed(model, float(found.detach()) * len(own), world)
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimiser.step()
-        schedule.step()
-        total, count = total + whole, count + len(batch)
-    return total / max(count, 1)
+    @property
+    def ended(self) -> bool:
+        progress, config = self.progress, self.config
+        return progress.epoch >= config.epochs or progress.since_best > config.patience
 
+    def run_epoch(
+        self, order: np.ndarray, loss: Callable[[np.ndarray], torch.Tensor], rank: int, world: int
+    ) -> float:
+        """Mean loss of one pass over the samples."""
+        self.model.train()
+        total, count = 0.0, 0
+        for first in range(0, len(order), self.config.batch_size):
+            batch = order[first : first + self.config.batch_size]
+            own = batch[rank::world]
+            self.optimiser.zero_grad()
+            own_loss = loss(own)
+            if not torch.isfinite(own_loss):
+                self.take_best()
+                raise FloatingPointError(
+                    f"the loss is {float(own_loss)} in epoch {self.progress.epoch}; the weights "
+                    "are those of the best epoch before it; lower learning_rate, or look for "
+                    "values that are not finite."
+                )
+            (own_loss * (len(own) / len(batch))).backward()
+            total += _summed(self.model, float(own_loss.detach()) * len(own), world)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+            self.optimiser.step()
+            self.schedule.step()
+            count += len(batch)
+        return total / max(count, 1)
 
-def _after(progress: Progress, train_loss: float, reached: float) -> Progress:
-    better = reached < progress.best
-    return Progress(
-        epoch=progress.epoch + 1,
-        best=min(reached, progress.best),
-        since_best=0 if better else progress.since_best + 1,
-        train_loss=(*progress.train_loss, train_loss),
-        validation_loss=(*progress.validation_loss, reached),
-    )
+    def record(self, train_loss: float, validation_loss: float) -> None:
+        """Counts an epoch, and keeps its weights if they are the best."""
+        before = self.progress
+        better = validation_loss < before.best
+        self.progress = Progress(
+            epoch=before.epoch + 1,
+            best=min(validation_loss, before.best),
+            since_best=0 if better else before.since_best + 1,
+            train_loss=(*before.train_loss, train_loss),
+            validation_loss=(*before.validation_loss, validation_loss),
+        )
+        if better:
+            self.best = self._weights()
+
+    def take_best(self) -> None:
+        """Leaves the model with the weights of the best epoch."""
+        self.model.load_state_dict(self.best, strict=False)
+        self.model.eval()
+
+    def save(self, path: Path) -> None:
+        state = {"model": self._weights(), "best": self.best, "identity": self.identity}
+        state |= {"optimiser": self.optimiser.state_dict(), "progress": vars(self.progress)}
+        state["schedule"] = self.schedule.last_epoch
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(path, content.getvalue())
+
+    def load(self, path: Path) -> None:
+        try:  # weights_only: a checkpoint cannot run code
+            state = torch.load(path, weights_only=True)
+            other = [x for x in self.identity if state["identity"][x] != self.identity[x]]
+            if not other:
+                self.model.load_state_dict(state["model"], strict=False)
+                self.optimiser.load_state_dict(state["optimiser"])
+                self.schedule.last_epoch = state["schedule"]
+                self.progress, self.best = Progress(**state["progress"]), state["best"]
+                return
+        except Exception as error:  # whatever the file holds
+            text = f"{path}: not a checkpoint of this model ({type(error).__name__})"
+            raise ValueError(f"{text}; delete it and train again.") from None
+        what = "configuration" if "config" in other else "data or with other settings"
+        text = f"{path}: was trained {'by another' if 'config' in other else 'on other'} {what}"
+        raise ValueError(f"{text}; delete it, or name another file.")
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Copies of what learns, and of buffers; a frozen language model is not copied."""
+        model = self.model
+        frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+        state = model.state_dict()
+        return {name: state[name].detach().clone() for name in state if name not in frozen}
 
 
 def _optimiser(
     model: nn.Module, groups: Sequence[Mapping[str, Any]] | None, config: TrainConfig
 ) -> torch.optim.Optimizer:
     default = [{"params": [p for p in model.parameters() if p.requires_grad]}]
-    given: list[dict[str, Any]] = [dict(group) for group in groups or default]
-    for group in given:
+    options: list[dict[str, Any]] = [dict(group) for group in groups or default]
+    for group in options:
         group["lr"] = config.learning_rate * group.pop("rate", 1.0)
-    return torch.optim.AdamW(given, weight_decay=0.0)
+    return torch.optim.AdamW(options, weight_decay=0.0)
 
 
 def _cosine(steps: int, warm_up: float) -> Callable[[int], float]:
@@ -220,47 +268,3 @@ def _writer(folder: Path | None) -> Any:
     except ImportError:
         raise ImportError("tensorboard is not installed; pip install llmrec-env[track].") from None
     return SummaryWriter(str(folder))
-
-
-# --- checkpoints
-
-
-def _save(
-    path: Path,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    progress: Progress,
-    best: Mapping[str, torch.Tensor],
-    told: Mapping[str, Any],
-) -> None:
-    state = {"model": _changing(model), "best": dict(best), "optimiser": optimiser.state_dict()}
-    state |= {"schedule": schedule.last_epoch, "progress": vars(progress), "told": dict(told)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
-
-
-def _load(
-    path: Path,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    told: Mapping[str, Any],
-) -> tuple[Progress, dict[str, torch.Tensor]]:
-    try:  # weights_only: a checkpoint cannot run code
-        state = torch.load(path, weights_only=True)
-        other = [name for name in told if state["told"][name] != told[name]]
-        if not other:
-            model.load_state_dict(state["model"], strict=False)
-            optimiser.load_state_dict(state["optimiser"])
-            schedule.last_epoch = state["schedule"]
-            return Progress(**state["progress"]), state["best"]
-    except Exception as error:  # whatever the file holds
-        text = f"{path}: not a checkpoint of this model ({type(error).__name__})"
-        raise ValueError(f"{text}; delete it and train again.") from None
-    what = (
-        "by another configuration" if "config" in other else "on other data or with other settings"
-    )
-    raise ValueError(f"{path}: was trained {what}; delete it, or name another file.")

@@ -80,7 +80,7 @@ def test_the_loss_is_the_weighted_sum_and_zero_removes_a_term(model, batch):
         assert float(whole) == pytest.approx(0.3 * click + 2.0 * text)
         assert float(Joint(0, click=0.3, text=0.0).loss(model, batch)) == pytest.approx(0.3 * click)
     Joint(0, click=0.0).loss(model, batch).backward()
-    for name in ("click_bias.weight", "nothing.weight", "lure", "position"):
+    for name in ("click_bias.weight", "null_item.weight", "lure", "position"):
         assert model.get_parameter(name).grad is None, name
     assert model.text_bias.weight.grad.any()
 
@@ -96,10 +96,10 @@ def test_bpr_compares_what_was_clicked_with_what_was_only_browsed(model, batch):
     torch.testing.assert_close(bpr_loss(model, model.belief(some), some), expected)
 
 
-def test_the_score_is_an_inner_product_and_the_log_odds_but_for_the_mood(model, batch):
+def test_the_score_is_an_inner_product_and_the_log_odds_but_for_the_session_bias(model, batch):
     ids = batch["slate"]
     with torch.no_grad():
-        odds = model.satisfaction(model.belief(batch), batch, ids) - model.mood(batch["session"])
+        odds = model.satisfaction(model.belief(batch), batch, ids) - model.session_bias(batch["session"])
         score = (model.alpha("satisfaction")[ids] * model.v(batch, "satisfaction")[:, None]).sum(-1)
     torch.testing.assert_close(score, odds, rtol=1e-4, atol=1e-4)
 
