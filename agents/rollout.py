@@ -1,4 +1,4 @@
-"""The one loop that plays an agent in an environment."""
+"""Rollout of an agent: one session with each of some users."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from llmrec_env.envs.spaces import observation_of
 from llmrec_env.envs.vector import RecVectorEnv
 
 Watch = Callable[[int, npt.NDArray[np.bool_], Any], None]
-"""Called before step t, and after the last, with t, who has been there until now, (n,), and what
-the agent has observed."""
+"""Called before step t, and after the last, with t, whose session is still running, (n,),
+and the observation."""
 
 
 class Episodes(NamedTuple):
@@ -37,10 +37,10 @@ def rollout(
     watch: Watch | None = None,
     histories: npt.NDArray[np.void] | None = None,
 ) -> Episodes:
-    """Plays one session with each user and returns what happened.
+    """Plays one session with each user and returns the episodes.
 
-    Every agent meets the same luck: the noise of a session depends on `seed` and the user alone
-    (common random numbers), so agents can be compared user by user.
+    Every agent meets common random numbers: the noise of a session depends on `seed` and the user
+    alone, so agents can be compared user by user.
 
     Args:
         agent: a fitted agent.
@@ -56,7 +56,7 @@ def rollout(
     seeds = [seed * 10_000_019 + int(user) for user in users]
     observation, _ = env.reset(seed=seeds, options={"user_id": users})
     if histories is not None:
-        observation = _known(env, histories)
+        observation = _observation_after(env, histories)
     log = _empty(users, n, horizon, env.config.slate_size)
     running, starts = np.ones(n, np.bool_), np.ones(n, np.bool_)
     for t in range(horizon):
@@ -79,7 +79,7 @@ def rollout(
     return log
 
 
-def _known(env: RecVectorEnv, histories: npt.NDArray[np.void]) -> Any:
+def _observation_after(env: RecVectorEnv, histories: npt.NDArray[np.void]) -> Any:
     """What is observed at the start of sessions if these histories are known."""
     env.simulator.histories[:] = histories
     env.simulator.show(np.arange(env.num_envs))

@@ -1,4 +1,4 @@
-"""What anybody could estimate of users from what they were shown and did: compiled functions."""
+"""Statistics of users' public histories, compiled: features of online agents."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def last_satisfied(history, feedback):
     """Returns the items that satisfied last, newest first, (n, SATISFIED_ITEMS), -1 for none."""
     ids = np.full((history.shape[0], SATISFIED_ITEMS), -1, np.int32)
     for i in range(history.shape[0]):
-        found = 0
+        count = 0
         for j in range(history.shape[1]):
-            if found < SATISFIED_ITEMS and feedback[i, j] == SATISFIED:
-                ids[i, found] = history[i, j]
-                found += 1
+            if count < SATISFIED_ITEMS and feedback[i, j] == SATISFIED:
+                ids[i, count] = history[i, j]
+                count += 1
     return ids
 
 
@@ -76,7 +76,7 @@ def count_outcomes(slates, items, satisfied, substance, decays, out):
     for i in range(items.shape[0]):
         for a in range(decays.shape[0]):
             decay, weight = decays[a], np.float32(1.0)
-            pleased = vain = ignored = weighty = np.float32(0.0)
+            liked = disliked = ignored = depth = np.float32(0.0)
             for j in range(steps):
                 if slates[i, j, 0] < 0:
                     break
@@ -84,15 +84,15 @@ def count_outcomes(slates, items, satisfied, substance, decays, out):
                 if item < 0:
                     ignored += weight
                 else:
-                    weighty += weight * substance[item]
+                    depth += weight * substance[item]
                     if satisfied[i, j] == 1:
-                        pleased += weight
+                        liked += weight
                     else:
-                        vain += weight
+                        disliked += weight
                 weight *= decay
-            whole = np.float32(1.0) - decay if decay < 1.0 else np.float32(1.0 / steps)
-            out[i, kinds * a], out[i, kinds * a + 1] = whole * pleased, whole * vain
-            out[i, kinds * a + 2], out[i, kinds * a + 3] = whole * ignored, whole * weighty
+            scale = np.float32(1.0) - decay if decay < 1.0 else np.float32(1.0 / steps)
+            out[i, kinds * a], out[i, kinds * a + 1] = scale * liked, scale * disliked
+            out[i, kinds * a + 2], out[i, kinds * a + 3] = scale * ignored, scale * depth
 
 
 @kernel
@@ -113,19 +113,19 @@ def count_topics(history, feedback, topics, out):
 def nearest(vectors, ids, candidates):
     """Returns the cosine of each candidate to the nearest of `ids`, (n, c); 0 where all are -1."""
     n, c = candidates.shape
-    found = np.zeros((n, c), np.float32)
+    similarity = np.zeros((n, c), np.float32)
     likeness = np.empty((c, ids.shape[1]), np.float32)
     for i in range(n):
-        there = np.int64((ids[i] >= 0).sum())
-        if there == 0:
+        known = np.int64((ids[i] >= 0).sum())
+        if known == 0:
             continue
-        cosines(candidates[i], vectors, ids[i, :there], vectors, likeness)
+        cosines(candidates[i], vectors, ids[i, :known], vectors, likeness)
         for k in range(c):
             best = likeness[k, 0]
-            for j in range(1, there):
+            for j in range(1, known):
                 best = max(best, likeness[k, j])
-            found[i, k] = best
-    return found
+            similarity[i, k] = best
+    return similarity
 
 
 @kernel

@@ -76,9 +76,9 @@ class SelfAttentive(NextItemRanker):
         """Returns what the blocks make of the events so far, (n, LENGTH, WIDTH)."""
         import torch
 
-        there = (events >= 0)[:, :, None]
+        present = (events >= 0)[:, :, None]
         state = self.encode_items(parameters, events.clamp(min=0))
-        state = (state + (weights < 1.0)[:, :, None] * parameters["unsatisfied"]) * there
+        state = (state + (weights < 1.0)[:, :, None] * parameters["unsatisfied"]) * present
         state = self.drop(state, self.dropout)
         for block in range(self.blocks):
             state = state + self.drop(self._attend(parameters, block, state, events), self.dropout)

@@ -94,9 +94,9 @@ class NextItemRanker(HistoryRanker):
         import torch
 
         if vectors is None or len(vectors) != dataset.num_items:
-            found = "no vectors" if vectors is None else f"{len(vectors)} vectors"
+            given = "no vectors" if vectors is None else f"{len(vectors)} vectors"
             raise ValueError(
-                f"{self.name} reads texts, but got {found} for {dataset.num_items} items; "
+                f"{self.name} reads texts, but got {given} for {dataset.num_items} items; "
                 "pass the encodings of all items as vectors."
             )
         self.texts = torch.from_numpy(np.array(vectors, np.float32))
@@ -113,8 +113,8 @@ class NextItemRanker(HistoryRanker):
 
         self.dropping = False
         with torch.no_grad():
-            everything = self.encode_items(self.parameters, torch.arange(len(self.texts)))
-        self.table: Floats = everything.numpy()
+            vectors = self.encode_items(self.parameters, torch.arange(len(self.texts)))
+        self.table: Floats = vectors.numpy()
 
     def _descend(self, dataset: Dataset) -> None:
         import torch
@@ -191,8 +191,8 @@ class NextItemRanker(HistoryRanker):
 
         if not self.dropping or share == 0.0:
             return values
-        kept = torch.rand(values.shape, generator=self.generator) >= share
-        return values * kept / (1.0 - share)
+        mask = torch.rand(values.shape, generator=self.generator) >= share
+        return values * mask / (1.0 - share)
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings."""
@@ -230,8 +230,8 @@ def attention(scores: Tensor, events: Tensor, slope: Tensor) -> Tensor:
     """
     import torch
 
-    place = torch.arange(LENGTH)
-    age = place[:, None] - place
+    position = torch.arange(LENGTH)
+    age = position[:, None] - position
     hidden = (age < 0) | ((events < 0) & (age != 0))
     return torch.softmax((scores - slope * age).masked_fill(hidden, -1e9), -1)
 

@@ -115,8 +115,7 @@ class LinearBandit(Ranker):
                 self._shown[~starts],
                 _satisfied(observation, self.slate_size)[~starts],
             )
-            together = features.reshape(1, -1, NUM_FEATURES), satisfied.reshape(1, -1)
-            self.learnt.add(*together)
+            self.learnt.add(features.reshape(1, -1, NUM_FEATURES), satisfied.reshape(1, -1))
             self.num_slates += len(features)
 
     def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -127,10 +126,10 @@ class LinearBandit(Ranker):
         self._shown = np.empty((*slates.shape, NUM_FEATURES))
         for start in range(0, len(slates), BLOCK):  # a whole catalogue has many features
             rows = slice(start, start + BLOCK)
-            seen = {name: block[rows] for name, block in observation.items()}
-            features = context(seen, self.data.items).astype(np.float64)
-            values = self._values(seen, features, precision[rows], moment[rows])
-            values = np.where(seen["candidates"] < 0, UNAVAILABLE, values.astype(np.float32))
+            part = {name: block[rows] for name, block in observation.items()}
+            features = context(part, self.data.items).astype(np.float64)
+            values = self._values(part, features, precision[rows], moment[rows])
+            values = np.where(part["candidates"] < 0, UNAVAILABLE, values.astype(np.float32))
             slates[rows] = best_slots(values, self.slate_size)
             chosen = slates[rows][:, :, None]
             self._shown[rows] = np.take_along_axis(features, chosen, 1)
@@ -165,7 +164,7 @@ class LinearBandit(Ranker):
         """Writes settings and the regression."""
         config = {"seed": self.seed, "ridge": self.ridge, "exploration": self.exploration}
         config |= {"memory": self.memory}
-        weights = {**self.learnt._asdict(), "num_slates": np.array(self.num_slates)}
+        weights = self.learnt._asdict() | {"num_slates": np.array(self.num_slates)}
         write_agent(path, self.name, config, weights)
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:

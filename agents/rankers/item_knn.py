@@ -51,16 +51,16 @@ class ItemNeighbours(HistoryRanker):
         matrix = dataset.matrix()
         norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(0)).ravel())
         common = (matrix.T @ matrix).tocoo()
-        apart = common.row != common.col
-        row, column = common.row[apart], common.col[apart]
-        cosine = common.data[apart] / (norms[row] * norms[column] + self.shrinkage)
+        different = common.row != common.col
+        row, column = common.row[different], common.col[different]
+        cosine = common.data[different] / (norms[row] * norms[column] + self.shrinkage)
         order = np.lexsort((column, -cosine, row))
         row, column, cosine = row[order], column[order], cosine[order]
         rank = np.arange(len(row)) - np.searchsorted(row, row)
-        kept = rank < self.neighbours
+        nearest = rank < self.neighbours
         shape = (dataset.num_items, dataset.num_items)
-        near = (cosine[kept].astype(np.float32), (row[kept], column[kept]))
-        self.similarity = sparse.csr_matrix(near, shape)
+        entries = (cosine[nearest].astype(np.float32), (row[nearest], column[nearest]))
+        self.similarity = sparse.csr_matrix(entries, shape)
         self.popularity = dataset.popularity()
 
     def score_items(self, items: Ids, weights: Floats) -> Floats:

@@ -92,7 +92,7 @@ def standardise(scores: Floats) -> Floats:
 
 
 def best_slots(scores: Floats, slate_size: int) -> npt.NDArray[np.int64]:
-    """Returns the places of the highest scores, best first, (n, k); ties by place."""
+    """Returns the indices of the highest scores, best first, (n, k); ties by index."""
     if scores.shape[1] > 512:
         bar = -np.partition(-scores, slate_size - 1, axis=1)[:, slate_size - 1 : slate_size]
         above, level = scores > bar, scores == bar
@@ -174,13 +174,13 @@ class HistoryRanker(Ranker):
         scores = np.empty(candidates.shape, np.float32)
         for start in range(0, len(items), BLOCK):
             rows = slice(start, start + BLOCK)
-            there = len(items[rows])
+            size = len(items[rows])
             # Always BLOCK sessions: matrix products of another shape add up in another order, and
             # a session's scores would depend on how many others there are.
-            missing = ((0, BLOCK - there), (0, 0))
+            missing = ((0, BLOCK - size), (0, 0))
             padded = np.pad(items[rows], missing, constant_values=-1)
-            every = self.score_items(padded, np.pad(weights[rows], missing))[:there]
-            scores[rows] = np.take_along_axis(every, np.maximum(candidates[rows], 0), 1)
+            every_score = self.score_items(padded, np.pad(weights[rows], missing))[:size]
+            scores[rows] = np.take_along_axis(every_score, np.maximum(candidates[rows], 0), 1)
         return np.where(candidates < 0, UNAVAILABLE, scores)
 
 

@@ -1,4 +1,4 @@
-"""Texts told a little differently, so that a model learns what they say and not how."""
+"""Text augmentation: dropped words, synonyms and another order of a user's texts."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ class Augmentation:
         words = list(_WORD.finditer(text))
         if not words:
             return text
-        kept = rng.random(len(words)) >= self.dropout
+        remains = rng.random(len(words)) >= self.dropout
         replaced = rng.random(len(words)) < self.synonym
         choice = rng.random(len(words))
-        kept[rng.integers(len(words))] = True
+        remains[rng.integers(len(words))] = True
         parts, end = [], 0
-        for place, word in enumerate(words):
+        for index, word in enumerate(words):
             parts.append(text[end : word.start()])
             end = word.end()
-            if kept[place]:
-                parts.append(_synonym(word[0], choice[place]) if replaced[place] else word[0])
+            if remains[index]:
+                parts.append(_synonym(word[0], choice[index]) if replaced[index] else word[0])
         return re.sub(r"\s+", " ", "".join([*parts, text[end:]])).strip()
 
     def behaviour(self, texts: Sequence[str], rng: np.random.Generator) -> list[str]:
         """Returns a user's texts, newest first, each changed, and perhaps in another order."""
         changed = [self.text(text, rng) for text in texts]
         if rng.random() < self.shuffle:
-            changed = [changed[place] for place in rng.permutation(len(changed))]
+            changed = [changed[index] for index in rng.permutation(len(changed))]
         return changed
 
 
@@ -74,10 +74,10 @@ def synonyms() -> Mapping[str, list[str]]:
 
 def _synonym(word: str, choice: float) -> str:
     """A synonym in the capitals of the word, or the word where the table has none."""
-    found = synonyms().get(word.lower())
-    if not found:
+    others = synonyms().get(word.lower())
+    if not others:
         return word
-    other = found[int(choice * len(found))]
+    other = others[int(choice * len(others))]
     if word.isupper() and len(word) > 1:
         return other.upper()
     return other[0].upper() + other[1:] if word[0].isupper() else other

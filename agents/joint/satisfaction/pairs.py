@@ -1,4 +1,4 @@
-"""What a user did, as texts: pairs of behaviour and item, from public data or from own logs."""
+"""Pairs of behaviour and item as texts, from public data or from own logs."""
 
 from __future__ import annotations
 
@@ -73,29 +73,29 @@ def check_pairs(pairs: Sequence[Pair], what: str) -> list[Pair]:
 
     Args:
         pairs: `Pair`s or plain tuples of the same four parts.
-        what: whose they are, for errors, which give places and never texts.
+        what: whose they are, for errors, which give indices and never texts.
 
     Raises:
         TypeError: a text is not a string.
         ValueError: a label is neither 0 nor 1, or all are the same.
     """
     checked: list[Pair] = []
-    for place, (behaviour, item, satisfied, user) in enumerate(pairs):
+    for index, (behaviour, item, satisfied, user) in enumerate(pairs):
         if satisfied not in (0, 1):
             raise ValueError(
-                f"{what} pair {place}: satisfied={satisfied!r} is no label; use 0 or 1."
+                f"{what} pair {index}: satisfied={satisfied!r} is no label; use 0 or 1."
             )
         try:
             *texts, item = normalize_texts([*behaviour, item])
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{what} pair {place}, behaviour then item: {error}") from None
+            raise type(error)(f"{what} pair {index}, behaviour then item: {error}") from None
         checked.append(Pair(tuple(texts), item, int(satisfied), int(user)))
     positives = sum(pair.satisfied for pair in checked)
     if positives in (0, len(checked)):
         label = "satisfied" if positives else "not satisfied"
-        found = f"all {len(checked)} are labelled {label}" if checked else "there are none"
+        labels = f"all {len(checked)} are labelled {label}" if checked else "there are none"
         raise ValueError(
-            f"{what} pairs: {found}. From one class a classifier learns to repeat it, and neither "
+            f"{what} pairs: {labels}. From one class a classifier learns to repeat it, and neither "
             "AUC nor calibration exists; add clicks that did not satisfy, low ratings, or items "
             "shown and not clicked (browsed=1)."
         )
@@ -116,7 +116,7 @@ def split_pairs(
     users = np.random.default_rng([seed, 12]).permutation(users)
     ends = np.rint(np.cumsum(shares) / np.sum(shares) * len(users)).astype(int)
     part_of = {
-        int(user): int(np.searchsorted(ends, place, "right")) for place, user in enumerate(users)
+        int(user): int(np.searchsorted(ends, index, "right")) for index, user in enumerate(users)
     }
     parts: list[list[Pair]] = [[] for _ in shares]
     for pair in pairs:

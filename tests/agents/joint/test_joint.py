@@ -99,7 +99,9 @@ def test_bpr_compares_what_was_clicked_with_what_was_only_browsed(model, batch):
 def test_the_score_is_an_inner_product_and_the_log_odds_but_for_the_session_bias(model, batch):
     ids = batch["slate"]
     with torch.no_grad():
-        odds = model.satisfaction(model.belief(batch), batch, ids) - model.session_bias(batch["session"])
+        odds = model.satisfaction(model.belief(batch), batch, ids) - model.session_bias(
+            batch["session"]
+        )
         score = (model.alpha("satisfaction")[ids] * model.v(batch, "satisfaction")[:, None]).sum(-1)
     torch.testing.assert_close(score, odds, rtol=1e-4, atol=1e-4)
 
