@@ -11,16 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.observation import (
-    HISTORY_LENGTH,
-    SESSION_NUMBERS,
-    VECTOR_BLOCKS,
-    empty_histories,
-    newest_first,
-    observe,
-    replay,
-)
-from llmrec_env.simulation.compilation import kernel
+from llmrec_env.interface.history import empty_histories, replay
+from llmrec_env.interface.observation import VECTOR_BLOCKS, observations_of
 from llmrec_env.simulation.response import response_dtype
 from llmrec_env.world import PublicData
 
@@ -234,22 +226,11 @@ def observed(
     histories: npt.NDArray[np.void], data: PublicData, horizon: int
 ) -> dict[str, npt.NDArray[Any]]:
     """Returns the columns of `Dataset.with_observations` for histories, (n,), as they are now."""
-    n, d = len(histories), data.items.vectors.shape[1]
-    flat = np.zeros((n, len(VECTOR_BLOCKS) * d + len(SESSION_NUMBERS)), np.float32)
-    ids, kinds = np.empty((2, n, HISTORY_LENGTH), np.int32)
-    _observe_all(histories, data.items.vectors, data.phrase_vectors, horizon, flat, ids, kinds)
-    blocks = flat[:, : -len(SESSION_NUMBERS)].reshape(n, len(VECTOR_BLOCKS), d)
+    observations = observations_of(histories, data.items, data.phrase_vectors, horizon)
+    blocks = np.stack([observations[name] for name in VECTOR_BLOCKS], axis=1)
     return {
         "blocks": blocks.astype(np.float16),
-        "session": flat[:, -len(SESSION_NUMBERS) :],
-        "history": ids[:, :NUM_EVENTS],
-        "feedback": kinds[:, :NUM_EVENTS],
+        "session": observations["session"],
+        "history": observations["history"][:, :NUM_EVENTS],
+        "feedback": observations["history_feedback"][:, :NUM_EVENTS],
     }
-
-
-@kernel
-def _observe_all(histories, vectors, phrases, horizon, flat, ids, kinds):
-    for i in range(histories.shape[0]):
-        history = histories[i]
-        observe(history, vectors, phrases, vectors.shape[1], horizon, flat, i)
-        newest_first(history, ids, kinds, i)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agents.rankers.ranker import Floats, Ints
-from llmrec_env.interface.observation import HISTORY_LENGTH, QUERY, SATISFIED
+from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, SATISFIED
 from llmrec_env.simulation.compilation import cosines, kernel
 
 SATISFIED_ITEMS = 4

@@ -22,12 +22,12 @@ class UnknownFieldError(ConfigError, TypeError):
     """
 
 
-def _number(default: float, low: float, high: float) -> Any:
-    return field(default=default, metadata={"range": (low, high)})
+def _number(default: float, low: float, high: float, world: bool = True) -> Any:
+    return field(default=default, metadata={"range": (low, high), "world": world})
 
 
 def _choice(default: str, *allowed: str) -> Any:
-    return field(default=default, metadata={"allowed": allowed})
+    return field(default=default, metadata={"allowed": allowed, "world": False})
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,19 @@ class EnvConfig:
     """K, items shown at a step."""
     horizon: int = _number(100, 1, 100_000)
     """T, steps after which a session is truncated."""
-    candidates: int = _number(100, 0, 100_000)
+    candidates: int = _number(100, 0, 100_000, world=False)
     """C, items offered at a step, the same for every agent; 0 offers the whole catalogue."""
     recall: str = _choice("uniform", "uniform", "two-stage")
-    """How the candidates are found: at random, or as a retrieval stage would."""
+    """How candidates are drawn: at random, or as a retrieval stage would."""
     action: str = _choice("slate", "slate", "item", "weights", "query", "recipe")
     """What an action is; see `interface/actions.py`."""
     observation: str = _choice("vector", "vector", "dict")
     """One flat array, or named blocks with the ids of candidates and history."""
-    observation_dim: int = _number(32, 1, 4096)
+    observation_dim: int = _number(32, 1, 4096, world=False)
     """Leading components of each interest vector that `vector` observations keep."""
     history: str = _choice("pooled", "pooled", "document")
     """v is the mean of encoded behaviour texts, or the encoding of them joined into one text."""
-    document_size: int = _number(12, 1, 128)
+    document_size: int = _number(12, 1, 128, world=False)
     """Behaviour texts, newest first, that make the document of `history="document"`."""
     reward_vector: str = _choice("true", "true", "observed")
     """v of R = z f(v, y): the user's current interests, or what the agent sees (an ablation)."""
@@ -186,9 +186,30 @@ class EnvConfig:
         changes = {name: value for term in self.off for name, value in SWITCHES[term].items()}
         return dataclasses.replace(self, **changes)
 
+    def of_world(self) -> EnvConfig:
+        """Returns the configuration without what only the interface reads, which is at its default.
+
+        Configurations that agree in it share one world.
+        """
+        plain = {
+            item.name: item.default
+            for item in dataclasses.fields(self)
+            if not item.metadata.get("world", True)
+        }
+        return dataclasses.replace(self, **plain)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields as plain JSON data."""
         return {**dataclasses.asdict(self), "off": list(self.off)}
+
+
+def world_numbers() -> list[str]:
+    """Returns the fields whose numbers the dynamics may read: those of the world."""
+    return [
+        item.name
+        for item in dataclasses.fields(EnvConfig)
+        if str(item.type) in ("int", "float") and item.metadata.get("world", True)
+    ]
 
 
 _NO_DRIFT: dict[str, float] = {"ou_rate": 0.0, "ou_sigma": 0.0}
@@ -201,7 +222,7 @@ SWITCHES: dict[str, dict[str, float]] = {
     "refinement": {"refine_rate": 0.0},
     "reinforcement": {"reinforce": 0.0},
     "influence": _NO_INFLUENCE,
-    "drift": {**_NO_DRIFT, **_NO_SWITCHES, **_NO_INFLUENCE, "refine_rate": 0.0, "reinforce": 0.0},
+    "drift": _NO_DRIFT | _NO_SWITCHES | _NO_INFLUENCE | {"refine_rate": 0.0, "reinforce": 0.0},
     "satiation": {"satiation_choice": 0.0, "satiation_satisfaction": 0.0},
     "goodwill": {"goodwill_gain": 0.0, "lure": 0.0},
     "taste": {"choice_taste": 0.0, "satisfaction_taste": 0.0},

@@ -16,7 +16,7 @@ from llmrec_env.content.embedding_space import Space
 from llmrec_env.content.encoders import Encoder, load_encoder
 from llmrec_env.content.phrases import Phrases, neighbours, phrases_of, substance_probe
 from llmrec_env.interface.candidates import Items, co_consumption_factors
-from llmrec_env.interface.observation import empty_histories, replay, start_session
+from llmrec_env.interface.history import empty_histories, replay, start_session
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
 from llmrec_env.simulation.population import new_users
 from llmrec_env.simulation.response import TASTE_DIM, TRAITS, response_dtype
@@ -48,7 +48,7 @@ class TextSpace:
 class PublicData:
     """What a recommender may learn from: texts, and the logs of training users. Nothing hidden."""
 
-    catalog: Catalog  # with vectors
+    catalog: Catalog  # with vectors, without labels of substance: see items.substance
     phrases: Phrases
     phrase_vectors: npt.NDArray[np.float32]  # (phrases, d), to read queries with
     items: Items
@@ -94,8 +94,9 @@ class World:
         """Returns what a recommender may learn from."""
         users = self.users_of("train")
         logs = Logs(*(column[users] for column in self.logs))
-        text = self.text
-        return PublicData(text.catalog, text.phrases, text.phrase_vectors, self.items, logs, users)
+        catalog = dataclasses.replace(self.text.catalog, substance=None)  # labels are the truth
+        phrases, vectors = self.text.phrases, self.text.phrase_vectors
+        return PublicData(catalog, phrases, vectors, self.items, logs, users)
 
     def users_of(self, split: str) -> npt.NDArray[np.int64]:
         """Returns the ids of the users of a split."""
@@ -109,7 +110,7 @@ def load_world(config: EnvConfig) -> World:
     Raises:
         ConfigError: the catalogue is too small for the configuration.
     """
-    world = _build_world(_without_interface(config))
+    world = _build_world(config.of_world())
     needed = config.candidates + config.impression_cap * config.slate_size
     needed += config.horizon + config.warmup_slates + config.slate_size
     if len(world.catalog) < needed:
@@ -120,13 +121,6 @@ def load_world(config: EnvConfig) -> World:
             "lower one of them or add items."
         )
     return world
-
-
-def _without_interface(config: EnvConfig) -> EnvConfig:
-    plain = EnvConfig()
-    names = ("split", "candidates", "recall", "action", "observation", "observation_dim")
-    names += ("history", "document_size", "reward_vector")
-    return dataclasses.replace(config, **{name: getattr(plain, name) for name in names})
 
 
 @lru_cache(maxsize=4)
@@ -142,11 +136,15 @@ def load_text_space(
     space = Space.fit(raw_items, raw_phrases, dim)
     vectors, phrase_vectors = space.project_items(raw_items), space.project_phrases(raw_phrases)
     probe = vectors @ substance_probe(reader.encode, space)
+    close = neighbours(phrase_vectors, phrases.topics)
+    # Read-only from the first world on: numba compiles the warm-up anew for other flags.
+    for array in (phrase_vectors, close, phrases.topic_start):
+        array.setflags(write=False)
     return TextSpace(
         catalog=items.with_vectors(vectors),
         phrases=phrases,
         phrase_vectors=phrase_vectors,
-        neighbours=neighbours(phrase_vectors, phrases.topics),
+        neighbours=close,
         space=space,
         probe=((probe - probe.mean()) / max(probe.std(), 1e-9)).astype(np.float32),
         encoder=reader,
@@ -233,8 +231,15 @@ def histories_of(
     histories = empty_histories(len(logs.items), config)
     scratch = np.zeros(1, response_dtype(config.slate_size))
     replay(
-        *(histories, logs.slates, logs.items, logs.satisfied, logs.queries),
-        *(items.vectors, items.factors, interests.vectors, scratch),
+        histories,
+        logs.slates,
+        logs.items,
+        logs.satisfied,
+        logs.queries,
+        items.vectors,
+        items.factors,
+        interests.vectors,
+        scratch,
     )
     start_session(histories)
     return histories

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from llmrec_env.config import EnvConfig
+from llmrec_env.config import SWITCHES, EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.response import response_dtype
@@ -36,13 +36,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-QUIET = dict.fromkeys(
-    (
-        *("ou_rate", "ou_sigma", "switch_rate", "refine_rate"),
-        *("reinforce", "exposure", "discovery", "query_rate"),
-    ),
-    0.0,
-)
+QUIET = SWITCHES["drift"] | SWITCHES["queries"]
 
 
 class Crafted:
@@ -72,21 +66,27 @@ class Crafted:
     def evolve(self, key: int = 1) -> np.void:
         world = self.world
         evolve(
-            *(self.users[0], self.params[0], world.interests, world.items.vectors),
-            *(world.traits, self.affinity, np.uint64(key), self.responses[0]),
+            self.users[0],
+            self.params[0],
+            world.interests,
+            world.items.vectors,
+            world.traits,
+            self.affinity,
+            np.uint64(key),
+            self.responses[0],
         )
         return self.users[0]
 
     def outcomes(self, keys: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the user and the response that each of many noise keys leads to from here."""
         user, response = self.users.copy(), self.responses.copy()
-        after, happened = np.repeat(user, keys), np.repeat(response, keys)
+        after, responses = np.repeat(user, keys), np.repeat(response, keys)
         for i in range(keys):
             self.users[:], self.responses[:] = user, response
             self.evolve(noise.step_key(np.uint64(i), 0))
-            after[i], happened[i] = self.users[0], self.responses[0]
+            after[i], responses[i] = self.users[0], self.responses[0]
         self.users[:], self.responses[:] = user, response
-        return after, happened
+        return after, responses
 
 
 @pytest.fixture(scope="session")

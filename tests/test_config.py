@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 
@@ -114,11 +115,53 @@ def test_every_field_has_a_sound_default():
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_off_sets_exactly_the_fields_of_the_switch(name):
-    config = EnvConfig(off=[name], burst_step=7)
+    assert_off_sets_its_fields(EnvConfig, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithBoasting(EnvConfig):
+    """A mechanism as CONTRIBUTING asks for it: its default, 0, leaves the tasks as they are."""
+
+    boasting: float = dataclasses.field(default=0.0, metadata={"range": (0.0, 5.0)})
+
+
+def test_a_mechanism_that_is_off_by_default_has_a_switch_too(monkeypatch):
+    monkeypatch.setitem(SWITCHES, "boasting", {"boasting": 0.0})
+    assert_off_sets_its_fields(WithBoasting, "boasting")
+
+
+def assert_off_sets_its_fields(kind, name):
+    """Runs the mechanism at one end of its parameters' ranges, and switches it off."""
+    ranges = {item.name: item.metadata.get("range") for item in dataclasses.fields(kind)}
+    running = {
+        field: next(end for end in ranges[field][::-1] if end != off)
+        for field, off in SWITCHES[name].items()
+    }
+    config = kind(off=[name], **running)
     before, after = config.to_dict(), config.effective().to_dict()
-    changed = {field for field in before if before[field] != after[field]}
-    assert changed == set(SWITCHES[name])
-    assert all(after[field] == SWITCHES[name][field] for field in changed)
+    assert before | SWITCHES[name] == after
+    assert all(before[field] != after[field] for field in SWITCHES[name])
+
+
+def test_configurations_that_differ_in_the_interface_alone_share_a_world():
+    changes = {
+        "split": "test",
+        "candidates": 0,
+        "recall": "two-stage",
+        "action": "query",
+        "observation": "dict",
+        "observation_dim": 7,
+        "history": "document",
+        "document_size": 3,
+        "reward_vector": "observed",
+    }
+    for name, value in changes.items():
+        assert EnvConfig(**{name: value}).of_world() == EnvConfig(), name
+    for item in dataclasses.fields(EnvConfig):
+        if "range" in item.metadata and item.name not in changes and item.default is not None:
+            change = {item.name: next(end for end in item.metadata["range"] if end != item.default)}
+            with contextlib.suppress(ConfigError):  # fewer interests than are active, say
+                assert EnvConfig(**change).of_world() == EnvConfig(**change) != EnvConfig()
 
 
 def test_off_names_add_up_and_one_name_may_be_a_string():

@@ -185,6 +185,66 @@ def test_a_table_of_ones_own_works_end_to_end_in_one_call(tmp_path, tiny, labels
     assert set(catalog.topic_names) == set(subjects) or not labels
 
 
+def test_every_world_has_users_and_items_of_its_own(tiny, world):
+    other = load_world(EnvConfig(**{**tiny, "world_seed": 1}))
+    for name in ("noise_key", "rest", "phrase", "taste"):
+        assert (other.users[name] != world.users[name]).mean() > 0.5, name
+    for name in ("taste", "quality"):
+        assert (other.traits[name] != world.traits[name]).mean() > 0.5, name
+    assert (other.interests.community_topics != world.interests.community_topics).any()
+    assert (other.logs.slates != world.logs.slates).mean() > 0.5
+
+
+def _arrays_of(value, path="public"):
+    """Yields every array that can be reached from a value, and how."""
+    if isinstance(value, np.ndarray):
+        for name in value.dtype.names or ():
+            yield from _arrays_of(value[name], f"{path}[{name}]")
+        if not value.dtype.names:
+            yield path, value
+    elif dataclasses.is_dataclass(value):
+        for item in dataclasses.fields(value):
+            yield from _arrays_of(getattr(value, item.name), f"{path}.{item.name}")
+    elif hasattr(value, "_fields"):
+        for name in value._fields:
+            yield from _arrays_of(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, (list, tuple, set)):
+        for index, part in enumerate(value):
+            if not isinstance(part, str):
+                yield from _arrays_of(part, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _arrays_of(part, f"{path}[{key!r}]")
+    elif hasattr(value, "__dict__") and not callable(value):
+        yield from _arrays_of(vars(value), path)
+
+
+def _is_told(hidden, public):
+    """Says whether a public array holds the hidden numbers, of all rows or of the first ones."""
+    if hidden.shape[1:] != public.shape[1:] or public.ndim == 0 or len(public) < 10:
+        return False
+    rows = min(len(hidden), len(public))
+    return bool(np.allclose(hidden[:rows], public[:rows], atol=1e-6))
+
+
+def test_public_data_tells_no_hidden_number(world):
+    public, train = world.public(), world.users_of("train")
+    assert world.catalog.substance is not None  # labelled: the truth is in the catalogue
+    hidden = {f"traits {name}": world.traits[name] for name in world.traits.dtype.names}
+    for name in {*world.users.dtype.names} - {"user_id", "step"}:
+        hidden[f"users {name}"] = world.users[name][train]
+    hidden["communities"] = world.interests.community_topics
+    reached = dict(_arrays_of(public))
+    told = [
+        (path, name)
+        for path, array in reached.items()
+        for name, values in hidden.items()
+        if np.ptp(values) > 0 and _is_told(values, array)
+    ]
+    assert told == []
+    assert {"public.items.substance", "public.logs.slates", "public.phrase_vectors"} <= {*reached}
+
+
 def test_public_records_carry_the_ids_of_training_users(world):
     public = world.public()
     records = public.records()

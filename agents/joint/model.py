@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from agents.dataset import NUM_EVENTS, Dataset, Floats
-from llmrec_env.interface.observation import QUERY, SESSION_NUMBERS, VECTOR_BLOCKS
+from llmrec_env.interface.history import QUERY
+from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 
 SATIATION, SKIPPED = VECTOR_BLOCKS.index("satiation"), VECTOR_BLOCKS.index("skipped")
 _START = {"interest": 2.0, "recent": 1.0, "query": 0.5}  # weights in the belief before training

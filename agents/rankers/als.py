@@ -13,7 +13,7 @@ from agents.dataset import UNSATISFIED_WEIGHT, Dataset
 from agents.rankers.ranker import Floats, Ranker, score
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED
+from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED
 from llmrec_env.simulation.compilation import kernel
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from agents.dataset import UNSATISFIED_WEIGHT, Dataset, Floats, Ids
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED, UNSATISFIED
+from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED, UNSATISFIED
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.world import PublicData
 

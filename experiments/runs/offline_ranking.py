@@ -90,7 +90,9 @@ def _relevant(
     user, step = np.nonzero(satisfied == 1)
     relevant[user, items[user, step]] = True
     for row, history in zip(relevant, past, strict=True):
-        row[history["taken"][: history["num_taken"]]] = False  # is not offered again
+        row[history["consumed_items"][: history["num_consumed_items"]]] = (
+            False  # is not offered again
+        )
     return relevant
 
 
@@ -109,9 +111,9 @@ def _ranked(
         simulator.start(everyone, users, keys)
         simulator.histories[:] = histories
         for page in pages:  # not to be offered again
-            place = simulator.histories["num_taken"][:, None] + np.arange(k)
-            simulator.histories["taken"][everyone[:, None], place] = page
-            simulator.histories["num_taken"] += k
+            place = simulator.histories["num_consumed_items"][:, None] + np.arange(k)
+            simulator.histories["consumed_items"][everyone[:, None], place] = page
+            simulator.histories["num_consumed_items"] += k
         simulator.show(everyone)
         starts = np.ones(n, np.bool_)
         simulator.step(agent.act(observation_of(simulator, slice(None)), starts))

@@ -11,8 +11,8 @@ from typing import Any
 
 import llmrec_env
 from agents import AGENTS, Agent, make_agent
-from agents.saving import RECORD
 from agents.checkpoint import Saved, load_agent, read_saved
+from agents.saving import RECORD
 from experiments import store
 from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.spec import RunSpec

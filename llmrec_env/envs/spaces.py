@@ -9,14 +9,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from llmrec_env.interface.candidates import FEATURES
-from llmrec_env.interface.observation import (
-    HISTORY_LENGTH,
-    QUERY,
-    RECENT_STEPS,
-    SATISFIED,
-    SESSION_NUMBERS,
-    VECTOR_BLOCKS,
-)
+from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, RECENT_STEPS, SATISFIED
+from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS, named_blocks
 from llmrec_env.simulation.simulator import TRANSITION_FIELDS, USER_FIELDS, Simulator
 
 Observation = npt.NDArray[np.float32] | dict[str, Any]
@@ -57,29 +51,23 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
     buffers, config = simulator.buffers, simulator.config
     if config.observation == "vector":
         return buffers.vector[sessions].copy()
-    flat, d = buffers.vector[sessions], config.dim
-    blocks: dict[str, Any] = {
-        name: flat[..., place * d : (place + 1) * d].copy()
-        for place, name in enumerate(VECTOR_BLOCKS)
-    }
-    blocks["session"] = flat[..., len(VECTOR_BLOCKS) * d :].copy()
+    blocks = named_blocks(
+        buffers.vector[sessions],
+        buffers.history[sessions],
+        buffers.feedback[sessions],
+        buffers.recent[sessions],
+    )
     blocks["user_id"] = simulator.users["user_id"][sessions].copy()
     blocks["candidates"] = buffers.ids[sessions].copy()
     if config.candidates:
         blocks["candidate_features"] = buffers.features[sessions].copy()
-    blocks["history"] = buffers.history[sessions].copy()
-    blocks["history_feedback"] = buffers.feedback[sessions].copy()
-    slots, recent = config.slate_size, buffers.recent[sessions]
-    blocks["recent_slates"] = recent[..., :slots].copy()
-    for place, name in enumerate(("recent_items", "recent_satisfied", "recent_queries")):
-        blocks[name] = recent[..., slots + place].copy()
     return blocks
 
 
 def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
-    """Returns what happened to one session at its last step, and hidden truth for evaluation."""
-    info = dict(zip(TRANSITION_FIELDS, simulator.what_happened.item(session), strict=True))
-    info.update(zip(USER_FIELDS, simulator.who.item(session), strict=True))
+    """Returns the last transition of one session, and hidden truth for evaluation."""
+    info = dict(zip(TRANSITION_FIELDS, simulator.transition_info.item(session), strict=True))
+    info.update(zip(USER_FIELDS, simulator.user_info.item(session), strict=True))
     info["slate"] = simulator.responses["slate"][session].copy()
     return info
 

@@ -10,12 +10,9 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.candidates import (
-    FEATURES,
-)
-from llmrec_env.interface.observation import inverse_norm
+from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import inlined, kernel, row_dot, rows_dot
+from llmrec_env.simulation.compilation import inlined, inverse_norm, kernel, row_dot, rows_dot
 
 PICK, RANK, NEAREST = 0, 1, 2
 MMR, EXPLORE = len(FEATURES), len(FEATURES) + 1
@@ -38,17 +35,19 @@ def _plan(mmr: float, explore: float, **weights: float) -> npt.NDArray[np.float3
 
 
 CONTENT_PLAN = _plan(
-    *(0.15, 0.0),
-    **dict(recent=1.0, interest=0.3, co_consumption=0.1, popularity=0.1),
-    **dict(satiation=-0.1, skipped=-0.2, substance=0.1),
+    mmr=0.15,
+    explore=0.0,
+    recent=1.0,
+    interest=0.3,
+    co_consumption=0.1,
+    popularity=0.1,
+    satiation=-0.1,
+    skipped=-0.2,
+    substance=0.1,
 )
 """The ranking of the zero action of `weights`: a sensible content ranker."""
 
-WEIGHT_SCALE = _plan(
-    *(0.0, 0.0),
-    **dict(interest=1.0, recent=1.0, co_consumption=1.0, popularity=1.0),
-    **dict(satiation=1.0, skipped=1.0, substance=1.0, repetition=1.0),
-)
+WEIGHT_SCALE = _plan(mmr=0.0, explore=0.0, **dict.fromkeys(FEATURES, 1.0))
 """How far an offset of 1 moves each ranking weight."""
 
 
@@ -62,8 +61,8 @@ def _recipes() -> dict[str, npt.NDArray[np.float32]]:
     table: dict[str, npt.NDArray[np.float32]] = {}
     switches = itertools.product(sources, (0.0, 0.3), (0.0, 0.2), (0.0, 1.0))
     for source, mmr, substance, explore in switches:
-        words = [source, *(["diverse"] if mmr else []), *(["substance"] if substance else [])]
-        name = "+".join([*words, *(["explore"] if explore else [])])
+        parts = [source, *(["diverse"] if mmr else []), *(["substance"] if substance else [])]
+        name = "+".join([*parts, *(["explore"] if explore else [])])
         table[name] = _plan(mmr, explore, **sources[source], substance=substance)
     return table
 
@@ -93,7 +92,7 @@ class ActionMode:
         self.space = _space(config, self.size)
         self._bound = len(RECIPES) if self.name == "recipe" else self.size
         self._inner = self.space.shape or ()
-        self._whole = not isinstance(self.space, spaces.Box)
+        self._integers = not isinstance(self.space, spaces.Box)
 
     def decide(self, actions: npt.ArrayLike, n: int) -> Decision:
         """Returns the checked actions of n sessions, (n, ...), as a Decision."""
@@ -104,7 +103,7 @@ class ActionMode:
                 f"{len(array) if array.ndim else 1} sessions; action={self.name!r} needs shape "
                 f"{self._inner} for each of {n}: {self.space}."
             )
-        if self._whole:
+        if self._integers:
             return self._indices(array)
         return self._weights(array)
 
@@ -161,7 +160,7 @@ def _space(config: EnvConfig, size: int) -> spaces.Space[object]:
 
 @kernel
 def first_outside(picks, bound):
-    """Returns the flat place of the first index outside 0 .. bound - 1, or -1."""
+    """Returns the flat position of the first index outside 0 .. bound - 1, or -1."""
     for i in range(picks.shape[0]):
         for k in range(picks.shape[1]):
             if picks[i, k] < 0 or picks[i, k] >= bound:
@@ -170,36 +169,36 @@ def first_outside(picks, bound):
 
 
 @inlined
-def pick(picks, ids, i, taken, stamp, slate):
+def pick(picks, i, ids, unavailable, generation, slate):
     """Writes the picked candidates; one picked twice becomes the next best one still free.
 
     Args:
         picks: candidate indices, (n, k), of which row i is read.
-        ids: candidate item ids, (n, c); stamp 0 says to read them. With any other stamp, what is
-            offered is the whole catalogue but the items stamped so in `taken`.
+        ids: candidate item ids, (n, c), read in generation 0. In any other, the whole catalogue is
+            offered but for the items that `unavailable` marks with this generation.
     """
-    size = ids.shape[1] if stamp == 0 else taken.shape[0]
+    size = ids.shape[1] if generation == 0 else unavailable.shape[0]
     for k in range(slate.shape[0]):
-        place = picks[i, k]
+        index = picks[i, k]
         while True:
-            item = ids[i, place] if stamp == 0 else place
-            free = stamp == 0 or taken[item] != stamp
-            for before in range(k):
-                if slate[before] == item:
+            item = ids[i, index] if generation == 0 else index
+            free = generation == 0 or unavailable[item] != generation
+            for earlier in range(k):
+                if slate[earlier] == item:
                     free = False
             if free:
                 break
-            place = (place + 1) % size
+            index = (index + 1) % size
         slate[k] = item
 
 
 @kernel
 def shortlist(scores, size):
-    """Returns the places of the `size` highest scores, best first."""
+    """Returns the indices of the `size` highest scores, best first."""
     if scores.shape[0] > 4 * size:
         bar = np.partition(scores, scores.shape[0] - size)[scores.shape[0] - size]
-        places = np.flatnonzero(scores >= bar)
-        return places[np.argsort(-scores[places])][:size]
+        best_first = np.flatnonzero(scores >= bar)
+        return best_first[np.argsort(-scores[best_first])][:size]
     return np.argsort(-scores)[:size]
 
 
@@ -218,22 +217,22 @@ def rank(plans, i, ids, features, row, vectors, key, slate):
     for c in range(ids.shape[0]):
         for f in range(len(FEATURES)):
             scores[c] += plans[i, f] * features[row, c, f]
-    places = shortlist(scores, _SHORTLIST)
-    likeness = np.zeros(places.shape[0], np.float32)  # to the `compared` first slots
-    compared = np.zeros(places.shape[0], np.int32)
+    best_first = shortlist(scores, _SHORTLIST)
+    likeness = np.zeros(best_first.shape[0], np.float32)  # to the `compared` first slots
+    compared = np.zeros(best_first.shape[0], np.int32)
     for k in range(slate.shape[0]):
         best, best_value = -1, np.float32(0.0)
-        for j in range(places.shape[0]):
-            if best >= 0 and scores[places[j]] <= best_value:
+        for j in range(best_first.shape[0]):
+            if best >= 0 and scores[best_first[j]] <= best_value:
                 break  # sorted: without its penalty already no better
             while compared[j] < k and mmr > 0.0:
-                close = rows_dot(vectors, slate[compared[j]], vectors, ids[places[j]])
+                close = rows_dot(vectors, slate[compared[j]], vectors, ids[best_first[j]])
                 likeness[j] = max(likeness[j], close)
                 compared[j] += 1
-            value = scores[places[j]] - mmr * likeness[j]
+            value = scores[best_first[j]] - mmr * likeness[j]
             if compared[j] <= k and (best < 0 or value > best_value):
                 best, best_value = j, value
-        slate[k] = ids[places[best]]
+        slate[k] = ids[best_first[best]]
         compared[best] = _CHOSEN
     if plans[i, EXPLORE] > 0.0:
         explore(ids, key, slate)
@@ -242,15 +241,15 @@ def rank(plans, i, ids, features, row, vectors, key, slate):
 @kernel
 def explore(ids, key, slate):
     """Replaces the last slot by a random candidate that is not on the slate yet."""
-    place = noise.below(key, noise.EXPLORE, ids.shape[0])
+    index = noise.below(key, noise.EXPLORE, ids.shape[0])
     for _ in range(ids.shape[0]):
         on_slate = False
         for k in range(slate.shape[0]):
-            on_slate = on_slate or slate[k] == ids[place]
+            on_slate = on_slate or slate[k] == ids[index]
         if not on_slate:
-            slate[slate.shape[0] - 1] = ids[place]
+            slate[slate.shape[0] - 1] = ids[index]
             return
-        place = (place + 1) % ids.shape[0]
+        index = (index + 1) % ids.shape[0]
 
 
 @kernel
@@ -263,6 +262,6 @@ def nearest(history, residuals, i, ids, vectors, slate):
     scores = np.empty(ids.shape[0], np.float32)
     for c in range(ids.shape[0]):
         scores[c] = row_dot(target, vectors, ids[c])
-    places = shortlist(scores, slate.shape[0])
+    best_first = shortlist(scores, slate.shape[0])
     for k in range(slate.shape[0]):
-        slate[k] = ids[places[k]]
+        slate[k] = ids[best_first[k]]

@@ -8,13 +8,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.interface.observation import FACTOR_DIM, inverse_norm
+from llmrec_env.interface.history import FACTOR_DIM
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import cosines, inlined, kernel, row_dot
+from llmrec_env.simulation.compilation import cosines, inlined, inverse_norm, kernel, row_dot
 
 FEATURES = (
-    *("interest", "recent", "co_consumption", "popularity"),
-    *("satiation", "skipped", "substance", "repetition"),
+    "interest",
+    "recent",
+    "co_consumption",
+    "popularity",
+    "satiation",
+    "skipped",
+    "substance",
+    "repetition",
 )
 """Columns of the candidate features, all about in [-1, 1]."""
 
@@ -22,12 +28,7 @@ INTEREST, RECENT, CO_CONSUMPTION, POPULARITY, SATIATION, SKIPPED, SUBSTANCE, REP
 UNIFORM, TWO_STAGE = 0, 1
 RECALLS = {"uniform": UNIFORM, "two-stage": TWO_STAGE}
 
-_TWO_STAGE_SHARES = (
-    0.50,
-    0.20,
-    0.15,
-    0.10,
-)  # recent, interest, co-consumption, popular; rest random
+_TWO_STAGE_SHARES = (0.50, 0.20, 0.15, 0.10)  # recent, interest, co-consumption, popular
 _LAST_SHOWN = 5
 
 
@@ -41,48 +42,53 @@ class Items(NamedTuple):
 
 
 @inlined
-def mark_unavailable(history, cap_slates, taken, stamp):
-    """Stamps the items that may not be offered: shown in the last steps, or consumed before."""
+def mark_unavailable(history, cap_slates, unavailable, generation):
+    """Marks the items that may not be offered: shown in the last steps, or consumed before.
+
+    Args:
+        unavailable: generation in which each item was last marked, (items,): a new generation
+            clears all marks without a pass over the catalogue.
+    """
     slots = history.shown.shape[0]
     for j in range(min(history.num_shown, slots) if cap_slates > 0 else 0):
-        taken[history.shown[j]] = stamp
-    for j in range(history.num_taken):
-        taken[history.taken[j]] = stamp
+        unavailable[history.shown[j]] = generation
+    for j in range(history.num_consumed_items):
+        unavailable[history.consumed_items[j]] = generation
 
 
 @kernel
-def recall_uniform(key, first, taken, stamp, ids):
+def recall_uniform(key, first, unavailable, generation, ids):
     """Fills ids[first:] with distinct available items drawn uniformly."""
-    num_items, draw = taken.shape[0], 0
+    num_items, draw = unavailable.shape[0], 0
     for c in range(first, ids.shape[0]):
         item = noise.below(key, noise.CANDIDATES + draw, num_items)
         draw += 1
-        while taken[item] == stamp and draw < 16 * ids.shape[0]:
+        while unavailable[item] == generation and draw < 16 * ids.shape[0]:
             item = noise.below(key, noise.CANDIDATES + draw, num_items)
             draw += 1
-        while taken[item] == stamp:  # a small catalogue, nearly used up
+        while unavailable[item] == generation:  # a small catalogue, nearly used up
             item = (item + 1) % num_items
-        taken[item] = stamp
+        unavailable[item] = generation
         ids[c] = item
 
 
 @kernel
-def take_best(scores, taken, stamp, ids, first, count):
+def take_best(scores, unavailable, generation, ids, first, count):
     """Appends to `ids` the `count` available items with the highest scores; changes `scores`."""
     for item in range(scores.shape[0]):
-        if taken[item] == stamp:
+        if unavailable[item] == generation:
             scores[item] = -1e9
     order = np.argsort(-scores)
     for c in range(count):
         ids[first + c] = order[c]
-        taken[order[c]] = stamp
+        unavailable[order[c]] = generation
     return first + count
 
 
 @kernel
-def recall_two_stage(history, items, key, taken, stamp, ids):
+def recall_two_stage(history, items, key, unavailable, generation, ids):
     """Fills ids as a retrieval stage would: by text, co-consumption, popularity, at random."""
-    size, num_items = ids.shape[0], taken.shape[0]
+    size, num_items = ids.shape[0], unavailable.shape[0]
     scores = np.empty(num_items, np.float32)
     first = 0
     for source in range(4):
@@ -96,8 +102,8 @@ def recall_two_stage(history, items, key, taken, stamp, ids):
             else:
                 scores[item] = items.popularity[item]
         share = int(_TWO_STAGE_SHARES[source] * size)
-        first = take_best(scores, taken, stamp, ids, first, share)
-    recall_uniform(key, first, taken, stamp, ids)
+        first = take_best(scores, unavailable, generation, ids, first, share)
+    recall_uniform(key, first, unavailable, generation, ids)
 
 
 @kernel
@@ -143,13 +149,13 @@ def describe(history, items, ids, features, i):
 
 
 @inlined
-def offer(history, items, recall, cap_slates, in_order, key, taken, stamp, ids):
+def offer(history, items, recall, cap_slates, in_order, key, unavailable, generation, ids):
     """Fills `ids` with the candidates of this step, best recent match first where order matters."""
-    mark_unavailable(history, cap_slates, taken, stamp)
+    mark_unavailable(history, cap_slates, unavailable, generation)
     if recall == TWO_STAGE:
-        recall_two_stage(history, items, key, taken, stamp, ids)
+        recall_two_stage(history, items, key, unavailable, generation, ids)
     else:
-        recall_uniform(key, 0, taken, stamp, ids)
+        recall_uniform(key, 0, unavailable, generation, ids)
     if in_order == 1:
         sort_by_recent(history, items.vectors, ids)
 

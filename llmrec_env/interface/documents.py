@@ -1,45 +1,57 @@
-"""`history="document"`: a user's behaviour texts joined into one, read by the model as a whole."""
+"""BOUNDARY: `history="document"`, a user's behaviour texts read by the model as one text."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
+from llmrec_env.content.embedding_space import Space
 from llmrec_env.content.encoders import load_encoder
-from llmrec_env.interface.observation import HISTORY_LENGTH, QUERY, SATISFIED
-from llmrec_env.world import World
+from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, SATISFIED
 
 
 class DocumentReader:
     """Writes v, the encoding of each session's behaviour texts, into the public histories."""
 
-    def __init__(self, config: EnvConfig, world: World) -> None:
-        """Loads the encoder, on the GPU where there is one."""
-        self._world, self._size = world, config.document_size
+    def __init__(
+        self,
+        config: EnvConfig,
+        item_texts: Sequence[str],
+        phrase_texts: Sequence[str],
+        space: Space,
+    ) -> None:
+        """Loads the encoder, on the GPU where there is one.
+
+        Args:
+            config: names the encoder, its device and the size of a document.
+            item_texts: texts by item id.
+            phrase_texts: texts by phrase id.
+            space: where the encodings of items lie.
+        """
+        self._texts = {SATISFIED: item_texts, QUERY: phrase_texts}
+        self._space, self._size = space, config.document_size
         # Not cached on disk: a document is read once, and says more of a user than one text does.
         self._encoder = load_encoder(config.encoder, device=config.device, cache=False)
 
     def read(self, histories: npt.NDArray[np.void], sessions: npt.NDArray[np.intp]) -> None:
         """Replaces the slow interest of these sessions by the encoding of their documents."""
-        documents = [self.document(histories[i]) for i in sessions]
-        written = [place for place, document in enumerate(documents) if document]
-        if written:
-            vectors = self._encoder.encode([documents[place] for place in written])
-            vectors = self._world.text.space.project_items(vectors)
-            histories["interest"][sessions[written]] = vectors
+        documents = {i: text for i in sessions if (text := self.document(histories[i]))}
+        if documents:
+            vectors = self._space.project_items(self._encoder.encode(list(documents.values())))
+            histories["interest"][list(documents)] = vectors
 
     def document(self, history: Any) -> str:
         """Returns the texts that satisfied or were typed, newest first; empty if there is none."""
-        catalog, phrases, texts = self._world.catalog, self._world.phrases, []
+        texts: list[str] = []
         newest = int(history["num_entries"]) - 1
         for entry in range(newest, max(newest - HISTORY_LENGTH, -1), -1):
-            kind = history["feedback"][entry % HISTORY_LENGTH]
-            source = {SATISFIED: catalog.texts, QUERY: phrases.texts}.get(int(kind))
+            source = self._texts.get(int(history["feedback"][entry % HISTORY_LENGTH]))
             if source is not None:
-                texts.append(source[history["item"][entry % HISTORY_LENGTH]])
+                texts.append(source[int(history["item"][entry % HISTORY_LENGTH])])
             if len(texts) == self._size:
                 break
         return " ".join(texts)

@@ -1,213 +1,40 @@
-"""BOUNDARY: public history -> arrays. Nothing here can see a user's interests.
+"""BOUNDARY: observation of a public history, as vectors, numbers and recent events.
 
-The history is what a recommender could have written down: what was shown, chosen, satisfying,
-and typed. `record` updates it after each step; `observe` turns it into an observation.
+Nothing here can see a user's interests: what is observed is computed from the history alone.
 """
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.config import EnvConfig
-from llmrec_env.simulation.compilation import dot, inlined, kernel
-
-HISTORY_LENGTH = 128
-RECENT_STEPS = 32
-"""Steps, the newest, of which the history keeps all that happened."""
-FACTOR_DIM = 16
-
-EMPTY, UNSATISFIED, SATISFIED, QUERY = -1, 0, 1, 2
-"""Kinds of history entries: nothing, item consumed in vain, item that satisfied, phrase typed."""
+from llmrec_env.interface.candidates import FEATURES, Items, describe
+from llmrec_env.interface.history import (
+    HISTORY_LENGTH,
+    RECENT_STEPS,
+    newest_first,
+    newest_steps,
+)
+from llmrec_env.simulation.compilation import inlined, inverse_norm, kernel
 
 SESSION_NUMBERS = (
-    *("progress", "consumption_rate", "satisfaction_rate", "since_satisfied", "since_consumed"),
-    *("last_rank", "last_satisfied", "last_consumed", "query_age", "slate_diversity"),
+    "progress",
+    "consumption_rate",
+    "satisfaction_rate",
+    "since_satisfied",
+    "since_consumed",
+    "last_rank",
+    "last_satisfied",
+    "last_consumed",
+    "query_age",
+    "slate_diversity",
 )
 """Names of the `session` block, all in [0, 1]."""
 
-RECENT = ("slates", "items", "feedbacks", "queries")
-"""What is kept of each of the last steps: shown, consumed, whether it satisfied, typed."""
-
 VECTOR_BLOCKS = ("interest", "recent", "satiation", "skipped", "query", "last_item")
 """Names of the blocks that are vectors of the text space."""
-
-_SLOW, _FAST = np.float32(0.97), np.float32(0.85)
-_SKIP, _TIRED = np.float32(0.92), np.float32(0.90)
-_UNSATISFIED_SLOW, _UNSATISFIED_FAST = np.float32(0.15), np.float32(-0.4)
-_SKIPPED_FAST = np.float32(-0.25)
-_FAST_SKIP = np.float32(0.85**0.25)  # a skipped slate ages the recent interest a quarter as much
-
-
-def history_dtype(config: EnvConfig) -> np.dtype[np.void]:
-    """Returns the record of one user's public history."""
-    dim, shown = config.dim, max(config.impression_cap, 1) * config.slate_size
-    consumable = config.warmup_slates + config.horizon
-    return np.dtype(
-        [
-            ("interest", np.float32, (dim,)),  # v: slow mean of what satisfied
-            ("recent", np.float32, (dim,)),  # v: fast mean, negative for what did not
-            ("satiation", np.float32, (dim,)),  # what was consumed lately
-            ("skipped", np.float32, (dim,)),  # slates from which nothing was chosen
-            ("factor", np.float32, (FACTOR_DIM,)),  # co-consumption factors of what satisfied
-            ("item", np.int32, (HISTORY_LENGTH,)),  # ring of item or phrase ids
-            ("feedback", np.int32, (HISTORY_LENGTH,)),  # kinds of these entries
-            ("num_entries", np.int32),
-            ("slates", np.int32, (RECENT_STEPS, config.slate_size)),  # rings of the last steps
-            ("items", np.int32, (RECENT_STEPS,)),
-            ("feedbacks", np.int32, (RECENT_STEPS,)),
-            ("queries", np.int32, (RECENT_STEPS,)),
-            ("num_steps", np.int32),
-            ("taken", np.int32, (consumable,)),  # every item consumed, in the past or now
-            ("num_taken", np.int32),
-            ("shown", np.int32, (shown,)),  # ring of the last slates
-            ("num_shown", np.int32),
-            ("step", np.int32),
-            ("consumed", np.int32),  # counts of this session
-            ("satisfied", np.int32),
-            ("last_satisfied", np.int32),  # steps of the last such event, -1 before the first
-            ("last_consumed", np.int32),
-            ("last_query", np.int32),
-            ("query", np.int32),  # id of the last phrase typed, -1 before the first
-            ("last_item", np.int32),
-            ("last_rank", np.int32),
-            ("diversity", np.float32),  # of the last slate
-        ],
-        align=True,
-    )
-
-
-def empty_histories(n: int, config: EnvConfig) -> npt.NDArray[np.void]:
-    """Returns the histories of n users of whom nothing is known, (n,)."""
-    histories = np.zeros(n, history_dtype(config))
-    for name in ("item", "feedback", "shown", "query", "last_item", "last_rank"):
-        histories[name] = -1
-    for name in RECENT:
-        histories[name] = -1
-    start_session(histories)
-    return histories
-
-
-def start_session(histories: npt.NDArray[np.void]) -> None:
-    """Sets what is counted per session to its beginning; what was learnt about the user stays."""
-    for name in ("step", "consumed", "satisfied", "num_shown"):
-        histories[name] = 0
-    for name in ("last_satisfied", "last_consumed", "last_query", "last_rank"):
-        histories[name] = -1
-
-
-@inlined
-def record(history, vectors, factors, phrase_vectors, response, slate_mean):
-    """Writes one step into the history; `slate_mean` is scratch, (d,)."""
-    slots = response.slate.shape[0]
-    place = history.num_shown % history.shown.shape[0]  # the ring holds whole slates
-    for k in range(slots):
-        history.shown[place + k] = response.slate[k]
-    history.num_shown += slots
-    record_step(history, response)
-    mean_vector(vectors, response.slate, slate_mean)
-    history.diversity = diversity(slate_mean, slots)
-    history.last_rank = response.choice
-    if response.item >= 0:
-        record_consumption(history, vectors, factors, response)
-    else:
-        record_skip(history, slate_mean)
-    if response.query >= 0:
-        query = response.query
-        for j in range(phrase_vectors.shape[1]):
-            history.interest[j] += phrase_vectors[query, j]
-            history.recent[j] += phrase_vectors[query, j]
-        append(history, response.query, QUERY)
-        history.query = response.query
-        history.last_query = history.step
-    history.step += 1
-
-
-@inlined
-def record_step(history, response):
-    """Keeps all that happened in the step, in place of the oldest one kept."""
-    place = history.num_steps % RECENT_STEPS
-    for k in range(response.slate.shape[0]):
-        history.slates[place, k] = response.slate[k]
-    history.items[place], history.queries[place] = response.item, response.query
-    history.feedbacks[place] = response.satisfied if response.item >= 0 else EMPTY
-    history.num_steps += 1
-
-
-@inlined
-def append(history, item, kind):
-    """Adds an entry to the ring of events."""
-    place = history.num_entries % HISTORY_LENGTH
-    history.item[place] = item
-    history.feedback[place] = kind
-    history.num_entries += 1
-
-
-@inlined
-def record_consumption(history, vectors, factors, response):
-    """An item was consumed: it pulls the interests by how it satisfied, and tires."""
-    satisfied = response.satisfied == 1
-    slow = np.float32(1.0) if satisfied else _UNSATISFIED_SLOW
-    fast = np.float32(1.0) if satisfied else _UNSATISFIED_FAST
-    item = response.item
-    for j in range(vectors.shape[1]):
-        y = vectors[item, j]
-        history.interest[j] = _SLOW * history.interest[j] + slow * y
-        history.recent[j] = _FAST * history.recent[j] + fast * y
-        history.satiation[j] = _TIRED * history.satiation[j] + y
-        history.skipped[j] = _SKIP * history.skipped[j]
-    for j in range(FACTOR_DIM):
-        taken = slow * factors[response.item, j]
-        history.factor[j] = _SLOW * history.factor[j] + taken
-    append(history, response.item, SATISFIED if satisfied else UNSATISFIED)
-    history.taken[history.num_taken] = response.item
-    history.num_taken += 1
-    history.last_item = response.item
-    history.consumed += 1
-    history.last_consumed = history.step
-    if satisfied:
-        history.satisfied += 1
-        history.last_satisfied = history.step
-
-
-@inlined
-def record_skip(history, slate_mean):
-    """Nothing was chosen: the whole slate counts against its direction."""
-    for j in range(slate_mean.shape[0]):
-        mean = slate_mean[j]
-        history.recent[j] = _FAST_SKIP * history.recent[j] + _SKIPPED_FAST * mean
-        history.satiation[j] = _TIRED * history.satiation[j]
-        history.skipped[j] = _SKIP * history.skipped[j] + mean
-
-
-@kernel
-def mean_vector(vectors, slate, mean):
-    """Writes the mean of the vectors of a slate, (d,)."""
-    mean[:] = 0.0
-    for k in range(slate.shape[0]):
-        item = slate[k]  # read once: the compiler cannot know that `mean` does not overlap it
-        for j in range(mean.shape[0]):
-            mean[j] += vectors[item, j]
-    for j in range(mean.shape[0]):
-        mean[j] *= np.float32(1.0 / slate.shape[0])
-
-
-@kernel
-def diversity(slate_mean, k):
-    """Returns the intra-list diversity 1 - mean pairwise cosine (Ziegler et al., WWW 2005)."""
-    if k < 2:
-        return 0.0
-    square = k * k * dot(slate_mean, slate_mean)  # = k + 2 sum of pairs, for unit vectors
-    return 1.0 - (square - k) / (k * (k - 1.0))
-
-
-@kernel
-def inverse_norm(vector):
-    """Returns 1 / |vector|, and 0 for a vector of zeros."""
-    square = dot(vector, vector)
-    return np.float32(1.0 / math.sqrt(square)) if square > 1e-12 else np.float32(0.0)
 
 
 @kernel
@@ -255,42 +82,86 @@ def observe(history, vectors, phrase_vectors, length, horizon, out, i):
     return 6 * length + 10
 
 
-@kernel
-def newest_first(history, items, feedback, i):
-    """Writes the events into row i in order of time, newest first, -1 where there is none."""
-    kept = min(history.num_entries, HISTORY_LENGTH)
-    for j in range(HISTORY_LENGTH):
-        place = (history.num_entries - 1 - j) % HISTORY_LENGTH
-        items[i, j] = history.item[place] if j < kept else -1
-        feedback[i, j] = history.feedback[place] if j < kept else -1
-
-
-@kernel
-def newest_steps(history, recent, i):
-    """Writes the last steps into row i, newest first: the slate, item, feedback and query of each.
+def named_blocks(
+    vector: npt.NDArray[np.float32],
+    history: npt.NDArray[np.int32],
+    feedback: npt.NDArray[np.int32],
+    recent: npt.NDArray[np.int32],
+) -> dict[str, Any]:
+    """Returns copies of the blocks of `dict` observations that only the history decides.
 
     Args:
-        recent: -1 where there is none, (n, RECENT_STEPS, K + 3).
+        vector: what `observe` wrote, (..., 6 d + 10).
+        history: what `newest_first` wrote, (..., 128).
+        feedback: likewise, (..., 128).
+        recent: what `newest_steps` wrote, (..., 32, K + 3).
     """
-    slots = history.slates.shape[1]
-    for j in range(RECENT_STEPS):
-        place = (history.num_steps - 1 - j) % RECENT_STEPS
-        for k in range(slots):
-            recent[i, j, k] = history.slates[place, k]
-        recent[i, j, slots] = history.items[place]
-        recent[i, j, slots + 1] = history.feedbacks[place]
-        recent[i, j, slots + 2] = history.queries[place]
+    count = len(VECTOR_BLOCKS)
+    dim = (vector.shape[-1] - len(SESSION_NUMBERS)) // count
+    blocks: dict[str, Any] = {
+        name: vector[..., index * dim : (index + 1) * dim].copy()
+        for index, name in enumerate(VECTOR_BLOCKS)
+    }
+    blocks["session"] = vector[..., count * dim :].copy()
+    blocks["history"], blocks["history_feedback"] = history.copy(), feedback.copy()
+    blocks["recent_slates"] = recent[..., :-3].copy()
+    blocks["recent_items"] = recent[..., -3].copy()
+    blocks["recent_satisfied"] = recent[..., -2].copy()
+    blocks["recent_queries"] = recent[..., -1].copy()
+    return blocks
+
+
+def observations_of(
+    histories: npt.NDArray[np.void],
+    items: Items,
+    phrase_vectors: npt.NDArray[np.float32],
+    horizon: int,
+    candidates: npt.NDArray[np.int32] | None = None,
+) -> dict[str, Any]:
+    """Returns the `dict` observations of histories as they are now, without `user_id`.
+
+    They are what an environment shows a session with that history.
+
+    Args:
+        histories: public histories, (n,).
+        items: the catalogue's public items.
+        phrase_vectors: unit rows of the interest phrases, (phrases, d).
+        horizon: steps of a session, for the block `session`.
+        candidates: item ids, (n, c); None leaves out `candidates` and `candidate_features`.
+    """
+    n, dim = len(histories), items.vectors.shape[1]
+    ids = np.empty((n, 0), np.int32) if candidates is None else candidates
+    features = np.zeros((*ids.shape, len(FEATURES)), np.float32)
+    vector = np.zeros((n, len(VECTOR_BLOCKS) * dim + len(SESSION_NUMBERS)), np.float32)
+    history, feedback = np.empty((2, n, HISTORY_LENGTH), np.int32)
+    recent = np.empty((n, RECENT_STEPS, histories.dtype["slates"].shape[1] + 3), np.int32)
+    observe_all(
+        histories,
+        items,
+        phrase_vectors,
+        horizon,
+        ids,
+        features,
+        vector,
+        history,
+        feedback,
+        recent,
+    )
+    blocks = named_blocks(vector, history, feedback, recent)
+    if candidates is not None:
+        blocks |= {"candidates": candidates, "candidate_features": features}
+    return blocks
 
 
 @kernel
-def replay(
-    histories, slates, items, satisfied, queries, vectors, factors, phrase_vectors, response
+def observe_all(
+    histories, items, phrase_vectors, horizon, ids, features, vector, history, feedback, recent
 ):
-    """Writes the logged slates of each user into the user's empty history."""
-    scratch = np.empty(vectors.shape[1], np.float32)
+    """Writes the observations of n histories, and the features of their candidates if any."""
     for i in range(histories.shape[0]):
-        for t in range(slates.shape[1]):
-            response[0].slate[:] = slates[i, t]
-            response[0].item, response[0].satisfied = items[i, t], satisfied[i, t]
-            response[0].query, response[0].choice = queries[i, t], -1
-            record(histories[i], vectors, factors, phrase_vectors, response[0], scratch)
+        if ids.shape[1] > 0:
+            describe(histories[i], items, ids[i], features, i)
+        length = items.vectors.shape[1]
+        observe(histories[i], items.vectors, phrase_vectors, length, horizon, vector, i)
+        newest_first(histories[i], history, feedback, i)
+        newest_steps(histories[i], recent, i)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -40,6 +41,13 @@ def dot(a, b):
     for j in range(a.shape[0]):
         total += a[j] * b[j]
     return total
+
+
+@kernel
+def inverse_norm(vector):
+    """Returns 1 / |vector|, and 0 for a vector of zeros."""
+    square = dot(vector, vector)
+    return np.float32(1.0 / math.sqrt(square)) if square > 1e-12 else np.float32(0.0)
 
 
 # The kernels index matrices, `rows[i, j]`, where a view `rows[i]` would read better: a view counts

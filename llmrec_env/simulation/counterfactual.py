@@ -1,4 +1,4 @@
-"""What users become when nothing is recommended to them: the null policy to compare with."""
+"""Counterfactual interests of users to whom nothing is recommended: the null policy."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def without_recommendations(
 ) -> npt.NDArray[np.float32]:
     """Returns the true interests of users who are shown nothing, (n, steps + 1, d).
 
-    Row t is the interest before step t. Nobody leaves. What happens by chance is what happens in
-    sessions of the same noise keys, so that the difference is what an agent did.
+    Row t is the interest before step t. Nobody leaves. Random numbers are those of sessions
+    with the same noise keys, so that the difference is what an agent did.
     """
     users = world.users[user_ids]
     users["noise_key"] = noise_keys
@@ -27,8 +27,14 @@ def without_recommendations(
     affinity = np.zeros((world.config.interest_slots, world.config.slate_size), np.float32)
     out = np.empty((len(users), steps + 1, world.config.dim), np.float32)
     _drift_alone(
-        *(users, world.params, world.interests, world.items.vectors, world.traits),
-        *(affinity, response, out),
+        users,
+        world.params,
+        world.interests,
+        world.items.vectors,
+        world.traits,
+        affinity,
+        response,
+        out,
     )
     return out
 

@@ -1,4 +1,4 @@
-"""The public past of every user: what a logging policy showed, what was clicked, rated, typed."""
+"""Logged interactions of every user before the first session, under a logging policy."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Logs(NamedTuple):
             ("rating", self.items, self.ratings > 0, self.ratings),
             ("query", self.queries, self.queries >= 0, np.ones_like(self.queries)),
         )
-        for event, what, happened, value in columns:
-            row, step = np.nonzero(happened[chosen])
+        for event, ids, occurred, value in columns:
+            row, step = np.nonzero(occurred[chosen])
             user = chosen[row]
             values = value[user, step]
-            parts.append(_records(user, what[user, step], event, values, step - steps))
+            parts.append(_records(user, ids[user, step], event, values, step - steps))
         table = np.concatenate(parts)
         return table[np.lexsort((table["timestamp"], table["user"]))]
 
@@ -89,46 +89,46 @@ def split_of(users: npt.NDArray[np.int64], split: str) -> npt.NDArray[np.bool_]:
 
 
 @kernel
-def searched(vectors, phrases, phrase, key, count, found):
+def search_items(vectors, phrases, phrase, key, count, results):
     """Writes the items nearest to a phrase, with some noise, among a few hundred random ones."""
     num_items = vectors.shape[0]
     sample = np.empty(min(count, num_items), np.int32)
     scores = np.empty(sample.shape[0], np.float32)
     for c in range(sample.shape[0]):
         sample[c] = noise.below(key, noise.LOGGED_SLATE + 64 + 2 * c, num_items)
-        luck = 0.10 * noise.gumbel(key, noise.LOGGED_SLATE + 65 + 2 * c)
-        scores[c] = rows_dot(vectors, sample[c], phrases, phrase) + luck
+        randomness = 0.10 * noise.gumbel(key, noise.LOGGED_SLATE + 65 + 2 * c)
+        scores[c] = rows_dot(vectors, sample[c], phrases, phrase) + randomness
     order = np.argsort(-scores)
-    for k in range(found.shape[0]):
-        found[k] = sample[order[k]]
+    for k in range(results.shape[0]):
+        results[k] = sample[order[k]]
 
 
 @kernel
-def logged_slate(user, interests, vectors, popular, key, found, slate):
+def logged_slate(user, interests, vectors, popular, key, results, slate):
     """Writes what the logging policy shows: search results for one interest, popular, random items.
 
     Args:
         popular: cumulative probabilities of the popular items, (items,).
-        found: scratch, (k,).
+        results: scratch, (k,).
     """
     slot = noise.below(key, noise.LOGGED_SLATE, user.active.shape[0])
     while user.active[slot] == 0:
         slot = (slot + 1) % user.active.shape[0]
-    searched(vectors, interests.vectors, user.phrase[slot], key, _SEARCHED, found)
+    search_items(vectors, interests.vectors, user.phrase[slot], key, _SEARCHED, results)
     for k in range(slate.shape[0]):
         source = noise.uniform(key, noise.LOGGED_SLATE + 1 + k)
-        place = noise.uniform(key, noise.LOGGED_SLATE + 24 + k)
+        quantile = noise.uniform(key, noise.LOGGED_SLATE + 24 + k)
         if source < _SEARCH_SHARE:
-            item = found[k]
+            item = results[k]
         elif source < _SEARCH_SHARE + _POPULAR_SHARE:
-            item = min(np.searchsorted(popular, place), vectors.shape[0] - 1)
+            item = min(np.searchsorted(popular, quantile), vectors.shape[0] - 1)
         else:
-            item = min(int(place * vectors.shape[0]), vectors.shape[0] - 1)
+            item = min(int(quantile * vectors.shape[0]), vectors.shape[0] - 1)
         on_slate = True
         while on_slate:
             on_slate = False
-            for before in range(k):
-                if slate[before] == item:
+            for earlier in range(k):
+                if slate[earlier] == item:
                     on_slate, item = True, (item + 1) % vectors.shape[0]
         slate[k] = item
 
@@ -148,14 +148,14 @@ def warm_up(users, params, interests, vectors, traits, popular, responses, logs)
     """Plays W logged slates with every user, without churn, and writes them down."""
     k = responses[0].slate.shape[0]
     scratch = new_scratch(users[0].weight.shape[0], k, vectors.shape[1])
-    found, affinity = np.empty(k, np.int32), scratch.affinity
+    results, affinity = np.empty(k, np.int32), scratch.affinity
     steps = logs.items.shape[1]
     for i in range(users.shape[0]):
         user, response = users[i], responses[0]
         user.step = -steps
         for t in range(steps):
             key = noise.step_key(user.noise_key, user.step)
-            logged_slate(user, interests, vectors, popular, key, found, response.slate)
+            logged_slate(user, interests, vectors, popular, key, results, response.slate)
             slate = response.slate
             compare(user, interests.vectors, vectors, slate, params[0], scratch)
             respond(user, params[0], vectors, traits, key, response, scratch)

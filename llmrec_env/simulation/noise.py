@@ -17,12 +17,12 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
-# Places of a step's draws. Each use has its own, so that adding one never moves another.
+# First draw of each use in a step. Each use has its own, so that adding one never moves another.
 CHOICE = 0
 SATISFACTION = 24
 SPONTANEOUS = 32  # .. 43: one for each pair of interest slots
 WAKE = 48  # .. 59
-SWITCH = 64  # a switch takes 64 places from here; the switches of a burst follow one another
+SWITCH = 64  # a switch takes 64 draws from here; the switches of a burst follow one another
 REFINE = 1024
 QUERY = 1032
 EXPLORE = 1056
@@ -66,7 +66,7 @@ def gumbel(key, draw):
 
 @kernel
 def normal_pair(key, draw):
-    """Returns two independent standard normal numbers (Box and Muller, 1958) from one place."""
+    """Returns two independent standard normal numbers (Box and Muller, 1958) from one draw."""
     bits = mix(key + np.uint64(draw + 1) * _GOLDEN)
     radius = (np.float64(bits >> np.uint64(32)) + 0.5) * (1.0 / 4294967296.0)
     angle = np.float64(bits & np.uint64(0xFFFFFFFF)) * (2.0 * math.pi / 4294967296.0)

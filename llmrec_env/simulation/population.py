@@ -1,4 +1,4 @@
-"""HIDDEN: the users of a world as they are before anything is recorded of them."""
+"""HIDDEN: population of a world, before anything is recorded of its users."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _first_phrases(
 ) -> npt.NDArray[np.int64]:
     n, topics = len(community), interests.community_topics[community]
     order = np.argsort(rng.random(topics.shape), axis=1)
-    places = np.resize(np.arange(topics.shape[1]), slots)
-    chosen = np.take_along_axis(topics, order[:, places], axis=1)  # (n, slots), distinct topics
+    ranks = np.resize(np.arange(topics.shape[1]), slots)
+    chosen = np.take_along_axis(topics, order[:, ranks], axis=1)  # (n, slots), distinct topics
     own = rng.random((n, slots)) < 0.15
     anywhere = rng.integers(0, len(interests.topic_start) - 1, (n, slots))
     chosen = np.where(own, anywhere, chosen)

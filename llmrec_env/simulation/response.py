@@ -1,4 +1,4 @@
-"""HIDDEN: what a user does with a slate. One item is chosen, or none; it satisfies or not."""
+"""HIDDEN: response of a user to a slate: one item is chosen, or none; it satisfies or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRAITS = np.dtype(
 
 
 def response_dtype(slate_size: int) -> np.dtype[np.void]:
-    """Returns the record of what one user did at one step, and of what happened to the user."""
+    """Returns the record of one user's response to a slate, and of how the user changed."""
     return np.dtype(
         [
             ("slate", np.int32, (slate_size,)),  # item ids in the order shown
@@ -113,10 +113,10 @@ def appeal(user, params, vectors, traits, item, relevance):
 @kernel
 def consumed_before(user, item):
     """Says whether the item is among the last 50 that the user consumed."""
-    found = 0
+    count = 0
     for j in range(user.consumed.shape[0]):  # no early exit: a loop of fixed length is vectorised
-        found += 1 if user.consumed[j] == item else 0
-    return found > 0
+        count += 1 if user.consumed[j] == item else 0
+    return count > 0
 
 
 @inlined

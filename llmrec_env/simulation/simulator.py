@@ -1,4 +1,4 @@
-"""THE CORE: n sessions advanced together. `advance` reads as the data's path, one line a stage."""
+"""Simulator of n sessions, advanced together; `advance` reads as the data's path."""
 
 from __future__ import annotations
 
@@ -27,26 +27,24 @@ from llmrec_env.interface.candidates import (
     offer,
 )
 from llmrec_env.interface.documents import DocumentReader
-from llmrec_env.interface.observation import (
+from llmrec_env.interface.history import (
     HISTORY_LENGTH,
     RECENT_STEPS,
-    SESSION_NUMBERS,
-    VECTOR_BLOCKS,
-    inverse_norm,
     newest_first,
     newest_steps,
-    observe,
     record,
 )
+from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS, observe
 from llmrec_env.interface.rewards import REWARDS
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import inlined, kernel, row_dot
+from llmrec_env.simulation.compilation import inlined, inverse_norm, kernel, row_dot
 from llmrec_env.simulation.response import new_scratch, respond, response_dtype
 from llmrec_env.simulation.users import MAX_SLATE, Interests, compare, evolve, interest_vector, tire
 from llmrec_env.world import World, load_world
 
-SHOW, PLAY, REST, PLAY_UNSEEN = 0, 1, 2, 3
-"""What `advance` does with a session: show what comes, step and show, nothing, only step."""
+IDLE, OBSERVE, STEP, STEP_UNOBSERVED = 0, 1, 2, 3
+"""Modes of a session in `advance`: nothing, only an observation, a step and its observation, only
+a step."""
 
 TRANSITION_FIELDS: tuple[str, ...] = (
     "choice",
@@ -60,22 +58,29 @@ TRANSITION_FIELDS: tuple[str, ...] = (
 USER_FIELDS: tuple[str, ...] = ("user_id", "goodwill", "patience")
 """Fields of the response and of the user that `info` carries."""
 
-_SETTINGS = np.dtype(
+SETTINGS = np.dtype(
     [
-        (name, np.int64)
-        for name in (
-            *("action", "recall", "cap", "horizon"),
-            *("whole", "length", "describes", "appends", "lists", "ordered", "clock"),
-        )
+        ("action", np.int64),  # PICK, RANK or NEAREST
+        ("recall", np.int64),  # UNIFORM or TWO_STAGE
+        ("impression_cap", np.int64),
+        ("horizon", np.int64),
+        ("full_catalogue", np.int64),  # 1: every item is a candidate
+        ("sort_candidates", np.int64),  # 1: best recent match first
+        ("write_features", np.int64),  # 1: of the candidates
+        ("append_features", np.int64),  # 1: to the vector, as `vector` observations have them
+        ("list_history", np.int64),  # 1: as `dict` observations have it
+        ("vector_length", np.int64),  # components of each vector block
     ]
 )
+"""What the configuration says about the interface of a step: one record, never written."""
 
 
 class Buffers(NamedTuple):
     """Arrays that the compiled step reads and writes; the first axis is the session."""
 
-    playing: npt.NDArray[np.int8]  # (n,), PLAY, SHOW or REST
-    taken: npt.NDArray[np.int64]  # (items,), scratch: clock of the session that may not see an item
+    mode: npt.NDArray[np.int8]  # (n,), IDLE, OBSERVE, STEP or STEP_UNOBSERVED
+    unavailable: npt.NDArray[np.int64]  # (items,), generation that last marked the item
+    generation: npt.NDArray[np.int64]  # (1,), of the marks; a new one for each use of them
     ids: npt.NDArray[np.int32]  # (n, c) candidates
     features: npt.NDArray[np.float32]  # (n, c, F)
     vector: npt.NDArray[np.float32]  # (n, length of the observation)
@@ -88,53 +93,76 @@ class Buffers(NamedTuple):
 def advance(
     items, interests, traits, params, settings, users, histories, responses, buffers, decision
 ):
-    """Plays one step of every session whose turn it is, and shows what comes next.
+    """Advances every session by one step, or as its mode says, and shows what comes next.
 
     A plain loop over users: the bits of one session do not depend on the others.
+
+    Args:
+        items: fields of Items as a plain tuple, which passes in half the time of a named one; so
+            are interests, buffers and decision.
+        interests: fields of Interests.
+        traits: hidden traits of the items, (items,).
+        params: parameters of the dynamics, (1,).
+        settings: see SETTINGS, (1,).
+        users: hidden state, (n,).
+        histories: public histories, (n,).
+        responses: receives the responses, (n,).
+        buffers: fields of Buffers.
+        decision: fields of Decision.
     """
-    at, vectors, phrases = settings[0], items.vectors, interests.vectors
+    items, interests = Items(*items), Interests(*interests)
+    buffers, decision = Buffers(*buffers), Decision(*decision)
+    settings, params = settings[0], params[0]
+    vectors, factors, phrases = items.vectors, items.factors, interests.vectors
     p, k, d = users[0].weight.shape[0], responses[0].slate.shape[0], vectors.shape[1]
     scratch = new_scratch(p, k, d)
+    affinity = scratch.affinity
     for i in range(users.shape[0]):
-        user, history, response = users[i], histories[i], responses[i]
-        turn = buffers.playing[i]
-        if turn == PLAY or turn == PLAY_UNSEEN:
+        user, history, response, mode = users[i], histories[i], responses[i], buffers.mode[i]
+        if mode == STEP or mode == STEP_UNOBSERVED:
             key = noise.step_key(user.noise_key, user.step)
-            choose_slate(i, at, items, history, buffers, decision, key, response.slate)
-            compare(user, phrases, vectors, response.slate, params[0], scratch)
-            respond(user, params[0], vectors, traits, key, response, scratch)
-            score_as_seen(history, vectors, params[0], response)
-            evolve(user, params[0], interests, vectors, traits, scratch.affinity, key, response)
-            tire(user, params[0], response)
-            record(history, vectors, items.factors, phrases, response, scratch.slate_mean)
-        if turn == PLAY or turn == SHOW:
-            show(i, at, items, phrases, user, history, buffers)
+            choose_slate(i, settings, items, history, buffers, decision, key, response.slate)
+            compare(user, phrases, vectors, response.slate, params, scratch)  # affinity, relevance
+            respond(user, params, vectors, traits, key, response, scratch)  # item, satisfied
+            score_as_observed(history, vectors, params, response)  # observed_relevance
+            evolve(user, params, interests, vectors, traits, affinity, key, response)  # user, born
+            tire(user, params, response)  # patience, terminated, truncated
+            record(history, vectors, factors, phrases, response, scratch.slate_mean)  # history
+        if mode == STEP or mode == OBSERVE:
+            show(i, settings, items, phrases, user, history, buffers)  # buffers: ids, vector, ...
 
 
 @inlined
-def choose_slate(i, at, items, history, buffers, decision, key, slate):
+def next_generation(buffers):
+    """Begins a new generation of marks: every item is available again."""
+    buffers.generation[0] += 1
+    return buffers.generation[0]
+
+
+@inlined
+def choose_slate(i, settings, items, history, buffers, decision, key, slate):
     """Reads the action of session i as a slate of item ids."""
-    at.clock += 1
-    if at.whole == 1:
-        mark_unavailable(history, at.cap, buffers.taken, at.clock)
-    if at.action == PICK:
-        stamp = at.clock if at.whole == 1 else 0
-        pick(decision.picks, buffers.ids, i, buffers.taken, stamp, slate)
-    elif at.whole == 0:
+    generation = next_generation(buffers)
+    if settings.full_catalogue == 1:
+        mark_unavailable(history, settings.impression_cap, buffers.unavailable, generation)
+    if settings.action == PICK:
+        marks = generation if settings.full_catalogue == 1 else 0
+        pick(decision.picks, i, buffers.ids, buffers.unavailable, marks, slate)
+    elif settings.full_catalogue == 0:
         ids = buffers.ids[i]
-        if at.action == NEAREST:
+        if settings.action == NEAREST:
             nearest(history, decision.residuals, i, ids, items.vectors, slate)
         else:
             rank(decision.plans, i, ids, buffers.features, i, items.vectors, key, slate)
     else:
-        search(i, at, items, history, buffers, decision, key, slate)
+        search(i, settings, items, history, buffers, decision, key, slate)
 
 
 @kernel
-def search(i, at, items, history, buffers, decision, key, slate):
-    """Chooses a slate from the whole catalogue, for the actions that say what to look for."""
-    ids = np.flatnonzero(buffers.taken != at.clock).astype(np.int32)
-    if at.action == NEAREST:
+def search(i, settings, items, history, buffers, decision, key, slate):
+    """Chooses a slate from the full catalogue, for the actions that say what to look for."""
+    ids = np.flatnonzero(buffers.unavailable != buffers.generation[0]).astype(np.int32)
+    if settings.action == NEAREST:
         nearest(history, decision.residuals, i, ids, items.vectors, slate)
     else:
         features = np.empty((1, ids.shape[0], len(FEATURES)), np.float32)
@@ -143,8 +171,8 @@ def search(i, at, items, history, buffers, decision, key, slate):
 
 
 @inlined
-def score_as_seen(history, vectors, params, response):
-    """Writes f(v, y) of the consumed item with the v that the agent saw when it acted."""
+def score_as_observed(history, vectors, params, response):
+    """Writes f(v, y) of the consumed item with the v that the agent observed when it acted."""
     response.observed_relevance = 0.0
     if response.item >= 0:
         cosine = inverse_norm(history.recent) * row_dot(history.recent, vectors, response.item)
@@ -152,51 +180,29 @@ def score_as_seen(history, vectors, params, response):
 
 
 @inlined
-def show(i, at, items, phrases, user, history, buffers):
+def show(i, settings, items, phrases, user, history, buffers):
     """Offers candidates for the coming step and writes the observation."""
-    at.clock += 1
-    if at.whole == 0:
+    cap, generation = settings.impression_cap, next_generation(buffers)
+    ids, unavailable = buffers.ids[i], buffers.unavailable
+    if settings.full_catalogue == 0:
         key = noise.step_key(user.noise_key, user.step)
-        offer(
-            history,
-            items,
-            at.recall,
-            at.cap,
-            at.ordered,
-            key,
-            buffers.taken,
-            at.clock,
-            buffers.ids[i],
-        )
-    elif at.lists == 1:
-        mark_unavailable(history, at.cap, buffers.taken, at.clock)
+        sort = settings.sort_candidates
+        offer(history, items, settings.recall, cap, sort, key, unavailable, generation, ids)
+    elif settings.list_history == 1:
+        mark_unavailable(history, cap, unavailable, generation)
         for item in range(buffers.ids.shape[1]):
-            buffers.ids[i, item] = item if buffers.taken[item] != at.clock else -1
-    if at.describes == 1:
-        describe(history, items, buffers.ids[i], buffers.features, i)
-    end = observe(history, items.vectors, phrases, at.length, at.horizon, buffers.vector, i)
-    if at.appends == 1:
+            buffers.ids[i, item] = item if unavailable[item] != generation else -1
+    if settings.write_features == 1:
+        describe(history, items, ids, buffers.features, i)
+    length, horizon = settings.vector_length, settings.horizon
+    end = observe(history, items.vectors, phrases, length, horizon, buffers.vector, i)
+    if settings.append_features == 1:
         for c in range(buffers.features.shape[1]):
             for f in range(len(FEATURES)):
                 buffers.vector[i, end + c * len(FEATURES) + f] = buffers.features[i, c, f]
-    if at.lists == 1:
+    if settings.list_history == 1:
         newest_first(history, buffers.history, buffers.feedback, i)
         newest_steps(history, buffers.recent, i)
-
-
-@kernel
-def advance_arrays(traits, params, settings, users, histories, responses, arrays, decision):
-    """Calls `advance`; a plain tuple of arrays passes into compiled code in half the time."""
-    items = Items(arrays[0], arrays[1], arrays[2], arrays[3])
-    interests = Interests(arrays[4], arrays[5], arrays[6], arrays[7])
-    buffers = Buffers(
-        *(arrays[8], arrays[9], arrays[10], arrays[11], arrays[12], arrays[13], arrays[14]),
-        arrays[15],
-    )
-    choice = Decision(decision[0], decision[1], decision[2])
-    advance(
-        items, interests, traits, params, settings, users, histories, responses, buffers, choice
-    )
 
 
 @kernel
@@ -215,8 +221,11 @@ class Simulator:
         population: ids of the users of the split, (u,).
         users: HIDDEN state of the sessions' users, (n,) records.
         histories: public history of the sessions, (n,) records.
-        responses: what happened at the last step, (n,) records.
+        responses: responses of the last step, (n,) records.
+        mode: how actions are read.
         buffers: candidates and observations of the coming step.
+        transition_info: the fields of `responses` that `info` carries, (n,) records.
+        user_info: the fields of `users` that `info` carries, (n,) records.
     """
 
     def __init__(self, config: EnvConfig, n: int) -> None:
@@ -232,25 +241,32 @@ class Simulator:
         self.users, self.histories = self.world.users[first], self.world.histories[first]
         self.responses = np.zeros(n, response_dtype(config.slate_size))
         self.mode = ActionMode(config, len(self.world.catalog))
-        self.buffers = _buffers(config, n, len(self.world.catalog))
         self._settings = _settings(config, self.mode)
+        self.buffers = _buffers(config, self._settings[0], n, len(self.world.catalog))
         self._reward = REWARDS[config.reward_vector]
+        self._reader = _document_reader(config, self.world)
         self._link()
-        self._reader = DocumentReader(config, self.world) if config.history == "document" else None
 
     def _link(self) -> None:
         # Views of several fields: reading a row of them at once is ten times faster than by field.
-        self.what_happened = self.responses[list(TRANSITION_FIELDS)]
-        self.who = self.users[list(USER_FIELDS)]
-        self._records: tuple[Any, ...] = (
-            *(self.world.traits, self.world.params, self._settings),
-            *(self.users, self.histories, self.responses),
+        self.transition_info = self.responses[list(TRANSITION_FIELDS)]
+        self.user_info = self.users[list(USER_FIELDS)]
+        world = self.world
+        self._arrays: Any = (  # arguments of `advance`, but the decision
+            tuple(world.items),
+            tuple(world.interests),
+            world.traits,
+            world.params,
+            self._settings,
+            self.users,
+            self.histories,
+            self.responses,
+            tuple(self.buffers),
         )
-        self._arrays = (*self.world.items, *self.world.interests, *self.buffers)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy needs views of its own arrays, not copies of the views: `_link` makes them.
-        links = ("what_happened", "who", "_records", "_arrays")
+        links = ("transition_info", "user_info", "_arrays")
         return {name: value for name, value in vars(self).items() if name not in links}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -272,15 +288,15 @@ class Simulator:
         self.users[sessions] = self.world.users[user_ids]
         self.users["noise_key"][sessions] = noise_keys
         self.histories[sessions] = self.world.histories[user_ids]
-        self.responses[sessions] = _NOTHING_HAPPENED[self.config.slate_size]
+        self.responses[sessions] = _NO_RESPONSE[self.config.slate_size]
         if self._reader:
             self._reader.read(self.histories, sessions)
 
     def show(self, sessions: npt.NDArray[np.intp]) -> None:
         """Offers candidates to these sessions and writes their observations, and no others'."""
-        self.buffers.playing[:] = REST
-        self.buffers.playing[sessions] = SHOW
-        self._advance(NO_DECISION)
+        self.buffers.mode[:] = IDLE
+        self.buffers.mode[sessions] = OBSERVE
+        advance(*self._arrays, tuple(NO_DECISION))
 
     def step(
         self, actions: npt.ArrayLike, resting: npt.NDArray[np.intp] | None = None
@@ -296,18 +312,15 @@ class Simulator:
             ValueError: actions of the wrong shape or outside the space.
         """
         decision = self.mode.decide(actions, self.n)
-        self.buffers.playing[:] = PLAY_UNSEEN if self._reader else PLAY
+        self.buffers.mode[:] = STEP_UNOBSERVED if self._reader else STEP
         if resting is not None:
-            self.buffers.playing[resting] = SHOW
-        self._advance(decision)
+            self.buffers.mode[resting] = OBSERVE
+        advance(*self._arrays, tuple(decision))
         if self._reader:
-            self._reader.read(self.histories, np.flatnonzero(self.buffers.playing == PLAY_UNSEEN))
-            self.show(np.flatnonzero(self.buffers.playing == PLAY_UNSEEN))
+            stepped = np.flatnonzero(self.buffers.mode == STEP_UNOBSERVED)
+            self._reader.read(self.histories, stepped)
+            self.show(stepped)
         return self._reward(self.responses)
-
-    def _advance(self, decision: Decision) -> None:
-        arguments: Any = (*self._records, self._arrays, tuple(decision))
-        advance_arrays(*arguments)
 
     def interests(self) -> npt.NDArray[np.float32]:
         """Returns u, the true interest vector of every session, (n, d): hidden, for evaluation."""
@@ -316,7 +329,7 @@ class Simulator:
         return out
 
 
-def _nothing_happened(slate_size: int) -> npt.NDArray[np.void]:
+def _no_response(slate_size: int) -> npt.NDArray[np.void]:
     response = np.zeros((), response_dtype(slate_size))
     for name in ("slate", "choice", "item", "query", "died", "born", "woken", "slept"):
         response[name] = -1
@@ -324,38 +337,44 @@ def _nothing_happened(slate_size: int) -> npt.NDArray[np.void]:
     return response
 
 
-_NOTHING_HAPPENED = {k: _nothing_happened(k) for k in range(1, MAX_SLATE + 1)}
+_NO_RESPONSE = {k: _no_response(k) for k in range(1, MAX_SLATE + 1)}
+
+
+def _document_reader(config: EnvConfig, world: World) -> DocumentReader | None:
+    if config.history != "document":
+        return None
+    return DocumentReader(config, world.catalog.texts, world.phrases.texts, world.text.space)
 
 
 def _settings(config: EnvConfig, mode: ActionMode) -> npt.NDArray[np.void]:
-    settings = np.zeros(1, _SETTINGS)
-    listed, whole = config.observation == "dict", config.candidates == 0
+    settings = np.zeros(1, SETTINGS)
+    listed, full = config.observation == "dict", config.candidates == 0
     settings["action"], settings["recall"] = mode.kind, RECALLS[config.recall]
-    settings["cap"] = config.effective().impression_cap
+    settings["impression_cap"] = config.effective().impression_cap
     settings["horizon"] = config.horizon
-    settings["whole"], settings["lists"] = whole, listed
-    settings["length"] = config.dim if listed else min(config.observation_dim, config.dim)
-    settings["appends"] = not listed and not whole and mode.kind == PICK
-    settings["ordered"] = listed or mode.kind == PICK  # others never name a candidate by its place
-    settings["describes"] = not whole and (listed or mode.kind != NEAREST)
+    settings["full_catalogue"], settings["list_history"] = full, listed
+    settings["vector_length"] = config.dim if listed else min(config.observation_dim, config.dim)
+    settings["append_features"] = not listed and not full and mode.kind == PICK
+    settings["sort_candidates"] = listed or mode.kind == PICK  # others never name one by its index
+    settings["write_features"] = not full and (listed or mode.kind != NEAREST)
     return settings
 
 
-def _buffers(config: EnvConfig, n: int, num_items: int) -> Buffers:
-    settings = _settings(config, ActionMode(config, num_items))[0]
-    whole, lists = bool(settings["whole"]), bool(settings["lists"])
-    offered = config.candidates if not whole else num_items * lists
-    described = offered if settings["describes"] else 0
-    length = len(VECTOR_BLOCKS) * int(settings["length"]) + len(SESSION_NUMBERS)
-    if settings["appends"]:
+def _buffers(config: EnvConfig, settings: np.void, n: int, num_items: int) -> Buffers:
+    full, listed = bool(settings["full_catalogue"]), bool(settings["list_history"])
+    offered = config.candidates if not full else num_items * listed
+    described = offered if settings["write_features"] else 0
+    length = len(VECTOR_BLOCKS) * int(settings["vector_length"]) + len(SESSION_NUMBERS)
+    if settings["append_features"]:
         length += described * len(FEATURES)
     return Buffers(
-        playing=np.full(n, REST, np.int8),
-        taken=np.zeros(num_items, np.int64),
+        mode=np.full(n, IDLE, np.int8),
+        unavailable=np.zeros(num_items, np.int64),
+        generation=np.zeros(1, np.int64),
         ids=np.full((n, offered), -1, np.int32),
         features=np.zeros((n, described, len(FEATURES)), np.float32),
         vector=np.zeros((n, length), np.float32),
-        history=np.full((n, HISTORY_LENGTH if lists else 0), -1, np.int32),
-        feedback=np.full((n, HISTORY_LENGTH if lists else 0), -1, np.int32),
-        recent=np.full((n, RECENT_STEPS * lists, config.slate_size + 3), -1, np.int32),
+        history=np.full((n, HISTORY_LENGTH if listed else 0), -1, np.int32),
+        feedback=np.full((n, HISTORY_LENGTH if listed else 0), -1, np.int32),
+        recent=np.full((n, RECENT_STEPS * listed, config.slate_size + 3), -1, np.int32),
     )

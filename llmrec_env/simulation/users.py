@@ -1,4 +1,4 @@
-"""HIDDEN: who users are, and how their interests drift, satiate, and wear out."""
+"""HIDDEN: state of a user, and how interests drift, satiation and goodwill move, patience ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.config import EnvConfig
+from llmrec_env.config import EnvConfig, world_numbers
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import cosines, inlined, kernel
 from llmrec_env.simulation.response import TASTE_DIM
@@ -50,19 +50,7 @@ def user_dtype(config: EnvConfig) -> np.dtype[np.void]:
 
 PARAMETERS = np.dtype(
     [
-        (name, np.float64)
-        for name in (
-            *("ou_rate", "ou_sigma", "switch_rate", "refine_rate", "theta_birth", "burst_step"),
-            *("burst_size", "reinforce", "exposure", "discovery", "satiation_decay"),
-            *("satiation_choice", "satiation_satisfaction", "goodwill_decay", "goodwill_gain"),
-            *("goodwill_satisfaction", "choice_relevance", "choice_taste", "choice_quality"),
-            *("choice_null", "lure", "position_bias", "satisfaction_bias"),
-            *("satisfaction_relevance", "satisfaction_taste", "satisfaction_quality"),
-            *("patience_start", "patience_max", "patience_satisfied", "patience_dissatisfied"),
-            *("patience_ignored", "query_rate", "horizon"),
-        )
-    ]
-    + [
+        *((name, np.float64) for name in world_numbers()),  # by their names in EnvConfig
         ("examined", np.float64, (MAX_SLATE,)),  # exam_k = k^-gamma
         ("rank_penalty", np.float64, (MAX_SLATE,)),  # gamma ln k
         ("scale", np.float64),  # s_f
@@ -75,9 +63,8 @@ def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
     """Returns the effective parameters as an array of one record, (1,)."""
     effective = config.effective()
     params = np.zeros(1, PARAMETERS)
-    for name in PARAMETERS.names or ():
-        if hasattr(effective, name):
-            params[name] = getattr(effective, name)
+    for name in world_numbers():
+        params[name] = getattr(effective, name)
     ranks = np.arange(1, MAX_SLATE + 1)
     params["examined"] = ranks**-effective.position_bias
     params["rank_penalty"] = effective.position_bias * np.log(ranks)
@@ -101,8 +88,8 @@ def fresh_phrase(user, topic_start, community_topics, key, draw, own_share):
     if noise.uniform(key, draw) < own_share:
         topic = noise.below(key, draw + 1, num_topics)
     else:
-        place = noise.below(key, draw + 1, community_topics.shape[1])
-        topic = community_topics[user.community, place]
+        index = noise.below(key, draw + 1, community_topics.shape[1])
+        topic = community_topics[user.community, index]
     first = topic_start[topic]
     return first + noise.below(key, draw + 2, topic_start[topic + 1] - first)
 
@@ -193,8 +180,8 @@ def drift(user, params, affinity, key, response):
         if response.choice >= 0:
             change += effect * max(affinity[p, response.choice], np.float32(0.0))
         for k in range(affinity.shape[1]):
-            seen = params.examined[k] * max(affinity[p, k], np.float32(0.0))
-            change += params.exposure * seen
+            shown = params.examined[k] * max(affinity[p, k], np.float32(0.0))
+            change += params.exposure * shown
         user.weight[p] += change
 
 
@@ -263,9 +250,9 @@ def switch_one(user, params, interests, key, draw, response):
     user.active[died], user.active[born] = 0, 1
     user.weight[born] = params.theta_birth
     for attempt in range(ATTEMPTS):
+        draw_phrase = draw + 32 + 3 * attempt
         phrase = fresh_phrase(
-            *(user, interests.topic_start, interests.community_topics),
-            *(key, draw + 32 + 3 * attempt, 0.3),
+            user, interests.topic_start, interests.community_topics, key, draw_phrase, 0.3
         )
         if not holds(user, phrase):
             user.phrase[died] = phrase
@@ -294,9 +281,9 @@ def refine(user, params, interests, key, response):
     response.refined_from, response.refined_to = -1, -1
     if noise.uniform(key, noise.REFINE) < params.refine_rate:
         slot = noise.below(key, noise.REFINE + 1, user.phrase.shape[0])
-        place = noise.below(key, noise.REFINE + 2, interests.neighbours.shape[1])
+        index = noise.below(key, noise.REFINE + 2, interests.neighbours.shape[1])
         before = user.phrase[slot]
-        after = interests.neighbours[before, place]
+        after = interests.neighbours[before, index]
         if not holds(user, after):
             user.phrase[slot] = after
             if user.active[slot] == 1:
@@ -331,7 +318,7 @@ def ask(user, params, key, response):
 
 @inlined
 def tire(user, params, response):
-    """Moves patience by what happened; at 0 the user leaves."""
+    """Moves patience by the response; at 0 the user leaves."""
     if response.choice < 0:
         change = -params.patience_ignored
     elif response.satisfied == 1:

@@ -16,7 +16,8 @@ from agents.features import (
 from agents.joint.recommender import Joint
 from agents.rankers.ranker import standardise
 from agents.user_statistics import count_outcomes, count_topics, last_satisfied, nearest, topics_of
-from llmrec_env.interface.observation import QUERY, SATISFIED, UNSATISFIED, VECTOR_BLOCKS
+from llmrec_env.interface.history import QUERY, SATISFIED, UNSATISFIED
+from llmrec_env.interface.observation import VECTOR_BLOCKS
 from llmrec_env.sb3 import Sb3VecEnv
 
 N = 4

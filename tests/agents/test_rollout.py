@@ -9,7 +9,7 @@ from agents.rankers.baselines import Random
 from agents.rankers.content import Content
 from agents.rankers.oracles import Lookahead, Oracle
 from agents.rollout import rollout
-from llmrec_env.interface.observation import empty_histories
+from llmrec_env.interface.history import empty_histories
 
 USERS = np.array([9, 19, 29, 5, 5])
 
@@ -74,7 +74,7 @@ def test_what_is_known_at_the_start_can_be_less_than_what_was_logged(env):
 
     rollout(agent, env, USERS, 1, watch, nothing)
     assert entries[0] == 0 < entries[-1]  # what happens is still written down
-    assert (env.simulator.world.histories["num_taken"][USERS] > 0).all()
+    assert (env.simulator.world.histories["num_consumed_items"][USERS] > 0).all()
 
 
 def test_the_luck_of_a_user_does_not_depend_on_the_company(env, new_vec):

@@ -95,22 +95,22 @@ def test_a_candidate_picked_twice_becomes_the_next_free_one(new_simulator):
     offered = simulator.buffers.ids.copy()
     simulator.step(actions)
     for picks, ids, response in zip(actions, offered, simulator.responses, strict=True):
-        places = []
+        indices = []
         for pick in picks:
-            while pick in places:
+            while pick in indices:
                 pick = (pick + 1) % 20
-            places.append(pick)
-        np.testing.assert_array_equal(response["slate"], ids[places])
+            indices.append(pick)
+        np.testing.assert_array_equal(response["slate"], ids[indices])
 
 
 def _assert_greedy(slate, scores, ids, vectors, mmr):
     """Every slot is a best remaining one by maximal marginal relevance, up to rounding and ties."""
     value, likeness = scores.copy(), np.zeros(len(ids))
     for item in slate:
-        (place,) = np.flatnonzero(ids == item)
-        assert value[place] >= value.max() - 1e-5
+        (index,) = np.flatnonzero(ids == item)
+        assert value[index] >= value.max() - 1e-5
         likeness = np.maximum(likeness, vectors[ids] @ vectors[item])
-        scores[place] = -np.inf
+        scores[index] = -np.inf
         value = scores - mmr * likeness
 
 

@@ -40,8 +40,8 @@ def test_candidates_are_distinct_and_never_shown_lately_nor_consumed(
 
 def test_consumed_items_of_the_logged_past_are_taken(world):
     for history, items in zip(world.histories, world.logs.items, strict=True):
-        count = int(history["num_taken"])
-        np.testing.assert_array_equal(history["taken"][:count], items[items >= 0])
+        count = int(history["num_consumed_items"])
+        np.testing.assert_array_equal(history["consumed_items"][:count], items[items >= 0])
 
 
 def test_candidates_are_drawn_uniformly_from_what_is_available(new_simulator):
@@ -81,7 +81,7 @@ def test_two_stage_takes_its_shares_from_each_source(new_simulator):
     items = simulator.world.items
     for history, ids in zip(simulator.histories, simulator.buffers.ids, strict=True):
         free = np.ones(600, bool)
-        free[history["taken"][: history["num_taken"]]] = False
+        free[history["consumed_items"][: history["num_consumed_items"]]] = False
         sources = (
             (items.vectors @ history["recent"], 10),
             (items.vectors @ history["interest"], 4),
@@ -91,9 +91,9 @@ def test_two_stage_takes_its_shares_from_each_source(new_simulator):
         left = set(ids)
         for scores, share in sources:
             worst_taken = np.sort(np.where(free, scores, -np.inf))[-share]
-            found = [i for i in left if free[i] and scores[i] >= worst_taken - 1e-5]
-            assert len(found) >= share
-            chosen = sorted(found, key=lambda i: -scores[i])[:share]
+            eligible = [i for i in left if free[i] and scores[i] >= worst_taken - 1e-5]
+            assert len(eligible) >= share
+            chosen = sorted(eligible, key=lambda i: -scores[i])[:share]
             if scores is not items.popularity:  # ties: any of the equally popular ones
                 left -= set(chosen)
                 free[chosen] = False
@@ -106,7 +106,8 @@ def test_the_whole_catalogue_is_listed_with_gaps(new_simulator, draw_actions):
     for _ in range(14):
         simulator.step(draw_actions(simulator, rng))
     for history, ids in zip(simulator.histories, simulator.buffers.ids, strict=True):
-        gone = set(history["shown"]) | set(history["taken"][: history["num_taken"]])
+        consumed = history["consumed_items"][: history["num_consumed_items"]]
+        gone = set(history["shown"]) | set(consumed)
         assert set(np.flatnonzero(ids == -1)) == gone
         np.testing.assert_array_equal(ids[ids >= 0], np.flatnonzero(ids >= 0))
 
@@ -151,11 +152,11 @@ def test_features_follow_their_definitions(new_simulator, draw_actions, steps):
 
 
 def test_a_nearly_used_up_catalogue_still_gives_what_is_left():
-    taken = np.full(50, 7, np.int64)
+    unavailable = np.full(50, 7, np.int64)
     free = [3, 20, 21, 49]
-    taken[free] = 0
+    unavailable[free] = 0
     ids = np.full(4, -1, np.int32)
-    recall_uniform(np.uint64(1), 0, taken, 7, ids)
+    recall_uniform(np.uint64(1), 0, unavailable, 7, ids)
     assert sorted(ids) == free
 
 

@@ -8,7 +8,7 @@ import pytest
 from llmrec_env.content.encoders import HashingEncoder
 from llmrec_env.envs.spaces import observation_of
 from llmrec_env.interface.documents import DocumentReader
-from llmrec_env.interface.observation import QUERY, SATISFIED
+from llmrec_env.interface.history import QUERY, SATISFIED
 
 N = 6
 DOCUMENT = {"history": "document", "observation": "dict"}
@@ -25,6 +25,12 @@ def _document(world, history, size=12):
         elif kind == QUERY:
             texts.append(world.phrases.texts[item])
     return " ".join(texts[:size])
+
+
+def _reader(simulator):
+    world = simulator.world
+    texts = world.catalog.texts, world.phrases.texts
+    return DocumentReader(simulator.config, *texts, world.text.space)
 
 
 def _encoded(world, document):
@@ -79,8 +85,8 @@ def test_a_user_without_a_past_has_an_empty_document(new_simulator):
     simulator = new_simulator(1, **DOCUMENT)
     history = simulator.histories[0].copy()
     history["num_entries"] = 0
-    assert DocumentReader(simulator.config, simulator.world).document(history) == ""
+    assert _reader(simulator).document(history) == ""
     simulator.histories["num_entries"] = 0
     before = simulator.histories["interest"].copy()
-    simulator._reader.read(simulator.histories, np.array([0]))
+    _reader(simulator).read(simulator.histories, np.array([0]))
     np.testing.assert_array_equal(simulator.histories["interest"], before)

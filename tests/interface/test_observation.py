@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 
 from llmrec_env.envs.spaces import observation_of, observation_space
-from llmrec_env.interface.observation import (
-    EMPTY,
-    HISTORY_LENGTH,
-    QUERY,
-    RECENT_STEPS,
-    SATISFIED,
-    SESSION_NUMBERS,
-    UNSATISFIED,
-    VECTOR_BLOCKS,
-    append,
-    newest_first,
-)
+from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS, observations_of
 
 HIDDEN = (
-    *("community", "phrase", "active", "weight", "rest", "taste", "satiation"),
-    *("goodwill", "patience", "consumed", "num_consumed", "last_switch"),
+    "community",
+    "phrase",
+    "active",
+    "weight",
+    "rest",
+    "taste",
+    "satiation",
+    "goodwill",
+    "patience",
+    "consumed",
+    "num_consumed",
+    "last_switch",
 )
 ALL = slice(None)
 
@@ -70,8 +69,8 @@ def test_dict_blocks_begin_with_the_vector_blocks(new_simulator, draw_actions):
     for simulator in (vector, blocks):
         _some_steps(simulator, draw_actions)
     flat, named = observation_of(vector, ALL), observation_of(blocks, ALL)
-    for place, name in enumerate(VECTOR_BLOCKS):
-        np.testing.assert_array_equal(flat[:, place * 12 : (place + 1) * 12], named[name][:, :12])
+    for index, name in enumerate(VECTOR_BLOCKS):
+        np.testing.assert_array_equal(flat[:, index * 12 : (index + 1) * 12], named[name][:, :12])
     end = len(VECTOR_BLOCKS) * 12
     np.testing.assert_array_equal(flat[:, end : end + 10], named["session"])
     features = named["candidate_features"].reshape(20, -1)
@@ -90,71 +89,6 @@ def test_observations_are_copies(new_simulator, observing):
     for array in seen.values() if isinstance(seen, dict) else [seen]:
         assert not any(np.shares_memory(array, buffer) for buffer in simulator.buffers)
         assert not np.shares_memory(array, simulator.users)
-
-
-@pytest.mark.parametrize("count", [0, 3, HISTORY_LENGTH, 300])
-def test_the_ring_of_events_is_read_newest_first(world, count):
-    histories = world.histories[:1].copy()
-    histories["item"], histories["feedback"], histories["num_entries"] = -1, EMPTY, 0
-    for entry in range(count):
-        append(histories[0], entry, entry % 3)
-    items = np.zeros((2, HISTORY_LENGTH), np.int32)
-    feedback = np.zeros_like(items)
-    newest_first(histories[0], items, feedback, 1)
-    expected = np.arange(count)[::-1][:HISTORY_LENGTH]
-    padding = np.full(HISTORY_LENGTH - len(expected), -1)
-    np.testing.assert_array_equal(items[1], [*expected, *padding])
-    np.testing.assert_array_equal(feedback[1], [*(expected % 3), *padding])
-    assert (items[0] == 0).all()
-
-
-def test_the_last_steps_are_told_whole_and_newest_first(new_simulator, draw_actions):
-    simulator = new_simulator(20, observation="dict", query_rate=0.4)
-    logs, told, rng = simulator.world.logs, [], np.random.default_rng(2)
-    for _ in range(RECENT_STEPS - logs.slates.shape[1] + 3):  # some of the logged steps fall out
-        simulator.step(draw_actions(simulator, rng))
-        told.insert(0, simulator.responses.copy())
-    seen = observation_of(simulator, ALL)
-    steps = np.stack(told, axis=1)
-    happened = {"slates": steps["slate"], "items": steps["item"], "queries": steps["query"]}
-    happened["satisfied"] = np.where(steps["item"] >= 0, steps["satisfied"], -1)
-    users = simulator.users["user_id"]
-    for name, values in happened.items():
-        logged = getattr(logs, name)[users][:, ::-1]
-        expected = np.concatenate([values, logged], axis=1)[:, :RECENT_STEPS]
-        if name != "satisfied":
-            np.testing.assert_array_equal(seen[f"recent_{name}"], expected)
-        else:
-            np.testing.assert_array_equal(seen[f"recent_{name}"] == 1, expected == 1)
-    assert (seen["recent_satisfied"] >= 0)[seen["recent_items"] >= 0].all()
-    assert (seen["recent_satisfied"][seen["recent_items"] < 0] == EMPTY).all()
-
-
-def test_history_tells_what_happened_in_order(new_simulator, draw_actions):
-    simulator = new_simulator(20, observation="dict", query_rate=0.4)
-    told = [[] for _ in range(20)]
-    rng = np.random.default_rng(2)
-    for _ in range(12):
-        simulator.step(draw_actions(simulator, rng))
-        for events, response in zip(told, simulator.responses, strict=True):
-            if response["item"] >= 0:
-                kind = SATISFIED if response["satisfied"] else UNSATISFIED
-                events.insert(0, (response["item"], kind))
-            if response["query"] >= 0:
-                events.insert(0, (response["query"], QUERY))
-    seen = observation_of(simulator, ALL)
-    past = simulator.world.histories
-    for i, events in enumerate(told):
-        events = [*events, *_logged(past[i])]
-        found = list(zip(seen["history"][i], seen["history_feedback"][i], strict=True))
-        assert found[: len(events)] == events
-        assert found[len(events) :] == [(-1, EMPTY)] * (HISTORY_LENGTH - len(events))
-
-
-def _logged(history):
-    count = int(history["num_entries"])
-    entries = zip(history["item"][:count], history["feedback"][:count], strict=True)
-    return list(entries)[::-1]
 
 
 def _unit(vector):
@@ -249,3 +183,26 @@ def test_session_numbers_follow_their_definitions(new_simulator, draw_actions):
         }
         assert got == pytest.approx(expected, abs=1e-5)
     assert consumed and satisfied and asked
+
+
+def test_observations_of_histories_are_what_an_environment_shows(
+    new_simulator, draw_actions, assert_same
+):
+    simulator = new_simulator(20, observation="dict", query_rate=0.3)
+    _some_steps(simulator, draw_actions)
+    world, shown = simulator.world, observation_of(simulator, ALL)
+    again = observations_of(
+        simulator.histories,
+        world.items,
+        world.text.phrase_vectors,
+        simulator.config.horizon,
+        shown["candidates"],
+    )
+    assert again.keys() == shown.keys() - {"user_id"}
+    for name, block in again.items():
+        np.testing.assert_allclose(block, shown[name], atol=1e-6, err_msg=name)
+    without = observations_of(
+        simulator.histories, world.items, world.text.phrase_vectors, simulator.config.horizon
+    )
+    assert_same(without, {name: again[name] for name in without})
+    assert again.keys() - without.keys() == {"candidates", "candidate_features"}

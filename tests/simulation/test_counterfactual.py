@@ -1,4 +1,4 @@
-"""Users who are shown nothing: the luck of real sessions, and nothing but drift."""
+"""Users who are shown nothing: the random numbers of real sessions, and nothing but drift."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def test_a_session_that_nothing_reaches_is_undisturbed(new_simulator):
     simulator = new_simulator(3, **mute)
     simulator.start(np.arange(3), USERS, KEYS)
     simulator.show(np.arange(3))
-    found = [simulator.interests()]
+    interests = [simulator.interests()]
     for _ in range(STEPS):
         simulator.step(np.tile(np.arange(5), (3, 1)))
         assert (simulator.responses["item"] == -1).all()
-        found.append(simulator.interests())
+        interests.append(simulator.interests())
     alone = without_recommendations(simulator.world, USERS, KEYS, STEPS)
-    np.testing.assert_array_equal(alone, np.stack(found, axis=1))
+    np.testing.assert_array_equal(alone, np.stack(interests, axis=1))
 
 
 def test_what_is_shown_moves_interests_away(new_simulator):

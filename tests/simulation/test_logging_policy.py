@@ -48,13 +48,13 @@ def test_clicks_ratings_and_queries_agree_with_each_other(world):
 
 def test_the_table_holds_what_the_arrays_hold(world):
     logs, table = world.logs, world.logs.table()
-    for event, column, happened in (
+    for event, column, occurred in (
         ("click", logs.items, logs.items >= 0),
         ("rating", logs.items, logs.ratings > 0),
         ("query", logs.queries, logs.queries >= 0),
     ):
         rows = table[table["event"] == event]
-        user, step = np.nonzero(happened)
+        user, step = np.nonzero(occurred)
         np.testing.assert_array_equal(rows["user"], user)
         np.testing.assert_array_equal(rows["timestamp"], step - WARMUP)
         np.testing.assert_array_equal(rows["item"], column[user, step])
@@ -132,9 +132,9 @@ def test_histories_are_the_replay_of_the_logs(world):
         interest, events, taken = _replayed(world, user)
         np.testing.assert_allclose(history["interest"], interest, atol=1e-5)
         count = int(history["num_entries"])
-        found = list(zip(history["item"][:count], history["feedback"][:count], strict=True))
-        assert found == events
-        assert history["taken"][: history["num_taken"]].tolist() == taken
+        entries = list(zip(history["item"][:count], history["feedback"][:count], strict=True))
+        assert entries == events
+        assert history["consumed_items"][: history["num_consumed_items"]].tolist() == taken
         for name in ("step", "consumed", "satisfied", "num_shown"):
             assert history[name] == 0
         for name in ("last_satisfied", "last_consumed", "last_query", "last_rank"):

@@ -23,7 +23,7 @@ SLOTS, SLATE, KEYS = 8, 5, 20_000
 
 @kernel
 def frequencies(user, params, vectors, traits, response, scratch, counts):
-    """Counts what many noise keys lead to: (null, slot 0, ...) x (in vain, satisfied)."""
+    """Counts what many noise keys lead to: (null, slot 0, ...) x (dissatisfied, satisfied)."""
     for i in range(KEYS):
         key = noise.step_key(np.uint64(i * 7919 + 1), 0)
         respond(user, params, vectors, traits, key, response, scratch)
@@ -83,8 +83,8 @@ def test_choices_and_satisfaction_have_the_probabilities_of_the_logits(
     assert stats.chisquare(counts.sum(1), KEYS * odds / odds.sum()).pvalue > 1e-3
     assert counts[0, 1] == 0  # nothing chosen, nobody satisfied
     for slot, rate in enumerate(1 / (1 + np.exp(-logit))):
-        pleased, tried = int(counts[slot + 1, 1]), int(counts[slot + 1].sum())
-        assert stats.binomtest(pleased, tried, rate).pvalue > 1e-4
+        satisfied, tried = int(counts[slot + 1, 1]), int(counts[slot + 1].sum())
+        assert stats.binomtest(satisfied, tried, rate).pvalue > 1e-4
 
 
 def test_equal_items_are_chosen_by_their_rank(world, tiny, user):

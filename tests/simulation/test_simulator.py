@@ -1,4 +1,4 @@
-"""Sessions advanced together: scope, endings, common luck, and that every switch stops its part."""
+"""Sessions advanced together: scope, endings, common random numbers, and what switches stop."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def test_satisfied_consumption_raises_aligned_interests_in_sessions_too(new_simu
     vectors, phrases = without.world.items.vectors, without.world.interests.vectors
     affinity = np.vecdot(phrases[before["phrase"]], vectors[response["item"]][:, None])
     room = np.abs(without.users["weight"]) < 1.5
-    for happened, factor in (
+    for consumed, factor in (
         ((response["item"] >= 0) & (response["satisfied"] == 1), 1.0),
         ((response["item"] >= 0) & (response["satisfied"] == 0), -0.5),
         (response["item"] < 0, 0.0),
     ):
-        chosen = happened[:, None] & room
-        assert happened.sum() > 3
+        chosen = consumed[:, None] & room
+        assert consumed.sum() > 3
         expected = factor * np.maximum(affinity, 0)
         np.testing.assert_allclose(change[chosen], expected[chosen], atol=1e-4)
 
@@ -159,7 +159,7 @@ def test_termination_is_when_patience_reaches_zero(new_simulator):
     assert (simulator.users["patience"] <= 0).any()
 
 
-def test_two_agents_on_one_seed_meet_the_same_luck(new_simulator):
+def test_two_agents_on_one_seed_meet_common_random_numbers(new_simulator):
     one, other = (new_simulator(N, switch_rate=0.2, observation="dict") for _ in range(2))
     np.testing.assert_array_equal(one.buffers.ids, other.buffers.ids)
     switches = [_play(s, seed=i)["died"] >= 0 for i, s in enumerate((one, other))]

@@ -84,20 +84,20 @@ def test_log_weights_are_clipped(craft):
 def test_switches_happen_at_their_rate_and_swap_one_interest(craft):
     crafted = craft(switch_rate=0.3, theta_birth=1.25)
     before = crafted.users[0].copy()
-    after, happened = crafted.outcomes(2000)
-    switched = happened["died"] >= 0
+    after, responses = crafted.outcomes(2000)
+    switched = responses["died"] >= 0
     assert stats.binomtest(int(switched.sum()), 2000, 0.3).pvalue > 1e-3
     assert (after["last_switch"][switched] == before["step"]).all()
     assert (after[~switched]["phrase"] == before["phrase"]).all()
     assert (after["active"].sum(1) == 4).all()
-    for user, response in zip(after[switched], happened[switched], strict=True):
+    for user, response in zip(after[switched], responses[switched], strict=True):
         (born,) = np.flatnonzero(user["active"] > before["active"])
         (died,) = np.flatnonzero(user["active"] < before["active"])
         assert user["weight"][born] == np.float32(1.25)
         assert response["born"] == user["phrase"][born] == before["phrase"][born]
         assert response["died"] == before["phrase"][died]
-        kept = np.arange(SLOTS) != died
-        assert (user["phrase"][kept] == before["phrase"][kept]).all()
+        others = np.arange(SLOTS) != died
+        assert (user["phrase"][others] == before["phrase"][others]).all()
 
 
 def test_interests_die_in_proportion_to_their_weight_and_any_dormant_one_is_born(craft):
@@ -132,13 +132,13 @@ def test_refinement_moves_one_phrase_to_a_neighbour_of_its_topic(craft, world):
     crafted = craft(refine_rate=0.5)
     crafted.users["phrase"] = world.interests.topic_start[:8]  # no neighbour is held already
     before = crafted.users[0].copy()
-    after, happened = crafted.outcomes(1000)
+    after, responses = crafted.outcomes(1000)
     moved = (after["phrase"] != before["phrase"]).sum(1)
     assert moved.max() == 1
     assert stats.binomtest(int(moved.sum()), 1000, 0.5).pvalue > 1e-3
     topics = world.phrases.topics
     assert (topics[after["phrase"]] == topics[before["phrase"]]).all()
-    for user, response in zip(after[moved == 1], happened[moved == 1], strict=True):
+    for user, response in zip(after[moved == 1], responses[moved == 1], strict=True):
         (slot,) = np.flatnonzero(user["phrase"] != before["phrase"])
         assert user["phrase"][slot] in world.interests.neighbours[before["phrase"][slot]]
         said = (response["refined_from"], response["refined_to"])
@@ -155,12 +155,12 @@ def test_discovery_wakes_at_most_one_and_only_what_is_close(craft):
     assert (after["active"] == crafted.users["active"]).all()
     crafted = craft(discovery=1.0, theta_birth=1.0)
     crafted.affinity[4, 0], crafted.affinity[7, 0] = 1.0, 1.0
-    after, happened = crafted.outcomes(300)
+    after, responses = crafted.outcomes(300)
     assert (after["active"].sum(1) == 5).all()
     assert (after["active"][:, 5:7] == 0).all()
     woken = np.where(after["active"][:, 4] == 1, 4, 7)
     rows = np.arange(300)
-    assert (happened["woken"] == after["phrase"][rows, woken]).all()
+    assert (responses["woken"] == after["phrase"][rows, woken]).all()
     assert (after["weight"][rows, woken] == 0.5).all()
     crafted.affinity[4, 0] = 0.9  # called less than the other, which always answers
     after, _ = crafted.outcomes(100)
@@ -227,8 +227,8 @@ def test_queries_name_active_interests_in_proportion_to_their_weight(craft):
     crafted = craft(query_rate=0.5)
     crafted.users["phrase"] = np.arange(SLOTS)
     crafted.users["weight"] = [1, 0, -1, 0.5, 3, 3, 3, 3]
-    _, happened = crafted.outcomes(2000)
-    typed = happened["query"][happened["query"] >= 0]
+    _, responses = crafted.outcomes(2000)
+    typed = responses["query"][responses["query"] >= 0]
     assert stats.binomtest(len(typed), 2000, 0.5).pvalue > 1e-3
     odds = np.exp([1, 0, -1, 0.5])
     counts = np.bincount(typed, minlength=SLOTS)
@@ -239,7 +239,7 @@ def test_queries_name_active_interests_in_proportion_to_their_weight(craft):
 @pytest.mark.parametrize(
     ("choice", "satisfied", "change"), [(-1, 0, -0.35), (2, 0, -0.6), (2, 1, 0.8)]
 )
-def test_patience_moves_by_what_happened(craft, choice, satisfied, change):
+def test_patience_moves_by_the_response(craft, choice, satisfied, change):
     crafted = craft()
     crafted.users["patience"] = 5.0
     crafted.responses["choice"], crafted.responses["satisfied"] = choice, satisfied

@@ -8,7 +8,7 @@ import pytest
 from agents.dataset import Dataset
 from agents.neural.sasrec import SelfAttentive
 from agents.neural.two_tower import LENGTH, TwoTower
-from llmrec_env.interface.observation import QUERY
+from llmrec_env.interface.history import QUERY
 
 torch = pytest.importorskip("torch")
 

@@ -11,7 +11,7 @@ from scipy import sparse
 from agents.dataset import UNSATISFIED_WEIGHT
 from agents.rankers.als import alternating_least_squares, fold_in
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.observation import EMPTY, HISTORY_LENGTH, SATISFIED, UNSATISFIED
+from llmrec_env.interface.history import EMPTY, HISTORY_LENGTH, SATISFIED, UNSATISFIED
 from llmrec_env.metrics import ndcg_at_k
 from llmrec_env.world import load_world
 

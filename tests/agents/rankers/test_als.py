@@ -7,7 +7,7 @@ import pytest
 
 from agents.dataset import UNSATISFIED_WEIGHT
 from agents.rankers.als import Collaborative, alternating_least_squares, fold_in
-from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED, UNSATISFIED
+from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED, UNSATISFIED
 
 SETTINGS = {"rank": 3, "regularisation": 0.5, "confidence": 4.0}
 

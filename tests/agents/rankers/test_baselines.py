@@ -6,7 +6,7 @@ import numpy as np
 
 from agents.rankers.baselines import Popular, Random
 from agents.rankers.content import Content, ContentRecency
-from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED
+from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED
 
 N = 12
 

@@ -16,7 +16,7 @@ from agents.rankers.ranker import (
     score,
     standardise,
 )
-from llmrec_env.interface.observation import EMPTY, QUERY, SATISFIED, UNSATISFIED
+from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED, UNSATISFIED
 
 
 class LastItem(HistoryRanker):

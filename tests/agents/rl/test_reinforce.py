@@ -10,7 +10,7 @@ import torch
 
 from agents import make_agent
 from agents.base import Agent, OnlineAgent
-from agents.rl.logged_observations import logged_choices, observed
+from agents.rl.logged_observations import logged_choices
 from agents.rl.reinforce import TopKReinforce, corrected_loss, log_policy, slate_multiplier
 from agents.rollout import rollout
 from agents.saving import read_agent
@@ -125,17 +125,6 @@ def test_the_correction_finds_the_second_best_too():
 
 
 # --- logs
-
-
-def test_logged_steps_look_as_they_would_in_the_environment(new_vec, assert_same):
-    env = _training(new_vec)
-    seen, _ = env.reset(seed=3)
-    for _ in range(5):
-        seen = env.step(np.tile(np.arange(5), (N, 1)))[0]
-    ours = observed(env.simulator.histories, env.public_data(), env.config, seen["candidates"])
-    assert ours.keys() == seen.keys() - {"user_id"}
-    for name, block in ours.items():
-        np.testing.assert_allclose(block, seen[name], atol=1e-6, err_msg=name)
 
 
 def test_it_imitates_what_satisfied(new_vec):

@@ -82,7 +82,7 @@ def test_the_whole_past_replayed_is_the_history_of_the_world(world):
     whole = known_histories(world, users, world.config.warmup_slates)
     np.testing.assert_array_equal(whole, world.histories[users])
     nothing = known_histories(world, users, 0)
-    assert not nothing["num_taken"].any() and (nothing["item"] == -1).all()
+    assert not nothing["num_consumed_items"].any() and (nothing["item"] == -1).all()
     assert not np.array_equal(known_histories(world, users, 5)["item"], whole["item"])
 
 

@@ -1,0 +1,238 @@
+"""BOUNDARY: public history of a user, as a recommender could have written it down.
+
+It holds what was shown, chosen, satisfying and typed; `record` updates it after each step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.config import EnvConfig
+from llmrec_env.simulation.compilation import dot, inlined, kernel
+
+HISTORY_LENGTH = 128
+
+RECENT_STEPS = 32
+"""Newest steps that the history holds whole: slate, item, feedback and query."""
+
+FACTOR_DIM = 16
+
+EMPTY, UNSATISFIED, SATISFIED, QUERY = -1, 0, 1, 2
+"""Kinds of entries: none, an item that did not satisfy, one that did, a phrase typed."""
+
+RECENT = ("slates", "items", "feedbacks", "queries")
+"""Rings of the newest steps: slate shown, item consumed, whether it satisfied, phrase typed."""
+
+_SLOW, _FAST = np.float32(0.97), np.float32(0.85)
+
+_SKIP, _TIRED = np.float32(0.92), np.float32(0.90)
+
+_UNSATISFIED_SLOW, _UNSATISFIED_FAST = np.float32(0.15), np.float32(-0.4)
+
+_SKIPPED_FAST = np.float32(-0.25)
+
+_FAST_SKIP = np.float32(0.85**0.25)  # a skipped slate ages the recent interest a quarter as much
+
+
+def history_dtype(config: EnvConfig) -> np.dtype[np.void]:
+    """Returns the record of one user's public history."""
+    dim, shown = config.dim, max(config.impression_cap, 1) * config.slate_size
+    consumable = config.warmup_slates + config.horizon
+    return np.dtype(
+        [
+            ("interest", np.float32, (dim,)),  # v: slow mean of what satisfied
+            ("recent", np.float32, (dim,)),  # v: fast mean, negative for what did not
+            ("satiation", np.float32, (dim,)),  # what was consumed lately
+            ("skipped", np.float32, (dim,)),  # slates from which nothing was chosen
+            ("factor", np.float32, (FACTOR_DIM,)),  # co-consumption factors of what satisfied
+            ("item", np.int32, (HISTORY_LENGTH,)),  # ring of item or phrase ids
+            ("feedback", np.int32, (HISTORY_LENGTH,)),  # kinds of these entries
+            ("num_entries", np.int32),
+            ("slates", np.int32, (RECENT_STEPS, config.slate_size)),  # rings of the last steps
+            ("items", np.int32, (RECENT_STEPS,)),
+            ("feedbacks", np.int32, (RECENT_STEPS,)),
+            ("queries", np.int32, (RECENT_STEPS,)),
+            ("num_steps", np.int32),
+            ("consumed_items", np.int32, (consumable,)),  # every item consumed, in the past or now
+            ("num_consumed_items", np.int32),
+            ("shown", np.int32, (shown,)),  # ring of the last slates
+            ("num_shown", np.int32),
+            ("step", np.int32),
+            ("consumed", np.int32),  # counts of this session
+            ("satisfied", np.int32),
+            ("last_satisfied", np.int32),  # steps of the last such event, -1 before the first
+            ("last_consumed", np.int32),
+            ("last_query", np.int32),
+            ("query", np.int32),  # id of the last phrase typed, -1 before the first
+            ("last_item", np.int32),
+            ("last_rank", np.int32),
+            ("diversity", np.float32),  # of the last slate
+        ],
+        align=True,
+    )
+
+
+def empty_histories(n: int, config: EnvConfig) -> npt.NDArray[np.void]:
+    """Returns the histories of n users of whom nothing is known, (n,)."""
+    histories = np.zeros(n, history_dtype(config))
+    for name in ("item", "feedback", "shown", "query", "last_item", "last_rank"):
+        histories[name] = -1
+    for name in RECENT:
+        histories[name] = -1
+    start_session(histories)
+    return histories
+
+
+def start_session(histories: npt.NDArray[np.void]) -> None:
+    """Sets what is counted per session to its beginning; what was learnt about the user stays."""
+    for name in ("step", "consumed", "satisfied", "num_shown"):
+        histories[name] = 0
+    for name in ("last_satisfied", "last_consumed", "last_query", "last_rank"):
+        histories[name] = -1
+
+
+@inlined
+def record(history, vectors, factors, phrase_vectors, response, slate_mean):
+    """Writes one step into the history; `slate_mean` is scratch, (d,)."""
+    slots = response.slate.shape[0]
+    index = history.num_shown % history.shown.shape[0]  # the ring holds whole slates
+    for k in range(slots):
+        history.shown[index + k] = response.slate[k]
+    history.num_shown += slots
+    record_step(history, response)
+    mean_vector(vectors, response.slate, slate_mean)
+    history.diversity = diversity(slate_mean, slots)
+    history.last_rank = response.choice
+    if response.item >= 0:
+        record_consumption(history, vectors, factors, response)
+    else:
+        record_skip(history, slate_mean)
+    if response.query >= 0:
+        query = response.query
+        for j in range(phrase_vectors.shape[1]):
+            history.interest[j] += phrase_vectors[query, j]
+            history.recent[j] += phrase_vectors[query, j]
+        append(history, response.query, QUERY)
+        history.query = response.query
+        history.last_query = history.step
+    history.step += 1
+
+
+@inlined
+def record_step(history, response):
+    """Writes the step over the oldest one of the ring."""
+    index = history.num_steps % RECENT_STEPS
+    for k in range(response.slate.shape[0]):
+        history.slates[index, k] = response.slate[k]
+    history.items[index], history.queries[index] = response.item, response.query
+    history.feedbacks[index] = response.satisfied if response.item >= 0 else EMPTY
+    history.num_steps += 1
+
+
+@inlined
+def append(history, item, kind):
+    """Adds an entry to the ring of events."""
+    index = history.num_entries % HISTORY_LENGTH
+    history.item[index] = item
+    history.feedback[index] = kind
+    history.num_entries += 1
+
+
+@inlined
+def record_consumption(history, vectors, factors, response):
+    """An item was consumed: it pulls the interests by how it satisfied, and tires."""
+    satisfied = response.satisfied == 1
+    slow = np.float32(1.0) if satisfied else _UNSATISFIED_SLOW
+    fast = np.float32(1.0) if satisfied else _UNSATISFIED_FAST
+    item = response.item
+    for j in range(vectors.shape[1]):
+        y = vectors[item, j]
+        history.interest[j] = _SLOW * history.interest[j] + slow * y
+        history.recent[j] = _FAST * history.recent[j] + fast * y
+        history.satiation[j] = _TIRED * history.satiation[j] + y
+        history.skipped[j] = _SKIP * history.skipped[j]
+    for j in range(FACTOR_DIM):
+        gain = slow * factors[response.item, j]
+        history.factor[j] = _SLOW * history.factor[j] + gain
+    append(history, response.item, SATISFIED if satisfied else UNSATISFIED)
+    history.consumed_items[history.num_consumed_items] = response.item
+    history.num_consumed_items += 1
+    history.last_item = response.item
+    history.consumed += 1
+    history.last_consumed = history.step
+    if satisfied:
+        history.satisfied += 1
+        history.last_satisfied = history.step
+
+
+@inlined
+def record_skip(history, slate_mean):
+    """Nothing was chosen: the whole slate counts against its direction."""
+    for j in range(slate_mean.shape[0]):
+        mean = slate_mean[j]
+        history.recent[j] = _FAST_SKIP * history.recent[j] + _SKIPPED_FAST * mean
+        history.satiation[j] = _TIRED * history.satiation[j]
+        history.skipped[j] = _SKIP * history.skipped[j] + mean
+
+
+@kernel
+def mean_vector(vectors, slate, mean):
+    """Writes the mean of the vectors of a slate, (d,)."""
+    mean[:] = 0.0
+    for k in range(slate.shape[0]):
+        item = slate[k]  # read once: the compiler cannot know that `mean` does not overlap it
+        for j in range(mean.shape[0]):
+            mean[j] += vectors[item, j]
+    for j in range(mean.shape[0]):
+        mean[j] *= np.float32(1.0 / slate.shape[0])
+
+
+@kernel
+def diversity(slate_mean, k):
+    """Returns the intra-list diversity 1 - mean pairwise cosine (Ziegler et al., WWW 2005)."""
+    if k < 2:
+        return 0.0
+    square = k * k * dot(slate_mean, slate_mean)  # = k + 2 sum of pairs, for unit vectors
+    return 1.0 - (square - k) / (k * (k - 1.0))
+
+
+@kernel
+def newest_first(history, items, feedback, i):
+    """Writes the events into row i in order of time, newest first, -1 where there is none."""
+    count = min(history.num_entries, HISTORY_LENGTH)
+    for j in range(HISTORY_LENGTH):
+        index = (history.num_entries - 1 - j) % HISTORY_LENGTH
+        items[i, j] = history.item[index] if j < count else -1
+        feedback[i, j] = history.feedback[index] if j < count else -1
+
+
+@kernel
+def newest_steps(history, recent, i):
+    """Writes the last steps into row i, newest first: the slate, item, feedback and query of each.
+
+    Args:
+        recent: -1 where there is none, (n, RECENT_STEPS, K + 3).
+    """
+    slots = history.slates.shape[1]
+    for j in range(RECENT_STEPS):
+        index = (history.num_steps - 1 - j) % RECENT_STEPS
+        for k in range(slots):
+            recent[i, j, k] = history.slates[index, k]
+        recent[i, j, slots] = history.items[index]
+        recent[i, j, slots + 1] = history.feedbacks[index]
+        recent[i, j, slots + 2] = history.queries[index]
+
+
+@kernel
+def replay(
+    histories, slates, items, satisfied, queries, vectors, factors, phrase_vectors, response
+):
+    """Writes the logged slates of each user into the user's empty history."""
+    scratch = np.empty(vectors.shape[1], np.float32)
+    for i in range(histories.shape[0]):
+        for t in range(slates.shape[1]):
+            response[0].slate[:] = slates[i, t]
+            response[0].item, response[0].satisfied = items[i, t], satisfied[i, t]
+            response[0].query, response[0].choice = queries[i, t], -1
+            record(histories[i], vectors, factors, phrase_vectors, response[0], scratch)
