@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.config import EnvConfig, world_numbers
+from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import cosines, inlined, kernel
 from llmrec_env.simulation.response import TASTE_DIM
@@ -16,7 +16,6 @@ from llmrec_env.simulation.response import TASTE_DIM
 NUM_COMMUNITIES = 16
 COMMUNITY_TOPICS = 12
 MAX_ACTIVE = 6
-MAX_SLATE = 20
 MEMORY = 50  # consumed items a user remembers
 MAX_LOG_WEIGHT = 3.0
 ATTEMPTS = 8  # to find a phrase the user does not hold yet
@@ -46,30 +45,6 @@ def user_dtype(config: EnvConfig) -> np.dtype[np.void]:
         ],
         align=True,
     )
-
-
-PARAMETERS = np.dtype(
-    [
-        *((name, np.float64) for name in world_numbers()),  # by their names in EnvConfig
-        ("examined", np.float64, (MAX_SLATE,)),  # exam_k = k^-gamma
-        ("rank_penalty", np.float64, (MAX_SLATE,)),  # gamma ln k
-        ("scale", np.float64),  # s_f
-    ]
-)
-"""The parameters the compiled dynamics read: one record."""
-
-
-def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
-    """Returns the effective parameters as an array of one record, (1,)."""
-    effective = config.effective()
-    params = np.zeros(1, PARAMETERS)
-    for name in world_numbers():
-        params[name] = getattr(effective, name)
-    ranks = np.arange(1, MAX_SLATE + 1)
-    params["examined"] = ranks**-effective.position_bias
-    params["rank_penalty"] = effective.position_bias * np.log(ranks)
-    params["scale"] = scale
-    return params
 
 
 class Interests(NamedTuple):

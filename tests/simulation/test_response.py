@@ -9,6 +9,7 @@ from scipy import stats
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.parameters import parameters
 from llmrec_env.simulation.response import (
     appeal,
     new_scratch,
@@ -16,7 +17,7 @@ from llmrec_env.simulation.response import (
     response_dtype,
     satiation_of,
 )
-from llmrec_env.simulation.users import compare, parameters
+from llmrec_env.simulation.users import compare
 
 SLOTS, SLATE, KEYS = 8, 5, 20_000
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.simulation.users import parameters, relative_weights, tire
+from llmrec_env.simulation.parameters import parameters
+from llmrec_env.simulation.users import relative_weights, tire
 
 SLOTS = 8
 
