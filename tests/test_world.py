@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from llmrec_env import world as world_module
 from llmrec_env.config import ConfigError, EnvConfig
 from llmrec_env.content.encoders import DeviceError, EncoderError, HashingEncoder
 from llmrec_env.simulation.users import NUM_COMMUNITIES
@@ -22,7 +23,7 @@ def test_the_world_is_built_once_a_process(tiny):
 
 
 def test_a_world_is_the_same_whenever_it_is_built(tiny, world):
-    world._build_world.cache_clear()
+    world_module._build_world.cache_clear()
     again = load_world(EnvConfig(**tiny))
     assert again is not world
     for name in ("users", "traits", "params", "histories"):
