@@ -14,8 +14,8 @@ import pytest
 
 from agents import AGENTS, make_agent
 from agents.dataset import Dataset
-from agents.rl.logged_observations import observed
 from llmrec_env.config import EnvConfig
+from llmrec_env.interface.observation import observations_of
 from llmrec_env.simulation.logging_policy import Logs
 from llmrec_env.world import items_of
 
@@ -81,7 +81,7 @@ def _first_observation(data, config, colours, rng):
     new = dataclasses.replace(data, logs=logs, users=np.arange(n))
     *_, (_, histories) = Dataset.from_logs(new).replayed(new, config)
     candidates = np.stack([20 + rng.permutation(20) for _ in colours]).astype(np.int32)
-    return observed(histories, data, config, candidates)
+    return observations_of(histories, data.items, data.phrase_vectors, config.horizon, candidates)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
