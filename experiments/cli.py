@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "validity": ("studies.validity", "how to judge the simulator, on one page"),
         "geometry": ("studies.geometry", "what the encoder makes of the texts"),
         "throughput": ("studies.throughput", "environment steps a second"),
+        "tables": ("report.document_tables", "rewrite the tables of README and docs"),
     },
 }
 """Module of `experiments` with a `run(...)`, and what it does, by command and group."""

@@ -1,4 +1,4 @@
-"""Watch an agent with one user, in the terminal or as a video: `python -m experiments watch`."""
+"""One session of an agent, step by step in the terminal or as a video: `watch runs/ppo`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(
     agent: str,
     /,
     user: int = 9,
-    steps: int | None = None,
+    max_steps: int | None = None,
     delay: float = 0.5,
     video: Path | None = None,
     world: int | None = None,
@@ -47,7 +47,7 @@ def run(
     Args:
         agent: folder of a saved agent, or the name of one that needs no training.
         user: id; those ending in 9 are test users.
-        steps: steps to play; by default the whole session.
+        max_steps: to play; by default the whole session.
         delay: seconds between two steps in the terminal.
         video: write a video instead: an .mp4 file, or a folder for it (extra `video`).
         world: which world; by default the one that the agent was trained in.
@@ -62,7 +62,7 @@ def run(
     name, changes = place_of(player, task, given_fields(env))
     trained_in = player.saved.config.world_seed if player.saved else 0
     spec = RunSpec(name, player.name, trained_in if world is None else world, env=changes)
-    _check(task_config(name, changes), user, steps, delay)
+    _check(task_config(name, changes), user, max_steps, delay)
     if video is not None and importlib.util.find_spec("moviepy") is None:
         raise ImportError("--video needs moviepy; pip install llmrec-env[video].")
     ready_agent, batch = ready(player, spec, 1, "all")
@@ -74,20 +74,20 @@ def run(
     if isinstance(ready_agent, Privileged):
         ready_agent.attach(made.unwrapped)  # type: ignore[arg-type]  # it reads the simulator
     if video is not None:
-        return _record(ready_agent, made, user, steps, video)
+        return _record(ready_agent, made, user, max_steps, video)
 
     def show(current: gymnasium.Env[Any, Any]) -> None:
         print(current.render(), _RULE, sep="\n", flush=True)
         time.sleep(delay)
 
-    return play_session(ready_agent, made, user, steps, show)
+    return play_session(ready_agent, made, user, max_steps, show)
 
 
 def play_session(
     agent: Agent,
     env: gymnasium.Env[Any, Any],
     user: int,
-    steps: int | None = None,
+    max_steps: int | None = None,
     show: Callable[[gymnasium.Env[Any, Any]], None] = lambda env: None,
 ) -> float:
     """Plays one session of a user in a single environment, and returns its return.
@@ -96,18 +96,18 @@ def play_session(
         agent: can act.
         env: of one session.
         user: id.
-        steps: after which it ends at the latest; None: when the session ends.
+        max_steps: after which it ends at the latest; None: when the session ends.
         show: called at the start and after each step.
     """
     seed = EVALUATION_SEED * 10_000_019 + user  # as agents.rollout.play
     observation, _ = env.reset(seed=seed, options={"user_id": user})
     show(env)
-    total, played, starts, running = 0.0, 0, np.ones(1, np.bool_), True
+    total, steps, starts, running = 0.0, 0, np.ones(1, np.bool_), True
     with contextlib.suppress(KeyboardInterrupt):  # who has seen enough
-        while running and (steps is None or played < steps):
+        while running and (max_steps is None or steps < max_steps):
             action = agent.act(_batched(observation), starts)[0]
             observation, reward, terminated, truncated, _ = env.step(action)
-            total, played, starts = total + float(reward), played + 1, np.zeros(1, np.bool_)
+            total, steps, starts = total + float(reward), steps + 1, np.zeros(1, np.bool_)
             running = not (terminated or truncated)
             show(env)
     return total
@@ -120,17 +120,17 @@ def _batched(observation: Any) -> Any:
     return observation[None]
 
 
-def _check(config: EnvConfig, user: int, steps: int | None, delay: float) -> None:
+def _check(config: EnvConfig, user: int, max_steps: int | None, delay: float) -> None:
     if not 0 <= user < config.num_users:
         raise ValueError(f"user={user} does not exist; allowed: 0 to {config.num_users - 1}.")
-    if steps is not None and steps < 1:
-        raise ValueError(f"steps={steps} shows nothing; give 1 or more, or leave it out.")
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"max_steps={max_steps} shows nothing; give 1 or more, or leave it out.")
     if not 0.0 <= delay <= 3600.0:
         raise ValueError(f"delay={delay} is out of range; allowed: 0 to 3600 seconds.")
 
 
 def _record(
-    agent: Agent, env: gymnasium.Env[Any, Any], user: int, steps: int | None, video: Path
+    agent: Agent, env: gymnasium.Env[Any, Any], user: int, max_steps: int | None, video: Path
 ) -> float:
     """Plays the session into a video file."""
     file = video if video.suffix == _SUFFIX else video / f"{agent.name}-user-{user}{_SUFFIX}"
@@ -139,7 +139,7 @@ def _record(
     # In a folder of its own: a recorder warns of any other, and names the file itself.
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".video-") as folder:
         recorded = RecordVideo(env, str(Path(folder) / "new"), lambda episode: True)
-        total = play_session(agent, recorded, user, steps)
+        total = play_session(agent, recorded, user, max_steps)
         recorded.close()
         (written,) = (Path(folder) / "new").iterdir()
         os.replace(written, file)

@@ -7,6 +7,7 @@ hyphen as minus, nothing where nothing was measured.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -50,10 +51,12 @@ class Table:
     """So many columns at the left hold names; the others hold numbers, which end at the right."""
 
     @classmethod
-    def of(cls, columns: Sequence[Column], records: Iterable[Any], title: str = "") -> Table:
-        """Returns a row for each record, made by the columns; the first of them is the name."""
+    def of(
+        cls, columns: Sequence[Column], records: Iterable[Any], title: str = "", labels: int = 1
+    ) -> Table:
+        """Returns a row for each record, made by the columns; the first of them are labels."""
         rows = [[column.cell(record) for column in columns] for record in records]
-        return cls([column.name for column in columns], rows, title)
+        return cls([column.name for column in columns], rows, title, labels)
 
     def cells(self) -> list[list[Cell]]:
         """Returns the rows, plain strings made cells."""
@@ -122,7 +125,8 @@ def print_tables(*tables: Table, console: Console | None = None) -> None:
         for row in own.cells():
             texts = ((escape(cell.text), cell.clear) for cell in row)
             shown.add_row(*(f"[bold]{text}[/bold]" if clear else text for text, clear in texts))
-        (console or Console()).print(shown)
+        # Where no terminal says how wide it is, in a log, rows stay whole.
+        (console or Console(width=None if sys.stdout.isatty() else 160)).print(shown)
 
 
 def markdown(*tables: Table) -> str:

@@ -46,29 +46,29 @@ def cold_users(base: RunSpec, worlds: int) -> dict[str, dict[int, dict[str, Inte
     consumed then can be offered again.
 
     Args:
-        base: what the cells have in common; its settings are those of `joint`.
+        base: what the runs have in common; its settings are those of `joint`.
         worlds: worlds 0 to worlds - 1.
 
     Returns:
-        `return`, and the paired gain over `content`, by agent and number of slates known.
+        `return`, and the paired improvement over `content`, by agent and number of slates known.
     """
-    played: dict[str, dict[int, Worlds]] = {}
+    sessions: dict[str, dict[int, Worlds]] = {}
     for world in range(worlds):
         for name in BY_USERS:
-            spec = _cell(base, name, world)
+            spec = _spec(base, name, world)
             agent = _trained(spec)
             env, users = _held_out(spec, agent)
             logged = env.config.warmup_slates
             for slates in (*(x for x in KNOWN if x < logged), logged):
                 histories = known_histories(env.simulator.world, users, slates)
                 episodes = rollout(agent, env, users, EVALUATION_SEED, histories=histories)
-                played.setdefault(name, {}).setdefault(slates, []).append(episodes)
+                sessions.setdefault(name, {}).setdefault(slates, []).append(episodes)
     return {
         name: {
-            slates: _returns(own) | {"content": _gain(own, played["content"][slates])}
+            slates: _returns(own) | {"content": _improvement(own, sessions["content"][slates])}
             for slates, own in points.items()
         }
-        for name, points in played.items()
+        for name, points in sessions.items()
     }
 
 
@@ -76,7 +76,7 @@ def cold_items(base: RunSpec, worlds: int) -> dict[str, dict[str, Any]]:
     """Plays agents that learnt from logs without a click on some of the items, drawn at random.
 
     Args:
-        base: what the cells have in common; its settings are those of `joint`.
+        base: what the runs have in common; its settings are those of `joint`.
         worlds: worlds 0 to worlds - 1.
 
     Returns:
@@ -84,16 +84,16 @@ def cold_items(base: RunSpec, worlds: int) -> dict[str, dict[str, Any]]:
         the shares that satisfied of the cold items consumed, `satisfied`, and of the others,
         `satisfied_others`; None where nothing was consumed.
     """
-    played: dict[str, Worlds] = {}
+    sessions: dict[str, Worlds] = {}
     texts = load_world(task_config(base.task, base.env)).text
     cold = [_drawn(len(texts.catalog), world) for world in range(worlds)]
     for world in range(worlds):
         for name in BY_ITEMS:
-            spec = _cell(base, name, world)
+            spec = _spec(base, name, world)
             agent = _trained(spec, cold[world])
             episodes = rollout(agent, *_held_out(spec, agent), EVALUATION_SEED)
-            played.setdefault(name, []).append(episodes)
-    return {name: _returns(own) | _shares(own, cold) for name, own in played.items()}
+            sessions.setdefault(name, []).append(episodes)
+    return {name: _returns(own) | _shares(own, cold) for name, own in sessions.items()}
 
 
 def withheld(data: PublicData, cold: npt.NDArray[np.bool_], seed: int = 0) -> PublicData:
@@ -133,7 +133,7 @@ class _Withheld:
 
 
 def _twice(slates: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """Which places of slates hold an item that another place holds too, (U, W, K)."""
+    """Which slots of slates hold an item that another slot holds too, (U, W, K)."""
     same = slates[..., :, None] == slates[..., None, :]
     return same.sum(axis=-1) > 1
 
@@ -145,7 +145,7 @@ def _drawn(num_items: int, world: int) -> npt.NDArray[np.bool_]:
     return cold
 
 
-def _cell(base: RunSpec, name: str, world: int) -> RunSpec:
+def _spec(base: RunSpec, name: str, world: int) -> RunSpec:
     settings = base.settings if name == "joint" else {}
     return dataclasses.replace(base, agent=name, world=world, settings=settings)
 
@@ -167,42 +167,38 @@ def _held_out(spec: RunSpec, agent: Agent) -> tuple[RecVectorEnv, Ids]:
     return environment(spec, agent, len(users), spec.split), users
 
 
-def _scores(played: Worlds) -> Scores:
-    values, users = (
-        np.concatenate(x)
-        for x in ([own.reward.sum(axis=1) for own in played], [own.user for own in played])
-    )
-    return Scores.of(values, np.repeat(np.arange(len(played)), len(played[0].user)), users)
+def _scores(sessions: Worlds) -> Scores:
+    returns = np.concatenate([episodes.reward.sum(axis=1) for episodes in sessions])
+    users = np.concatenate([episodes.user for episodes in sessions])
+    worlds = np.repeat(np.arange(len(sessions)), len(sessions[0].user))
+    return Scores.of(returns, worlds, users)
 
 
-def _returns(played: Worlds) -> dict[str, Any]:
-    return {"return": bootstrap_interval(_scores(played))}
+def _returns(sessions: Worlds) -> dict[str, Any]:
+    return {"return": bootstrap_interval(_scores(sessions))}
 
 
-def _gain(own: Worlds, other: Worlds) -> Interval | None:
+def _improvement(own: Worlds, other: Worlds) -> Interval | None:
     with contextlib.suppress(RatioError):
         return relative_improvement(_scores(own), _scores(other))
     return None
 
 
-def _shares(played: Worlds, cold: list[npt.NDArray[np.bool_]]) -> dict[str, float | None]:
-    shown, consumed, pleased = (
-        np.concatenate(x)
-        for x in zip(*(_of_cold(*pair) for pair in zip(played, cold, strict=True)), strict=True)
-    )
+def _shares(sessions: Worlds, cold: list[npt.NDArray[np.bool_]]) -> dict[str, float | None]:
+    """How much of what was shown and consumed was cold, and how much of either satisfied."""
+    shown, consumed, satisfied = [], [], []
+    for episodes, is_cold in zip(sessions, cold, strict=True):
+        took = episodes.item >= 0
+        shown.append(is_cold[episodes.slate[episodes.alive].ravel()])
+        consumed.append(is_cold[episodes.item[took]])
+        satisfied.append(episodes.satisfied[took])
+    cold_consumed, was_satisfied = np.concatenate(consumed), np.concatenate(satisfied)
     return {
-        "shown": _mean(shown),
-        "consumed": _mean(consumed),
-        "satisfied": _mean(pleased[consumed]),
-        "satisfied_others": _mean(pleased[~consumed]),
+        "shown": _mean(np.concatenate(shown)),
+        "consumed": _mean(cold_consumed),
+        "satisfied": _mean(was_satisfied[cold_consumed]),
+        "satisfied_others": _mean(was_satisfied[~cold_consumed]),
     }
-
-
-def _of_cold(played: Episodes, cold: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], ...]:
-    """Whether what was shown was cold; whether what was consumed was, and whether it satisfied."""
-    taken = played.item >= 0
-    shown = played.slate[played.alive].ravel()
-    return cold[shown], cold[played.item[taken]], played.satisfied[taken]
 
 
 def _mean(values: npt.NDArray[np.bool_]) -> float | None:

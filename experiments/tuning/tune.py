@@ -29,7 +29,7 @@ from experiments.runs.engines import end_with
 from experiments.runs.environments import task_config
 from experiments.runs.runner import run_sweep
 from experiments.statistics.leaderboard import scores_of
-from experiments.studies.sensitivity import gain_of
+from experiments.studies.study import improvement_of
 from experiments.tuning.search import DATABASE, DEFAULTS, LOCK, Plan, Search, import_optuna
 from experiments.tuning.search_spaces import flat, space_of
 from llmrec_env.config import unknown
@@ -223,8 +223,13 @@ def confirmed(
         own = swept[place * each : (place + 1) * each]
         episodes = [row for result in own for row in result.episodes]
         first = first or episodes
-        mean, gain = float(scores_of(episodes).values.mean()), gain_of(episodes, first)
-        found.append({"trial": trial.number, "return": mean, "gain": gain and [*gain]})
+        mean, improvement = (
+            float(scores_of(episodes).values.mean()),
+            improvement_of(episodes, first),
+        )
+        found.append(
+            {"trial": trial.number, "return": mean, "gain": improvement and [*improvement]}
+        )
     return found
 
 

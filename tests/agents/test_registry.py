@@ -16,7 +16,7 @@ from agents.base import OnlineAgent
 from agents.registry import defaults_of, summary_table
 from experiments.commands import train
 from experiments.runs.costs import seconds_of
-from experiments.studies.benchmark import Preset, plan_runs
+from experiments.studies.study import Scale, plan_runs
 from llmrec_env.config import EnvConfig
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_what_is_said_of_an_agent_is_so(name):
 
 
 def test_an_online_learner_of_one_entry_gets_its_budget_and_its_seeds(toy):
-    specs = plan_runs(Preset(("llmrec/Drift-v0",), ("content", "toy"), 1, 3, 5_000), None, {})
+    specs = plan_runs(("llmrec/Drift-v0",), ("content", "toy"), Scale(1, None, 5_000, 3), {})
     assert [(spec.agent, spec.seed, spec.train_steps) for spec in specs] == [
         ("content", 0, 0),
         *(("toy", seed, 5_000) for seed in range(3)),
@@ -84,7 +84,7 @@ def test_an_online_learner_of_one_entry_gets_its_budget_and_its_seeds(toy):
 def test_training_gives_an_online_learner_its_steps(toy, tiny, tmp_path, monkeypatch):
     agents = []
     monkeypatch.setattr(train, "save_agent", lambda agent, *_: agents.append(agent))
-    train.run("toy", steps=3_000, env=EnvConfig(**tiny), output=tmp_path / "toy")
+    train.run("toy", steps=3_000, env=tiny, output=tmp_path / "toy")
     assert agents[0].steps == 3_000
 
 

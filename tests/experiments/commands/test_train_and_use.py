@@ -131,7 +131,7 @@ def test_a_training_that_diverges_keeps_the_last_good_agent(env, tmp_path, monke
     bad = 1  # into the same folder, which holds nothing
     with pytest.raises(ResultsError, match=r"the loss is NaN.*That agent is saved in"):
         train.run("ppo", output=tmp_path, **how)
-    assert watch.run(str(tmp_path), steps=2, delay=0.0) >= 0.0
+    assert watch.run(str(tmp_path), max_steps=2, delay=0.0) >= 0.0
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_settings_are_json_or_a_plain_word():
     ("function", "words"),
     [
         (train.run, "ppo --steps 1e6 --set n_steps=8 gamma=0.9"),
-        (evaluate.run, "runs/ppo --users 400 --worlds 0 1 --against drift-aware joint"),
-        (watch.run, "runs/ppo --user 12 --video out --steps 5 --delay 0"),
+        (evaluate.run, "runs/ppo --users 400 --world 0 1 --against drift-aware joint"),
+        (watch.run, "runs/ppo --user 12 --video out --max-steps 5 --delay 0"),
     ],
 )
 def test_the_command_lines_are_understood(function, words):
@@ -190,7 +190,7 @@ def test_the_command_lines_are_understood(function, words):
     if function is train.run:
         assert given["steps"] == 1e6 and given["settings"] == ("n_steps=8", "gamma=0.9")
     elif function is evaluate.run:
-        assert given["worlds"] == (0, 1) and given["against"] == ("drift-aware", "joint")
+        assert given["world"] == (0, 1) and given["against"] == ("drift-aware", "joint")
     else:
         assert given["agent"] == "runs/ppo" and given["video"] == Path("out")
 
@@ -210,7 +210,7 @@ def test_it_finds_what_a_benchmark_finds(ppo, env):
 
 def test_an_evaluation_compares_paired_sessions(ppo, capsys):
     folder, _ = ppo
-    found = evaluate.run(str(folder), against=("random", "oracle-myopic"), worlds=(0, 1), users=4)
+    found = evaluate.run(str(folder), against=("random", "oracle-myopic"), world=(0, 1), users=4)
     assert [row.agent for row in found] == ["ppo", "random", "oracle-myopic"]
     episodes = store.read_table(folder, Episode)
     returns = {
@@ -218,16 +218,17 @@ def test_an_evaluation_compares_paired_sessions(ppo, capsys):
     }
     assert {(x.world, x.seed) for x in episodes if x.agent == "ppo"} == {(0, 5), (1, 5)}
     for row in found:
-        assert len(returns[row.agent]) == 8 and row.low <= row.mean <= row.high
-        assert row.mean == pytest.approx(returns[row.agent].mean())
+        assert len(returns[row.agent]) == 8 and row.mean.low <= row.mean.value <= row.mean.high
+        assert row.mean.value == pytest.approx(returns[row.agent].mean())
     assert found[0].improvement is None
-    assert found[2].improvement == pytest.approx(found[0].mean / found[2].mean - 1)
-    assert found[2].improvement_high < 0
+    expected = found[0].mean.value / found[2].mean.value - 1
+    assert found[2].improvement.value == pytest.approx(expected)
+    assert found[2].improvement.high < 0
     record = json.loads((folder / evaluate.EVALUATION).read_text())
     assert record["task"] == "llmrec/Drift-v0" and record["env"]["switch_rate"] == 0.1
-    assert record["agents"][0]["mean"] == found[0].mean
+    assert record["agents"][0]["mean"] == [*found[0].mean]
     said = capsys.readouterr().out
-    assert "gain of ppo over it" in said and "8 test users" in said
+    assert "improvement of ppo over it" in said and "8 test users" in said
 
 
 def test_it_plays_the_task_it_was_trained_on_unless_told_otherwise(ppo, env, tmp_path):
@@ -248,10 +249,10 @@ def test_it_plays_the_task_it_was_trained_on_unless_told_otherwise(ppo, env, tmp
 def test_saved_agents_are_compared_with_each_other(ppo, env, tmp_path, monkeypatch):
     folder = tmp_path / "other"
     train.run("ppo", steps=512, output=folder, settings=PPO, env=env)
-    found = evaluate.run(str(ppo[0]), against=(str(folder),), worlds=(0,), output=tmp_path)
+    found = evaluate.run(str(ppo[0]), against=(str(folder),), world=(0,), output=tmp_path)
     assert [row.agent for row in found] == ["ppo@ppo", "ppo@other"]
     monkeypatch.chdir(ppo[0].parent)  # where a folder has the name of an agent
-    assert evaluate.run("ppo", worlds=(0,), output=tmp_path)[0].mean == found[0].mean
+    assert evaluate.run("ppo", world=(0,), output=tmp_path)[0].mean == found[0].mean
     with pytest.raises(ValueError, match=r"would be the second 'ppo@other'"):
         evaluate.run(str(folder), against=(str(folder),))
 
@@ -312,7 +313,7 @@ def test_agents_that_need_no_training_are_watched_by_name(
     agent, env, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    watch.run(agent, user=12, steps=2, delay=0.0, env=env)
+    watch.run(agent, user=12, max_steps=2, delay=0.0, env=env)
     said = capsys.readouterr().out
     assert "User 12 · step 2 of 30" in said and "step 3 of" not in said
     assert not list(tmp_path.iterdir())
@@ -322,7 +323,7 @@ def test_agents_that_need_no_training_are_watched_by_name(
     ("how", "said"),
     [
         ({"user": 60}, "user=60 does not exist; allowed: 0 to 59"),
-        ({"steps": 0}, "steps=0 shows nothing"),
+        ({"max_steps": 0}, "max_steps=0 shows nothing"),
         ({"delay": -1.0}, "delay=-1.0 is out of range"),
         ({"delay": float("nan")}, "delay=nan is out of range"),
     ],
@@ -342,7 +343,7 @@ def test_without_moviepy_the_extra_is_named(env, tmp_path, monkeypatch):
 def test_a_video_is_written(name, env, tmp_path):
     pytest.importorskip("moviepy", reason="moviepy is not installed")
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    watch.run("random", user=12, steps=3, video=tmp_path / name, env=env)
+    watch.run("random", user=12, max_steps=3, video=tmp_path / name, env=env)
     (file,) = (tmp_path / "out").iterdir()
     assert file.name == ("film.mp4" if name.endswith("mp4") else "random-user-12.mp4")
     assert file.read_bytes()[4:8] == b"ftyp"

@@ -1,4 +1,4 @@
-"""Gains of a results folder, and the share of the oracle's lead."""
+"""Relative improvements of a results folder, and the share of the oracle's lead."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
-def test_gains_are_relative_and_the_gap_runs_from_drift_aware_to_planning(folder, capsys):
+def test_improvements_are_relative_and_the_gap_runs_from_drift_aware_to_planning(folder, capsys):
     (found,) = improvement.run(folder)
     assert found.over["drift-aware"].value == pytest.approx(1.0)
     assert found.over["joint"].value == pytest.approx(1.0 / 3.0)

@@ -11,12 +11,14 @@ from tiny_bert import save_tiny_bert
 
 from experiments import store
 from experiments.report.figures import study_figures
+from experiments.report.text_tables import print_tables
 from experiments.runs.offline_ranking import known_histories
 from experiments.runs.runner import RunOptions
 from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval
 from experiments.store import Episode
 from experiments.studies import cold_start, joint_ablation
+from experiments.studies.study import Scale
 from llmrec_env.config import EnvConfig
 
 TASK = "llmrec/Drift-v0"
@@ -52,7 +54,7 @@ def test_variants_are_what_they_are_called(study):
     assert len(set(returns)) > 6  # settings reach the agents
 
 
-def test_gains_are_over_the_same_users(study):
+def test_improvements_are_over_the_same_users(study):
     _, found = study
     variants = found["variants"]
     assert variants["joint"]["joint"] is None and variants["content"]["content"] is None
@@ -124,12 +126,11 @@ def test_without_clicks_only_texts_tell_something_about_items(study):
 
 def test_tables_show_intervals_and_leave_out_what_is_not_there(study, capsys):
     _, found = study
-    joint_ablation._print(found | {"items": {}})
+    print_tables(*joint_ablation.tables_of(found | {"items": {}}))
     printed = capsys.readouterr().out
     assert "text=0 ranking=choice" in printed and "logged slates known" in printed
     assert "cold items" not in printed
-    assert joint_ablation._cell("joint", Interval(0.1, -0.05, 0.2)) == "+10.0% [-5.0%, +20.0%]"
-    assert joint_ablation._cell("satisfied", None) == ""
+    assert " % [" in printed and "**" in (study[0] / "joint.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -137,26 +138,32 @@ def test_parts_can_be_left_out_and_the_language_model_trained(tiny, tmp_path, mo
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
     bert = str(save_tiny_bert(tmp_path / "bert"))
     env = tiny | {"encoder": bert}
-    plan = {"parts": (), "language": ("lora",), "users": 3, "epochs": 1}
-    found = joint_ablation.run(**plan, env=env, options=RunOptions(output=tmp_path / "out"))
+    found = joint_ablation.run(
+        parts=(),
+        language=("lora",),
+        epochs=1,
+        env=env,
+        scale=Scale(worlds=1, users=3),
+        options=RunOptions(output=tmp_path / "out"),
+    )
     assert list(found["variants"]) == [*joint_ablation.REFERENCES, "joint", "joint-lora"]
     assert found["users"] == found["items"] == {} and drawn(tmp_path / "out")
     assert "weights of the language model learn" in capsys.readouterr().out
 
 
-def test_a_world_is_a_cell_and_luck_is_common(tiny):
+def test_a_world_is_a_run_of_held_out_users(tiny):
     base = RunSpec(TASK, "joint", 0, users=4, env=tiny, settings={"epochs": 1})
-    spec = cold_start._cell(base, "content", 1)
+    spec = cold_start._spec(base, "content", 1)
     assert (spec.agent, spec.world, spec.settings) == ("content", 1, {})
     env, users = cold_start._held_out(spec, cold_start._trained(spec))
     assert users.tolist() == [9, 19, 29, 39] and env.config.split == "test"
 
 
 def test_the_figure_has_a_panel_for_what_there_is():
-    gains = {"click=0": Interval(-0.1, -0.2, -0.05), "content": Interval(-0.3, -0.4, -0.2)}
+    improvements = {"click=0": Interval(-0.1, -0.2, -0.05), "content": Interval(-0.3, -0.4, -0.2)}
     known = {"content": {0: Interval(1.0, 0.5, 1.5), 20: Interval(2.0, 1.5, 2.5)}}
-    both = study_figures.variants_and_known(gains, "joint", known)
+    both = study_figures.variants_and_known(improvements, "joint", known)
     assert isinstance(both, Figure) and len(both.axes) == 2
-    assert [x.get_text() for x in both.axes[0].get_yticklabels()] == list(gains)
+    assert [x.get_text() for x in both.axes[0].get_yticklabels()] == list(improvements)
     assert [x.get_text() for x in both.axes[1].get_xticklabels()] == ["0", "20"]
-    assert len(study_figures.variants_and_known(gains, "joint", {}).axes) == 1
+    assert len(study_figures.variants_and_known(improvements, "joint", {}).axes) == 1

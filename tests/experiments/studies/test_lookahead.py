@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 
 from experiments import store
+from experiments.report.text_tables import markdown, print_tables
 from experiments.runs.runner import RunOptions
 from experiments.statistics.leaderboard import group
 from experiments.store import Episode
 from experiments.studies import lookahead
-from experiments.studies.lookahead import Probe, gains_of, label_of
+from experiments.studies.lookahead import Probe, compared, label_of
+from experiments.studies.study import Scale
 
 DRIFT, STATIC = "llmrec/Drift-v0", "llmrec/Static-v0"
-PROBE = Probe(("ppo",), (0.0, 0.98), (DRIFT, STATIC), 2, 3, 10, 500, True, {"horizon": 30})
+SCALE = Scale(worlds=2, users=10, steps=500, seeds=3)
+PROBE = Probe(("ppo",), (0.0, 0.98), (DRIFT, STATIC), True, SCALE, {"horizon": 30})
 
 
 def made_up(task, agent, returns, seed=0):
@@ -28,9 +31,8 @@ def made_up(task, agent, returns, seed=0):
 @pytest.fixture(scope="module")
 def probed(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lookahead")
-    plan = {"agents": ("ppo",), "tasks": (DRIFT,), "worlds": 1, "seeds": 2}
-    options = RunOptions(output=folder)
-    return folder, lookahead.run(**plan, train_steps=4096, env=tiny, options=options)
+    plan = {"agents": ("ppo",), "tasks": (DRIFT,), "scale": Scale(worlds=1, steps=4096, seeds=2)}
+    return folder, lookahead.run(**plan, env=tiny, options=RunOptions(output=folder))
 
 
 def test_cells_of_a_pair_differ_in_the_discount_alone():
@@ -52,7 +54,7 @@ def test_cells_of_a_pair_differ_in_the_discount_alone():
     assert without == learners
 
 
-def test_gains_are_paired_by_user_and_seed():
+def test_improvements_are_paired_by_user_and_seed():
     users = np.random.default_rng(0).gamma(2.0, 3.0, 20)
     sessions = {
         label_of(DRIFT, 0.0): {
@@ -63,53 +65,53 @@ def test_gains_are_paired_by_user_and_seed():
         },
     }
     probe = dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False)
-    (gain,) = gains_of(sessions, probe)
-    assert gain.difference == pytest.approx((1.0, 1.0, 1.0))  # not paired, it had a width of 2
-    assert gain.far - gain.near == pytest.approx(1.0)
-    assert (gain.seeds, gain.users) == (2, 20)
+    (line,) = compared(sessions, probe)
+    assert line.difference == pytest.approx((1.0, 1.0, 1.0))  # not paired, it had a width of 2
+    assert line.far - line.near == pytest.approx(1.0)
+    assert (line.seeds, line.users) == (2, 20)
 
 
-def test_an_agent_that_earns_nothing_has_a_difference_and_no_gain():
+def test_an_agent_that_earns_nothing_has_a_difference_and_no_improvement():
     returns = {0.0: np.zeros(5), 0.98: np.ones(5)}
     sessions = {label_of(DRIFT, g): {"ppo": made_up(DRIFT, "ppo", x)} for g, x in returns.items()}
-    gains = gains_of(sessions, dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False))
-    assert gains[0].gain is None and gains[0].difference.value == 1.0
-    assert lookahead.by_agent(gains) == {}
-    lookahead.print_gains(gains, PROBE.gammas)
+    lines = compared(sessions, dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False))
+    assert lines[0].improvement is None and lines[0].difference.value == 1.0
+    assert lookahead.by_agent(lines) == {}
+    print_tables(lookahead.table_of(lines, PROBE.gammas))
 
 
 def test_the_discount_reaches_the_agent_and_the_oracles_come_last(probed):
-    folder, gains = probed
-    assert [gain.agent for gain in gains] == ["ppo", "oracle-planning over oracle-myopic"]
+    folder, lines = probed
+    assert [line.agent for line in lines] == ["ppo", "oracle-planning over oracle-myopic"]
     sessions = group(store.read_table(folder, Episode))
     near, far = (sessions[label_of(DRIFT, gamma)]["ppo"] for gamma in (0.0, 0.98))
     assert [(x.user, x.seed) for x in near] == [(x.user, x.seed) for x in far]
     differences = [own.ret - other.ret for own, other in zip(far, near, strict=True)]
     assert any(differences)
-    assert gains[0].difference.value == pytest.approx(np.mean(differences))
+    assert lines[0].difference.value == pytest.approx(np.mean(differences))
     oracles = [np.mean([x.ret for x in sessions[DRIFT][name]]) for name in lookahead.ORACLES]
-    assert (gains[1].near, gains[1].far) == pytest.approx(oracles)
+    assert (lines[1].near, lines[1].far) == pytest.approx(oracles)
 
 
 def test_tables_and_figure_are_there(probed):
-    folder, gains = probed
+    folder, lines = probed
     with open(folder / "lookahead.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["difference_low"]) for row in rows] == [x.difference.low for x in gains]
-    assert [float(row["gain"]) for row in rows] == [x.gain.value for x in gains]
+    assert [float(row["difference_low"]) for row in rows] == [x.difference.low for x in lines]
+    assert [float(row["improvement"]) for row in rows] == [x.improvement.value for x in lines]
     table = (folder / "lookahead.md").read_text(encoding="utf-8")
-    assert table.startswith("near: gamma 0; far: gamma 0.98.") and table.count("\n|") == 4
+    assert "gamma 0 (near) and 0.98 (far)" in table and table.count("\n|") == 4
     assert b"ppo by looking ahead" in (folder / "figures" / "lookahead.svg").read_bytes()
 
 
-def test_bold_is_what_leaves_out_zero(tmp_path):
+def test_bold_is_what_leaves_out_zero():
     clear = {0.0: np.ones(5), 0.98: np.full(5, 2.0)}
     noise = {0.0: np.arange(1.0, 6.0), 0.98: np.arange(5.0, 0.0, -1.0)}
     for returns, bold in ((clear, True), (noise, False)):
         made = {label_of(DRIFT, g): {"ppo": made_up(DRIFT, "ppo", x)} for g, x in returns.items()}
-        gains = gains_of(made, dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False))
-        lookahead.write_gains(tmp_path, gains, PROBE.gammas)
-        assert ("**" in (tmp_path / "lookahead.md").read_text(encoding="utf-8")) == bold
+        lines = compared(made, dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False))
+        table = dataclasses.replace(lookahead.table_of(lines, PROBE.gammas), title="")
+        assert ("**" in markdown(table)) == bold
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from experiments import store
+from experiments.report.text_tables import print_tables
 from experiments.runs.runner import RunOptions
 from experiments.runs.spec import RunSpec
 from experiments.store import Episode, LearningPoint, Metric
 from experiments.studies import ablation, learning_curves, sensitivity
+from experiments.studies.study import Scale
 from llmrec_env.config import ConfigError
 from llmrec_env.interface.observation import VECTOR_BLOCKS
 
@@ -16,7 +18,7 @@ RUNGS = ("content", "drift-aware")
 
 @pytest.fixture(scope="module")
 def settings(tiny):
-    return {"env": tiny, "worlds": 1}
+    return {"env": tiny, "scale": Scale(worlds=1, steps=4096)}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def swept(settings, tmp_path_factory):
 def ablated(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablation")
     parts = {"mechanisms": ("drift+goodwill",), "blocks": ("recent",)}
-    plan = {"agents": RUNGS, "train_steps": 4096, "options": RunOptions(output=folder)}
+    plan = {"agents": RUNGS, "options": RunOptions(output=folder)}
     return folder, ablation.run(**parts, **plan, **settings)
 
 
@@ -38,7 +40,9 @@ def ablated(settings, tmp_path_factory):
 def trained(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("curves")
     return folder, learning_curves.run(
-        steps=4096, seeds=2, options=RunOptions(output=folder), **settings
+        env=settings["env"],
+        scale=Scale(worlds=1, steps=4096, seeds=2),
+        options=RunOptions(output=folder),
     )
 
 
@@ -50,9 +54,9 @@ def test_a_parameter_is_swept_into_one_folder(swept):
     folder, rows = swept
     names = [f"switch_rate={value}" for value in (0.0, 0.1)]
     assert [(row.task, row.agent) for row in rows] == [(n, a) for n in names for a in RUNGS]
-    assert drawn(folder, "drift") == {".png", ".svg", ".pdf"}
+    assert drawn(folder, "sensitivity") == {".png", ".svg", ".pdf"}
     assert {row.task for row in store.read_table(folder, Metric)} == set(names)
-    assert b"drift-aware over content" in (folder / "figures" / "drift.svg").read_bytes()
+    assert b"drift-aware over content" in (folder / "figures" / "sensitivity.svg").read_bytes()
 
 
 def test_values_of_the_parameter_reach_the_users(swept, settings):
@@ -71,7 +75,7 @@ def test_any_metric_can_be_drawn(swept):
     folder, rows = swept
     at = {row.task: float(row.task.split("=")[1]) for row in rows}
     metrics = store.read_table(folder, Metric)
-    tracking_error = sensitivity._measured(
+    tracking_error = sensitivity.metric_by_value(
         rows, metrics, "tracking error of the pooled history", at
     )
     assert set(tracking_error) == set(RUNGS) and set(tracking_error["content"]) == {0.0, 0.1}
@@ -79,7 +83,9 @@ def test_any_metric_can_be_drawn(swept):
         x.low <= x.value <= x.high for points in tracking_error.values() for x in points.values()
     )
     alone = [Metric("switch_rate=0.1", "content", "gini", 0.5, None, None)]
-    assert sensitivity._measured(rows, alone, "gini", at) == {"content": {0.1: (0.5, 0.5, 0.5)}}
+    assert sensitivity.metric_by_value(rows, alone, "gini", at) == {
+        "content": {0.1: (0.5, 0.5, 0.5)}
+    }
 
 
 def test_a_metric_that_no_agent_has_is_not_drawn(settings, tmp_path, capsys):
@@ -87,7 +93,7 @@ def test_a_metric_that_no_agent_has_is_not_drawn(settings, tmp_path, capsys):
     sensitivity.run(
         values=(0.1,), agents=RUNGS, metric="regret to myopic", options=options, **settings
     )
-    assert not drawn(tmp_path, "drift")
+    assert not drawn(tmp_path, "sensitivity")
     assert "no agent has a regret to myopic" in " ".join(capsys.readouterr().out.split())
 
 
@@ -111,27 +117,27 @@ def test_a_wrong_sweep_is_refused_before_anything_runs(changes, said, settings, 
 
 
 def test_parts_are_taken_away_one_after_another(ablated):
-    folder, gains = ablated
+    folder, improvements = ablated
     played = {(row.task, row.agent) for row in store.read_table(folder, Episode)}
     mechanisms = [("drift+goodwill off", agent) for agent in RUNGS]
     whole = [("whole", agent) for agent in (*RUNGS, "ppo")]
     encoder = [("encoder hashing", agent) for agent in RUNGS]
     assert played == {*whole, *mechanisms, *encoder, ("ppo without recent", "ppo")}
-    assert set(gains) == {
+    assert set(improvements) == {
         "drift-aware over content",
         "ppo over drift-aware",
         "ppo over itself without a block",
     }
     within = ["whole", "drift+goodwill off", "encoder hashing"]
-    assert list(gains["drift-aware over content"]) == within
-    assert list(gains["ppo over drift-aware"]) == ["whole"]
-    assert list(gains["ppo over itself without a block"]) == ["without recent"]
+    assert list(improvements["drift-aware over content"]) == within
+    assert list(improvements["ppo over drift-aware"]) == ["whole"]
+    assert list(improvements["ppo over itself without a block"]) == ["without recent"]
     assert drawn(folder, "ablation") == {".png", ".svg", ".pdf"}
 
 
-def test_a_part_that_changes_nothing_gains_nothing(ablated):
-    _, gains = ablated
-    own = gains["drift-aware over content"]
+def test_a_part_that_changes_nothing_improves_nothing(ablated):
+    _, improvements = ablated
+    own = improvements["drift-aware over content"]
     assert own["encoder hashing"] == own["whole"]  # the tiny world has that encoder already
     assert own["drift+goodwill off"] != own["whole"]
 
@@ -160,7 +166,7 @@ def test_variants_switch_off_what_they_say_on_top_of_the_task():
         ablation.variants_of("llmrec/Drift-v0", RUNGS, {}, {"observation": ("recnt",)})
 
 
-def test_gains_are_those_of_the_sessions():
+def test_improvements_are_those_of_the_sessions():
     def sessions(agent, returns):
         blank = dict.fromkeys(("survived", "discovered", "lost", "steps", "consumed"), 0)
         numbers = (
@@ -180,10 +186,10 @@ def test_gains_are_those_of_the_sessions():
 
     content = sessions("content", np.full(20, 2.0))
     played = {"content": content, "drift-aware": sessions("drift-aware", np.full(20, 3.0))}
-    gains = ablation.gains_of({"whole": played})
-    assert gains["drift-aware over content"]["whole"] == pytest.approx((0.5, 0.5, 0.5))
+    improvements = ablation.compared({"whole": played})
+    assert improvements["drift-aware over content"]["whole"] == pytest.approx((0.5, 0.5, 0.5))
     nothing = {"content": sessions("content", np.zeros(20)), "drift-aware": content}
-    assert ablation.gains_of({"whole": nothing}) == {}
+    assert ablation.compared({"whole": nothing}) == {}
 
 
 def test_curves_have_every_seed_at_every_budget(trained, capsys):
@@ -191,12 +197,12 @@ def test_curves_have_every_seed_at_every_budget(trained, capsys):
     budgets = learning_curves.at_budgets(points, "ppo")
     assert list(budgets) == [4096]
     assert len(budgets[4096]) == 2
-    assert drawn(folder, "curves") == {".png", ".svg", ".pdf"}
-    learning_curves.print_budgets(points, {"drift-aware": 5.0})
+    assert drawn(folder, "learning-curves") == {".png", ".svg", ".pdf"}
+    print_tables(learning_curves.budget_table({"ppo": budgets}, {"drift-aware": 5.0}))
     assert "4,096" in capsys.readouterr().out
 
 
-def test_a_reference_meets_the_users_and_the_luck_of_the_curve(trained, tiny):
+def test_a_reference_meets_the_users_and_random_numbers_of_the_curve(trained, tiny):
     _, points = trained
     spec = RunSpec("llmrec/Drift-v0", "ppo", 0, seed=1, train_steps=4096, env=tiny)
     assert learning_curves.validation_return(spec) == [p.ret for p in points if p.seed == 1][-1]
