@@ -61,10 +61,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         run_command(name, options)
-    except KeyboardInterrupt:
-        print("interrupted; runs that were done are kept, --resume goes on.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        text = "interrupted; runs that were done are kept, --resume goes on."
+        print(str(stop) or text, file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except Exception as error:
+        from llmrec_env.content.encoders import EncoderError
+
+        if not isinstance(error, ValueError | TypeError | OSError | ImportError | EncoderError):
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import re
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -26,9 +29,10 @@ from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
 from experiments.runs.runner import encoder_identities
 from experiments.runs.spec import RunSpec
-from experiments.runs.training import Track, discard_checkpoint, train
+from experiments.runs.training import Track, checkpoint_path, discard_checkpoint, train
 from experiments.store import LearningPoint, ResultsError
 from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.envs.vector import RecVectorEnv
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -55,7 +59,7 @@ def run(
     Args:
         agent: a name of the table of agents.
         task: a registered id.
-        steps: user-steps of training, such as 1e6; agents that learn from logs take none.
+        steps: environment steps of training, such as 1e6; agents that learn from logs take none.
         output: folder; by default runs/NAME.
         world: which world; 100 and up are kept for tuning.
         seed: of training.
@@ -126,7 +130,7 @@ def _check(agent: str, task: str, steps: float) -> None:
         if name not in known:
             raise ValueError(unknown(kind, name, list(known)))
     if not math.isfinite(steps) or steps < 1 or steps != int(steps):
-        raise ValueError(f"steps={steps} is not a whole number of user-steps; write 500000 or 1e6.")
+        raise ValueError(f"steps={steps} is not a whole number of steps; write 500000 or 1e6.")
 
 
 def _open(folder: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> Path:
@@ -151,8 +155,10 @@ def _learn(
     """
     try:
         curve = _curve(agent, spec, folder, track)
-    except (ValueError, TypeError, FloatingPointError) as error:
-        begun = any((folder / store.CHECKPOINTS).glob("*.pt"))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_stopped(agent, own, folder)) from None
+    except (ValueError, TypeError, ImportError, FloatingPointError) as error:
+        begun = checkpoint_path(folder, spec).exists()
         if not begun:
             (folder / store.MANIFEST).unlink(missing_ok=True)  # the folder is free for the next try
         if not isinstance(error, FloatingPointError):
@@ -165,22 +171,77 @@ def _learn(
     return [LearningPoint(*about, int(steps), ret) for steps, ret in curve]
 
 
+def _stopped(agent: Agent, own: EnvConfig, folder: Path) -> str:
+    """Saves an agent whose training is interrupted, and says how to go on."""
+    saved = f"No agent is in {folder} yet."
+    if isinstance(agent, OnlineAgent):
+        with contextlib.suppress(Exception):  # it has no weights yet, or none that are finite
+            save_agent(agent, own, folder)
+            saved = (
+                f"The agent as it is now is in {folder}: python -m experiments evaluate {folder}."
+            )
+    return f"training stopped. {saved} The same command with --resume goes on with the training."
+
+
 def _curve(agent: Agent, spec: RunSpec, folder: Path, track: tuple[str, ...]) -> list[list[float]]:
-    """Trains, and returns (user-steps, validation return) of each segment."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
-        bar = progress.add_task(spec.agent, total=spec.train_steps or None)
+    """Trains, and returns (steps, validation return) of each segment."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} % {task.fields[state]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ) as progress:
+        bar = progress.add_task(spec.agent, total=spec.train_steps or None, state="")
         env = environment(spec, agent, TRAIN_ENVS, "train")
         measure = validator(agent, spec)
 
         def validate() -> float:
-            found, done = measure(), progress.tasks[bar].completed
-            progress.console.print(f"{done:,.0f} user-steps: validation return {found:.2f}")
-            return found
+            value, done = measure(), progress.tasks[bar].completed
+            progress.console.print(f"{done:,.0f} steps: validation return {value:.2f}")
+            return value
 
         if isinstance(agent, OnlineAgent):
-            agent.on_steps = lambda done: progress.update(bar, completed=done)
+            returns = EpisodeReturns(env)
+
+            def show(done: int) -> None:
+                rate = progress.tasks[bar].speed or 0.0
+                state = f"{rate:,.0f} steps/s, return {returns.mean:.2f}"
+                progress.update(bar, completed=done, state=state)
+
+            agent.on_steps = show
             return train(agent, env, spec, validate, folder, track)
         agent.fit(env, spec.train_steps)
         progress.update(bar, completed=spec.train_steps)
         return [[float(spec.train_steps), validate()]]
+
+
+class EpisodeReturns:
+    """Running mean return of the latest training episodes, for a progress bar."""
+
+    def __init__(self, env: RecVectorEnv, num_episodes: int = 100) -> None:
+        """Listens to what an environment returns, and changes nothing."""
+        self._latest: deque[float] = deque(maxlen=num_episodes)
+        self._sums = np.zeros(env.num_envs)
+        self._step, self._reset = env.step, env.reset
+        env.step, env.reset = self.step, self.reset
+
+    @property
+    def mean(self) -> float:
+        """NaN until an episode has ended."""
+        return sum(self._latest) / len(self._latest) if self._latest else math.nan
+
+    def step(self, actions: Any) -> Any:
+        """Steps the environment."""
+        transition = self._step(actions)
+        _, reward, terminated, truncated, _ = transition
+        self._sums += reward
+        ended = terminated | truncated
+        self._latest.extend(self._sums[ended].tolist())
+        self._sums[ended] = 0.0
+        return transition
+
+    def reset(self, **arguments: Any) -> Any:
+        """Resets the environment."""
+        self._sums[:] = 0.0
+        return self._reset(**arguments)

@@ -130,9 +130,8 @@ def perform_in_processes(tasks: list[Task], jobs: int) -> Iterator[Any]:
     """
     run = joblib.delayed(_run_under)
     with joblib.parallel_config("loky", inner_max_num_threads=1):
-        pool = joblib.Parallel(
-            jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs
-        )
+        options: dict[str, Any] = {"batch_size": 1, "pre_dispatch": jobs}
+        pool = joblib.Parallel(jobs, return_as="generator_unordered", **options)
         try:
             yield from pool(run(os.getpid(), task) for task in tasks)
         except BrokenProcessPool as error:
@@ -172,7 +171,11 @@ def ray_cluster(jobs: int, address: str | None) -> Iterator[Perform]:
             "engine='ray' needs Ray, which is not installed; pip install 'llmrec-env[cluster]'."
         ) from None
     if address is None:
-        options = {"address": "local", "num_cpus": jobs, "include_dashboard": False}
+        options: dict[str, Any] = {
+            "address": "local",
+            "num_cpus": jobs,
+            "include_dashboard": False,
+        }
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
         code: dict[str, Any] = {"env_vars": {**_ONE_THREAD, "PYTHONPATH": path}}
     else:
@@ -199,11 +202,12 @@ def ray_cluster(jobs: int, address: str | None) -> Iterator[Perform]:
 
 def _perform_on_ray(tasks: list[Task], jobs: int) -> Iterator[None]:
     import ray
+    from ray.exceptions import RayError
 
     remote: Any = ray.remote(num_cpus=1, max_retries=0)(attempt)
     waiting = iter(tasks)
     running: dict[Any, tuple[Task, contextlib.ExitStack]] = {}
-    failure: ray.exceptions.RayError | None = None
+    failure: RayError | None = None
     try:
         while True:
             while failure is None and len(running) < jobs and (task := next(waiting, None)):
@@ -221,7 +225,7 @@ def _perform_on_ray(tasks: list[Task], jobs: int) -> Iterator[None]:
                     content = ray.get(ended)
                     from_file(Path("a result from a Ray worker"), content)  # it may run other code
                     write_file(task.path, content)
-                except ray.exceptions.RayError as error:  # the other workers finish their runs
+                except RayError as error:  # the other workers finish their runs
                     failure = error
             yield
     finally:

@@ -30,11 +30,20 @@ from experiments.runs.environments import task_config
 from experiments.runs.runner import run_sweep
 from experiments.statistics.leaderboard import scores_of
 from experiments.studies.study import improvement_of
-from experiments.tuning.search import DATABASE, DEFAULTS, LOCK, Plan, Search, import_optuna
+from experiments.tuning.search import (
+    DATABASE,
+    DEFAULTS,
+    Plan,
+    import_optuna,
+    open_study,
+    search,
+    trials_of,
+)
 from experiments.tuning.search_spaces import flat, space_of
 from llmrec_env.config import unknown
 
 if TYPE_CHECKING:
+    from optuna import Study
     from optuna.trial import FrozenTrial
 
 FIRST_WORLD = 100
@@ -91,21 +100,19 @@ def run(
     import_optuna()
     plan = Plan(agent, task, worlds, steps, users, seed, given_fields(env))
     _check(plan, trials, jobs)
-    config = {**dataclasses.asdict(plan), "space": _described(agent)}
-    config = json.loads(json.dumps(config))
+    config = json.loads(json.dumps(dataclasses.asdict(plan) | {"space": _described(agent)}))
     store.open_folder(output, config, resume=resume, overwrite=overwrite)
     if overwrite:
-        for name in (DATABASE, LOCK, TRIALS, BEST, STUDY):
+        for name in (DATABASE, TRIALS, BEST, STUDY):
             (output / name).unlink(missing_ok=True)
     store.write_manifest(output, config=config)
     started = time.perf_counter()
+    open_study(output, plan)  # before processes do it at once
     if jobs == 1:
-        _work(output, plan, trials)
+        search(output, plan, trials, _tell)
     else:
-        _work_in_processes(output, plan, trials, jobs)
-    with Search(output, plan) as search:
-        every = search.trials()
-    best = _write(output, plan, every, confirm, jobs)
+        _search_in_processes(output, plan, trials, jobs)
+    best = _write(output, plan, open_study(output, plan).trials, confirm, jobs)
     wall = round(time.perf_counter() - started, 1)
     store.write_manifest(output, config=config, jobs=jobs, wall_seconds=wall)
     print(f"results in {output}")
@@ -137,22 +144,20 @@ def _described(agent: str) -> dict[str, str]:
 # --- processes
 
 
-def _work(folder: Path, plan: Plan, trials: int) -> None:
-    with Search(folder, plan) as search:
-
-        def tell(trial: FrozenTrial) -> None:
-            done = search.trials("COMPLETE")
-            best = max(done, key=_value, default=None)
-            so_far = "" if best is None else f"; best {_value(best):.3f}, trial {best.number}"
-            outcome = f"{trial.value:.3f}" if trial in done else trial.state.name.lower()
-            seconds = trial.user_attrs["seconds"]
-            print(f"trial {trial.number}: {outcome}, {seconds:.0f} s{so_far}", flush=True)
-
-        search.work(trials, tell)
+def _tell(study: Study, trial: FrozenTrial) -> None:
+    done = trials_of(study, "COMPLETE")
+    best = max(done, key=_value, default=None)
+    so_far = "" if best is None else f"; best {_value(best):.3f}, trial {best.number}"
+    outcome = trial.state.name.lower()
+    if outcome == "complete":
+        outcome = f"{trial.value:.3f}"
+    print(
+        f"trial {trial.number}: {outcome}, {trial.user_attrs['seconds']:.0f} s{so_far}", flush=True
+    )
 
 
-def _work_in_processes(folder: Path, plan: Plan, trials: int, jobs: int) -> None:
-    run = joblib.delayed(_work_under)
+def _search_in_processes(folder: Path, plan: Plan, trials: int, jobs: int) -> None:
+    run = joblib.delayed(_search_under)
     try:
         with joblib.parallel_config("loky", inner_max_num_threads=1):
             joblib.Parallel(jobs)(run(os.getpid(), folder, plan, trials) for _ in range(jobs))
@@ -162,9 +167,9 @@ def _work_in_processes(folder: Path, plan: Plan, trials: int, jobs: int) -> None
         ) from error
 
 
-def _work_under(parent: int, folder: Path, plan: Plan, trials: int) -> None:
+def _search_under(parent: int, folder: Path, plan: Plan, trials: int) -> None:
     end_with(parent)
-    _work(folder, plan, trials)
+    search(folder, plan, trials, _tell)
 
 
 # --- results
@@ -180,33 +185,34 @@ def _write(
     if not done:
         raise store.ResultsError(f"{folder}: no trial ended; run more of them with --resume.")
     default = next((trial for trial in done if trial.user_attrs.get(DEFAULTS)), None)
-    as_it_was = None if default is None else _value(default)
+    default_return = None if default is None else _value(default)
     points = [Point(x.value if x in done else None, x.user_attrs["user_steps"]) for x in ended]
-    save(best_so_far(plan.agent, points, as_it_was), folder / "figures" / "tune")
+    save(best_so_far(plan.agent, points, default_return), folder / "figures" / "tune")
     few = [*filter(None, [default]), *(x for x in done[:confirm] if x is not default)]
     again = confirmed(folder, plan, few, jobs) if confirm else []
     returns = {row["trial"]: row["return"] for row in again}
     best = max(few, key=lambda trial: returns[trial.number]) if again else done[0]
-    found = {
+    outcome = {
         "agent": plan.agent,
-        "settings": {**defaults_of(plan.agent), **best.user_attrs["settings"]},
+        "settings": defaults_of(plan.agent) | best.user_attrs["settings"],
         "trial": best.number,
         "return": _value(best),
-        "return_of_defaults": as_it_was,
+        "return_of_defaults": default_return,
         "confirmed": again,
     }
-    study = {**dataclasses.asdict(plan), "space": _described(plan.agent), **_budget(trials)}
-    for name, content in ((BEST, found), (STUDY, study)):
+    study = dataclasses.asdict(plan) | {"space": _described(plan.agent)} | _budget(trials)
+    for name, content in ((BEST, outcome), (STUDY, study)):
         store.write_file(folder / name, json.dumps(content, indent=1).encode() + b"\n")
-    return found
+    return outcome
 
 
 def confirmed(
     folder: Path, plan: Plan, trials: Sequence[FrozenTrial], jobs: int
 ) -> list[dict[str, Any]]:
-    """Returns what trials earn when they are trained with other seeds, and with other luck.
+    """Returns what trials earn when they are trained with other seeds.
 
-    Users are the same validation users; gains over the first trial are paired.
+    Users are the same validation users; relative improvements over the first trial are
+    paired.
     """
     seeds = [plan.seed + 1 + i for i in range(CONFIRMING_SEEDS)]
     specs = [
@@ -215,22 +221,19 @@ def confirmed(
         for spec in plan.specs(trial.user_attrs["settings"])
         for seed in seeds
     ]
-    swept = run_sweep(specs, folder, jobs=jobs)
-    if failed := [result.error for result in swept if result.error]:
-        raise store.ResultsError(f"{len(failed)} of {len(swept)} runs failed: {failed[0]}.")
-    each, found, first = len(specs) // len(trials), [], swept[0].episodes[:0]
-    for place, trial in enumerate(trials):
-        own = swept[place * each : (place + 1) * each]
-        episodes = [row for result in own for row in result.episodes]
-        first = first or episodes
-        mean, improvement = (
-            float(scores_of(episodes).values.mean()),
-            improvement_of(episodes, first),
-        )
-        found.append(
-            {"trial": trial.number, "return": mean, "gain": improvement and [*improvement]}
-        )
-    return found
+    results = run_sweep(specs, folder, jobs=jobs)
+    if failed := [result.error for result in results if result.error]:
+        raise store.ResultsError(f"{len(failed)} of {len(results)} runs failed: {failed[0]}.")
+    each, rows = len(specs) // len(trials), []
+    groups = [
+        [row for result in results[i * each : (i + 1) * each] for row in result.episodes]
+        for i in range(len(trials))
+    ]
+    for trial, episodes in zip(trials, groups, strict=True):
+        mean = float(scores_of(episodes).values.mean())
+        gain = improvement_of(episodes, groups[0])
+        rows.append({"trial": trial.number, "return": mean, "gain": gain and [*gain]})
+    return rows
 
 
 def _budget(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
@@ -252,7 +255,7 @@ def _write_trials(folder: Path, agent: str, trials: Sequence[FrozenTrial]) -> No
         known = trial.user_attrs
         if "settings" not in known:  # killed before it began, or waiting
             continue
-        tried = flat({**defaults_of(agent), **known["settings"]}, space_of(agent))
+        tried = flat(defaults_of(agent) | known["settings"], space_of(agent))
         value = trial.value if trial.state.name == "COMPLETE" else None
         numbers = [value, known.get("user_steps"), known.get("seconds")]
         settings = [json.dumps(tried[name]) if name in tried else "" for name in names]

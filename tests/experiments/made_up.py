@@ -136,7 +136,7 @@ def end(process: subprocess.Popen) -> None:
     process.stdout.close()
 
 
-def wait_for(condition: Any, seconds: float = 15.0) -> None:
+def wait_for(condition: Any, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until

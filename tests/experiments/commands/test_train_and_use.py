@@ -89,6 +89,61 @@ def test_a_killed_training_goes_on_to_the_same_agent(ppo, env, tmp_path, monkeyp
         assert (tmp_path / file).read_bytes() == (ppo[0] / file).read_bytes()
 
 
+def test_an_interrupted_training_leaves_an_agent_and_says_how_to_go_on(
+    ppo, env, tmp_path, monkeypatch
+):
+    from agents.rl.sb3 import StableBaselines
+
+    learn = StableBaselines.learn
+
+    def stopped(self, env, num_steps, segment, done):
+        steps = learn(self, env, num_steps, segment, done)
+        if segment == 1:
+            raise KeyboardInterrupt
+        return steps
+
+    arguments = {
+        "steps": 2e3,
+        "output": tmp_path,
+        "world": 1,
+        "seed": 5,
+        "settings": PPO,
+        "env": env,
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(StableBaselines, "learn", stopped)
+        with pytest.raises(KeyboardInterrupt, match=r"agent so far is in .*--resume goes on"):
+            train.run("ppo", **arguments)
+    assert watch.run(str(tmp_path), steps=2, delay=0.0) >= 0.0
+    train.run("ppo", **arguments, resume=True)
+    for file in (base.RECORD, base.WEIGHTS):
+        assert (tmp_path / file).read_bytes() == (ppo[0] / file).read_bytes()
+
+
+def test_an_interrupted_training_that_has_not_begun_can_be_resumed(env, tmp_path, monkeypatch):
+    from agents.rl.sb3 import StableBaselines
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StableBaselines, "learn", stopped)
+        with pytest.raises(KeyboardInterrupt, match=r"No agent is in .* --resume goes on"):
+            train.run("ppo", steps=512, output=tmp_path, settings=PPO, env=env)
+    assert train.run("ppo", steps=512, output=tmp_path, settings=PPO, env=env, resume=True)
+
+
+def test_the_running_return_is_that_of_the_latest_episodes(new_vec):
+    env = new_vec(4, horizon=5, autoreset_mode="same_step")
+    returns = train.EpisodeReturns(env, num_episodes=4)
+    env.reset(seed=0)
+    env.step(np.zeros((4, 5), np.int64))
+    assert np.isnan(returns.mean)
+    env.reset(seed=0)  # an episode that is cut off does not count
+    rewards = [env.step(np.zeros((4, 5), np.int64))[1] for _ in range(5)]
+    assert returns.mean == pytest.approx(np.sum(rewards) / 4)
+
+
 def test_what_is_trained_is_neither_trained_again_nor_overwritten_unasked(ppo, env, tmp_path):
     folder, points = ppo
     how = dict(steps=2e3, output=folder, world=1, seed=5, settings=PPO, env=env)
@@ -139,7 +194,7 @@ def test_a_training_that_diverges_keeps_the_last_good_agent(env, tmp_path, monke
     [
         ({"agent": "pppo"}, "Did you mean 'ppo'"),
         ({"task": "llmrec/Drift-v1"}, "Did you mean 'llmrec/Drift-v0'"),
-        ({"steps": 1.5}, r"steps=1.5 is not a whole number of user-steps; write 500000 or 1e6"),
+        ({"steps": 1.5}, r"steps=1.5 is not a whole number of steps; write 500000 or 1e6"),
         ({"steps": float("inf")}, "not a whole number"),
         ({"settings": ("rank",)}, r"--set 'rank' is not name=value"),
         ({"settings": ("rank=3", "rank=4")}, "with a new name"),

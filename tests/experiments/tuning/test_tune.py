@@ -1,13 +1,12 @@
 """The search of hyper-parameters: what counts, what is gone on with, and whom it never touches."""
 
 import csv
-import fcntl
 import inspect
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from agents.rl.sb3 import ALGORITHMS
 from agents.rl.sb3.segments import OWN, algorithm_class
 from experiments import store
 from experiments.tuning import search, tune
-from experiments.tuning.search import Plan, Search, behind
+from experiments.tuning.search import Plan, open_study, trials_of
 from experiments.tuning.search_spaces import (
     flat,
     nested,
@@ -163,40 +162,61 @@ def test_a_killed_search_goes_on_and_finds_what_an_unbroken_one_does(
     assert outcomes(tmp_path) == outcomes(whole)
 
 
-LOCKS_TRIAL_0 = """
-import fcntl, sys, time
-file = open(sys.argv[1], "ab")
-fcntl.lockf(file, fcntl.LOCK_EX, 1, 1)
-print("locked", flush=True)
-time.sleep(60)
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from experiments.tuning import search
+search.HEARTBEAT = 1
+def score(*_):
+    print("running", flush=True)
+    signal.pause()
+search.score = score
+plan = search.Plan("ppo", "llmrec/Drift-v0", (100,), 4096, 6)
+search.search(Path(sys.argv[1]), plan, 9, print)
 """
 
 
+def states_of(study):
+    return [trial.state.name for trial in study.trials]
+
+
+def searched_again(folder, plan, trials):
+    search.search(folder, plan, trials, lambda *_: None)
+    return open_study(folder, plan)
+
+
+class Enough(BaseException):
+    """Ends a search that would wait."""
+
+
+def enough(*_):
+    raise Enough
+
+
 def test_a_trial_is_given_up_when_its_process_is_dead_and_not_before(plan, tmp_path, monkeypatch):
-    faked(monkeypatch, 0.5)
-    with Search(tmp_path, plan) as own:
-        own._next(1)  # trial 0, the agent as it is
-        fcntl.lockf(own._lock, fcntl.LOCK_UN, 1, 1)  # another process has it
-        command = [sys.executable, "-c", LOCKS_TRIAL_0, str(tmp_path / search.LOCK)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
-            assert other.stdout.readline() == b"locked\n"
-            own._run(*own._next(2))
-            assert [x.state.name for x in own.trials()] == ["RUNNING", "COMPLETE"]
-            other.kill()
-        own.work(3, lambda _: None)
-        names = [x.state.name for x in own.trials()]
-        assert names == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
-        first, again = own.trials()[0], own.trials()[2]
-        assert first.params == again.params and again.user_attrs["settings"] == {}
+    faked(monkeypatch)
+    monkeypatch.setattr(search, "HEARTBEAT", 1)
+    monkeypatch.setattr(search, "GRACE", 4)
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"running\n"
+        time.sleep(5.0)  # longer than what is dead would be waited for
+        with pytest.raises(Enough):
+            search.search(tmp_path, plan, 2, enough)
+        assert states_of(open_study(tmp_path, plan)) == ["RUNNING", "COMPLETE"]
+        other.kill()
+    study = searched_again(tmp_path, plan, 3)
+    assert states_of(study) == ["FAIL", *["COMPLETE"] * 3]
+    (again,) = (x for x in study.trials if x.system_attrs.get("failed_trial") == 0)
+    assert study.trials[0].params == again.params and again.user_attrs["settings"] == {}
 
 
 def test_failed_trials_do_not_count(plan, tmp_path, monkeypatch):
     faked(monkeypatch, 1.0, RuntimeError("what a user wrote"), 1.0, RuntimeError())
-    with Search(tmp_path, plan) as own:
-        own.work(4, lambda _: None)
-        assert [x.state.name for x in own.ended()] == ["COMPLETE"] * 4
-        failed = own.trials("FAIL")
-        assert [x.user_attrs["error"] for x in failed] == ["RuntimeError"] * 2
+    study = searched_again(tmp_path, plan, 4)
+    assert len(trials_of(study, "COMPLETE", "PRUNED")) == 4
+    failed = trials_of(study, "FAIL")
+    assert [x.user_attrs["error"] for x in failed] == ["RuntimeError"] * 2
     assert b"what a user wrote" not in (tmp_path / search.DATABASE).read_bytes()
 
 
@@ -208,23 +228,20 @@ def test_what_fails_again_and_again_is_raised(settings, tmp_path, monkeypatch):
 
 def test_to_diverge_is_to_be_worse(plan, tmp_path, monkeypatch):
     faked(monkeypatch, 1.0, FloatingPointError())
-    with Search(tmp_path, plan) as own:
-        own.work(2, lambda _: None)
-        assert [x.state.name for x in own.trials()] == ["COMPLETE", "PRUNED"]
+    assert states_of(searched_again(tmp_path, plan, 2)) == ["COMPLETE", "PRUNED"]
 
 
 def test_what_is_behind_the_median_is_given_up(plan, tmp_path, monkeypatch):
     faked(monkeypatch, *(1.0, 2.0, 3.0, 4.0, 5.0), 2.9, 3.1)
-    with Search(tmp_path, plan) as own:
-        own.work(7, lambda _: None)
-        assert [x.state.name for x in own.trials()] == [*["COMPLETE"] * 5, "PRUNED", "COMPLETE"]
+    states = states_of(searched_again(tmp_path, plan, 7))
+    assert states == [*["COMPLETE"] * 5, "PRUNED", "COMPLETE"]
 
 
-def test_values_are_compared_after_as_much_training():
-    others = [SimpleNamespace(intermediate_values={0: 1.0 + i, 1: 10.0 + i}) for i in range(5)]
-    assert behind(others, 0, 2.9) and not behind(others, 0, 3.0)
-    assert behind(others, 1, 11.9) and not behind(others, 2, 0.0)
-    assert not behind(others[:4], 0, 0.0)  # too few to tell
+def test_a_trial_too_many_of_two_processes_does_not_count(plan, tmp_path, monkeypatch):
+    faked(monkeypatch)
+    study = searched_again(tmp_path, plan, 2)
+    study.optimize(search._objective(plan, 2), n_trials=1, catch=(search._Surplus,))
+    assert states_of(study) == ["COMPLETE", "COMPLETE", "FAIL"]
 
 
 def test_measurements_follow_segments_within_worlds(plan, monkeypatch):
