@@ -21,7 +21,7 @@ from experiments.report.text_tables import Column, Table, number, print_tables
 from experiments.runs.environments import task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.measures import Truth, episode_rows
-from experiments.runs.resolve import Player, find_players, place_of, ready
+from experiments.runs.resolve import AgentSource, load, resolve_all, task_of
 from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import (
     Interval,
@@ -75,18 +75,18 @@ def run(
         ValueError: there is no such agent, it must be trained first, or it was made for an
             environment that differs in what it sees or does.
     """
-    players = find_players([agent, *against])
-    name, changes = place_of(players[0], task, given_fields(env))
-    saved = players[0].saved
+    sources = resolve_all([agent, *against])
+    name, changes = task_of(sources[0], task, given_fields(env))
+    saved = sources[0].saved
     worlds = world or (saved.config.world_seed if saved else 0,)
     specs = [
-        (player, RunSpec(name, player.label, index, player.seed, users=_users(users), env=changes))
+        (source, RunSpec(name, source.label, index, source.seed, users=_users(users), env=changes))
         for index in worlds
-        for player in players
+        for source in sources
     ]
     bar = track(specs, "sessions", console=Console(stderr=True), transient=True)
-    episodes = [row for player, spec in bar for row in play_run(player, spec)]
-    comparisons = compare(episodes, [player.label for player in players])
+    episodes = [row for source, spec in bar for row in play_run(source, spec)]
+    comparisons = compare(episodes, [source.label for source in sources])
     count = len({(x.world, x.user) for x in episodes})
     print_tables(comparison_table(comparisons, f"{name}, {count} test users"))
     if (folder := output or (saved.path if saved else None)) is not None:
@@ -96,11 +96,11 @@ def run(
     return comparisons
 
 
-def play_run(player: Player, spec: RunSpec) -> list[Episode]:
-    """Returns the sessions of a player with the test users of a world."""
+def play_run(source: AgentSource, spec: RunSpec) -> list[Episode]:
+    """Returns the sessions of an agent with the test users of a world."""
     ids = np.arange(task_config(spec.task, spec.env).num_users)
     users = ids[split_of(ids, spec.split)][: spec.users]
-    agent, env = ready(player, spec, len(users), spec.split)
+    agent, env = load(source, spec, len(users), spec.split)
     truth = Truth(env, agent=agent)
     return episode_rows(spec, rollout(agent, env, users, EVALUATION_SEED, truth), truth)
 

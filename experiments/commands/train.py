@@ -177,9 +177,7 @@ def _stopped(agent: Agent, own: EnvConfig, folder: Path) -> str:
     if isinstance(agent, OnlineAgent):
         with contextlib.suppress(Exception):  # it has no weights yet, or none that are finite
             save_agent(agent, own, folder)
-            saved = (
-                f"The agent as it is now is in {folder}: python -m experiments evaluate {folder}."
-            )
+            saved = f"The agent so far is in {folder}: python -m experiments evaluate {folder}."
     return f"training stopped. {saved} The same command with --resume goes on with the training."
 
 

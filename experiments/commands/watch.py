@@ -19,7 +19,7 @@ from agents import Agent, Privileged
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.environments import task_config
 from experiments.runs.evaluation import EVALUATION_SEED
-from experiments.runs.resolve import find_player, place_of, ready
+from experiments.runs.resolve import load, resolve, task_of
 from experiments.runs.spec import RunSpec
 from experiments.store import storing
 from llmrec_env.config import EnvConfig
@@ -58,29 +58,29 @@ def run(
         ValueError: there is no such agent or user, or it must be trained first.
         ImportError: a video is asked for and the extra is not installed.
     """
-    player = find_player(agent)
-    name, changes = place_of(player, task, given_fields(env))
-    trained_in = player.saved.config.world_seed if player.saved else 0
-    spec = RunSpec(name, player.name, trained_in if world is None else world, env=changes)
+    source = resolve(agent)
+    name, changes = task_of(source, task, given_fields(env))
+    trained_in = source.saved.config.world_seed if source.saved else 0
+    spec = RunSpec(name, source.name, trained_in if world is None else world, env=changes)
     _check(task_config(name, changes), user, max_steps, delay)
     if video is not None and importlib.util.find_spec("moviepy") is None:
         raise ImportError("--video needs moviepy; pip install llmrec-env[video].")
-    ready_agent, batch = ready(player, spec, 1, "all")
+    loaded, batch = load(source, spec, 1, "all")
     made = gymnasium.make(
         name,
         render_mode="ansi" if video is None else "rgb_array",
         **batch.config.to_dict(),
     )
-    if isinstance(ready_agent, Privileged):
-        ready_agent.attach(made.unwrapped)  # type: ignore[arg-type]  # it reads the simulator
+    if isinstance(loaded, Privileged):
+        loaded.attach(made.unwrapped)  # type: ignore[arg-type]  # it reads the simulator
     if video is not None:
-        return _record(ready_agent, made, user, max_steps, video)
+        return _record(loaded, made, user, max_steps, video)
 
     def show(current: gymnasium.Env[Any, Any]) -> None:
         print(current.render(), _RULE, sep="\n", flush=True)
         time.sleep(delay)
 
-    return play_session(ready_agent, made, user, max_steps, show)
+    return play_session(loaded, made, user, max_steps, show)
 
 
 def play_session(

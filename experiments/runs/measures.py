@@ -1,4 +1,4 @@
-"""What is measured of the sessions that an agent played: hidden truth, diversity, exposure."""
+"""Measures of the sessions of an agent: hidden truth, diversity, exposure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Floats = npt.NDArray[np.float64]
 
 
 class Truth:
-    """Watches an environment and writes down what its users hide; for `play(watch=...)`.
+    """Watches an environment and writes down what its users hide; for `rollout(watch=...)`.
 
     Attributes:
         tracking_error: angle between the true interests and the recent history that the
@@ -44,7 +44,7 @@ class Truth:
         """Prepares to watch all sessions, and the first few step by step.
 
         Args:
-            env: whose users are played.
+            env: whose users are observed.
             watched: so many sessions are written down step by step.
             agent: who plays them, if it may be asked what it believes.
         """
@@ -139,37 +139,47 @@ class Truth:
             step["events"] = events
 
 
-def episode_rows(spec: RunSpec, played: Episodes, truth: Truth) -> list[Episode]:
+def episode_rows(spec: RunSpec, episodes: Episodes, truth: Truth) -> list[Episode]:
     """Returns one record a session."""
     world = truth.simulator.world
-    steps = played.alive.sum(axis=1)
-    consumed = played.item >= 0
+    steps = episodes.alive.sum(axis=1)
+    consumed = episodes.item >= 0
     tracking_error = _mean_known(truth.tracking_error)
     change = metrics.discovered_and_lost(truth.start, truth.end)
-    kinds = (played.reward, steps, consumed, played.satisfied)
-    ret, _, num_consumed, num_satisfied = (x.sum(axis=1) if x.ndim > 1 else x for x in kinds)
     columns = (
-        *(played.user, ret, steps, num_consumed, num_satisfied, tracking_error, played.survived),
-        *(_diversity(played, world), _topics(played, world), _novelty(played, world)),
-        *(truth.ceiling, _shift(truth, played.user, steps), change.discovered, change.lost),
-        *(truth.goodwill, _mean_known(truth.belief_error)),
+        episodes.user,
+        episodes.reward.sum(axis=1),
+        steps,
+        consumed.sum(axis=1),
+        episodes.satisfied.sum(axis=1),
+        tracking_error,
+        episodes.survived,
+        _diversity(episodes, world),
+        _topics(episodes, world),
+        _novelty(episodes, world),
+        truth.ceiling,
+        _shift(truth, episodes.user, steps),
+        change.discovered,
+        change.lost,
+        truth.goodwill,
+        _mean_known(truth.belief_error),
     )
     values = zip(*(column.tolist() for column in columns), strict=True)
     return [Episode(spec.name, spec.agent, spec.world, spec.seed, *row) for row in values]
 
 
-def sums_over_sessions(played: Episodes, truth: Truth) -> dict[str, list[float]]:
+def sums_over_sessions(episodes: Episodes, truth: Truth) -> dict[str, list[float]]:
     """Returns sums of reward, alive and errors by step, and of rewards and their number by lag.
 
     The error of the belief is left out where the agent holds none.
     """
-    curve = metrics.adaptation_curve(played.reward, truth.switched, played.alive, MAX_LAG)
-    sums = {"reward": played.reward.sum(axis=0), "alive": played.alive.sum(axis=0)}
+    curve = metrics.adaptation_curve(episodes.reward, truth.switched, episodes.alive, MAX_LAG)
+    sums = {"reward": episodes.reward.sum(axis=0), "alive": episodes.alive.sum(axis=0)}
     errors = {"tracking_error": truth.tracking_error}
     if truth.believer:
         errors["belief_error"] = truth.belief_error
     for name, error in errors.items():
-        known = played.alive & np.isfinite(error)
+        known = episodes.alive & np.isfinite(error)
         sums[name] = np.where(known, error, 0.0).sum(axis=0)
         sums[f"{name}_count"] = known.sum(axis=0)
     sums["adaptation_count"] = curve.counts
@@ -177,21 +187,21 @@ def sums_over_sessions(played: Episodes, truth: Truth) -> dict[str, list[float]]
     return {name: values.astype(np.float64).tolist() for name, values in sums.items()}
 
 
-def exposure_values(played: Episodes, truth: Truth) -> dict[str, float]:
+def exposure_values(episodes: Episodes, truth: Truth) -> dict[str, float]:
     """Returns how evenly the sessions together showed the catalogue."""
-    counts = metrics.exposure(played.slate, len(truth.simulator.world.catalog))
+    counts = metrics.exposure(episodes.slate, len(truth.simulator.world.catalog))
     return {"coverage": float(np.mean(counts > 0)), "gini": metrics.gini(counts)}
 
 
-def watched_sessions(spec: RunSpec, played: Episodes, truth: Truth) -> list[dict[str, Any]]:
+def watched_sessions(spec: RunSpec, episodes: Episodes, truth: Truth) -> list[dict[str, Any]]:
     """Returns the sessions that were watched step by step, as plain data; ids, not texts."""
     sessions = []
     for i, steps in enumerate(truth.sessions):
         for t, step in enumerate(steps):
-            step["reward"] = _short(played.reward[i, t])
+            step["reward"] = _short(episodes.reward[i, t])
         about = {"label": spec.name, "task": spec.task, "env": spec.env, "agent": spec.agent}
-        about |= {"world": spec.world, "seed": spec.seed, "user": int(played.user[i])}
-        sessions.append(about | {"survived": bool(played.survived[i]), "steps": steps})
+        about |= {"world": spec.world, "seed": spec.seed, "user": int(episodes.user[i])}
+        sessions.append(about | {"survived": bool(episodes.survived[i]), "steps": steps})
     return sessions
 
 
@@ -202,25 +212,27 @@ def _mean_known(values: _Floats) -> _Floats:
         return np.where(known, values, 0.0).sum(axis=1) / known.sum(axis=1)
 
 
-def _diversity(played: Episodes, world: World) -> _Floats:
+def _diversity(episodes: Episodes, world: World) -> _Floats:
     """Mean over the steps of a session, (n,)."""
-    means = np.full(len(played.user), np.nan)
-    if played.slate.shape[2] < 2:
+    means = np.full(len(episodes.user), np.nan)
+    if episodes.slate.shape[2] < 2:
         return means
-    for i, alive in enumerate(played.alive):  # a user at a time: all slates at once are large
-        means[i] = metrics.intra_list_diversity(world.items.vectors[played.slate[i, alive]]).mean()
+    for i, alive in enumerate(episodes.alive):  # a user at a time: all slates at once are large
+        means[i] = metrics.intra_list_diversity(
+            world.items.vectors[episodes.slate[i, alive]]
+        ).mean()
     return means
 
 
-def _topics(played: Episodes, world: World) -> _Floats:
+def _topics(episodes: Episodes, world: World) -> _Floats:
     topics = world.catalog.topics
-    return metrics.effective_topics(np.where(played.item >= 0, topics[played.item], -1))
+    return metrics.effective_topics(np.where(episodes.item >= 0, topics[episodes.item], -1))
 
 
-def _novelty(played: Episodes, world: World) -> _Floats:
+def _novelty(episodes: Episodes, world: World) -> _Floats:
     _, clicked, _ = world.logs.clicks(world.users_of("train"))
     count = np.bincount(clicked, minlength=len(world.catalog)) + 1.0
-    return metrics.novelty(played.item, count / count.sum())
+    return metrics.novelty(episodes.item, count / count.sum())
 
 
 def _shift(truth: Truth, users: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> _Floats:

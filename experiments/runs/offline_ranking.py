@@ -1,4 +1,4 @@
-"""Offline evaluation, to hold beside the online return: does an agent find the next logged clicks?
+"""Offline ranking metrics of an agent: does it find the next logged clicks of held-out users?
 
 The last logged slates of each held-out user are hidden; what the user clicked there and was
 satisfied with is relevant. An agent ranks the whole catalogue from the history before them, page
@@ -32,12 +32,12 @@ _SEED = 2
 def offline_values(agent: Agent, spec: RunSpec, users: npt.NDArray[np.int64]) -> dict[str, float]:
     """Returns `ndcg@10` and `recall@10`, means over the users who have a relevant item.
 
-    NaN for agents whose action names a place in a list of candidates they were trained on.
+    NaN for agents whose action is an index into a list of candidates they were trained on.
     """
     names = (f"ndcg@{LIST_LENGTH}", f"recall@{LIST_LENGTH}")
     picks = getattr(agent, "fixed_candidates", False) and agent.action in ("slate", "item")
     env = None if picks else _environment(agent, spec, len(users))
-    if env is None or env.config.horizon < LIST_LENGTH:  # histories have no place for so many
+    if env is None or env.config.horizon < LIST_LENGTH:  # histories cannot hold so many
         return dict.fromkeys(names, np.nan)
     world = env.simulator.world
     past = _past(world, users)
@@ -48,11 +48,11 @@ def offline_values(agent: Agent, spec: RunSpec, users: npt.NDArray[np.int64]) ->
     some = relevant.any(axis=1)
     if not some.any():
         return dict.fromkeys(names, np.nan)
-    found = (
+    values = (
         metrics.ndcg_at_k(scores[some], relevant[some], LIST_LENGTH),
         metrics.recall_at_k(scores[some], relevant[some], LIST_LENGTH),
     )
-    return {name: float(values.mean()) for name, values in zip(names, found, strict=True)}
+    return {name: float(x.mean()) for name, x in zip(names, values, strict=True)}
 
 
 def known_histories(
@@ -111,8 +111,8 @@ def _ranked(
         simulator.start(everyone, users, keys)
         simulator.histories[:] = histories
         for page in pages:  # not to be offered again
-            place = simulator.histories["num_consumed_items"][:, None] + np.arange(k)
-            simulator.histories["consumed_items"][everyone[:, None], place] = page
+            index = simulator.histories["num_consumed_items"][:, None] + np.arange(k)
+            simulator.histories["consumed_items"][everyone[:, None], index] = page
             simulator.histories["num_consumed_items"] += k
         simulator.show(everyone)
         starts = np.ones(n, np.bool_)

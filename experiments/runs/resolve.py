@@ -1,4 +1,4 @@
-"""Agents to play with: saved ones by their folder, those that need no training by name."""
+"""Resolution of agents: saved ones by their folder, those that need no training by name."""
 
 from __future__ import annotations
 
@@ -20,15 +20,26 @@ from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
 
 _OWN = ("action", "observation", "split", "world_seed")
-"""Fields that the agent and the cell decide."""
-_KEPT = ("catalog", "encoder", "device", "dim", "num_users", "num_items", "slate_size")
-_KEPT += ("candidates", "observation_dim", "history", "document_size")
-"""Fields that an agent takes along to another task: what it sees, and what it is seen in."""
+"""Fields that the agent and the run decide."""
+_INTERFACE = (
+    "catalog",
+    "encoder",
+    "device",
+    "dim",
+    "num_users",
+    "num_items",
+    "slate_size",
+    "candidates",
+    "observation_dim",
+    "history",
+    "document_size",
+)
+"""Fields that an agent takes along to another task: its world's size, and what it observes."""
 
 
 @dataclass(frozen=True)
-class Player:
-    """An agent that was asked for."""
+class AgentSource:
+    """Where an agent comes from: the registry or a folder."""
 
     name: str
     """Of AGENTS."""
@@ -47,7 +58,7 @@ class Player:
         return self.saved.new() if self.saved else make_agent(self.name, config)
 
 
-def find_player(word: str) -> Player:
+def resolve(word: str) -> AgentSource:
     """Returns the agent of this name, or the one saved in this folder.
 
     Raises:
@@ -58,44 +69,46 @@ def find_player(word: str) -> Player:
             hint = unknown("agent", word, list(AGENTS))
             raise ValueError(f"{hint} Or name the folder of a saved agent; {word!r} is none.")
         saved = read_saved(word)
-        return Player(saved.name, saved.name, saved)
+        return AgentSource(saved.name, saved.name, saved)
     if AGENTS[word].learns == "online":
         raise ValueError(
             f"{word!r} learns online: train it first, python -m experiments train "
             f"{word} --output runs/{word}, and name the folder instead."
         )
-    return Player(word, word)
+    return AgentSource(word, word)
 
 
-def find_players(words: Sequence[str]) -> list[Player]:
+def resolve_all(words: Sequence[str]) -> list[AgentSource]:
     """Returns the agents of these names or folders, each with a label of its own.
 
     Raises:
-        ValueError: as `find_player`, or one is named twice.
+        ValueError: as `resolve`, or one is named twice.
     """
-    players = [find_player(word) for word in words]
-    names = [player.name for player in players]
+    sources = [resolve(word) for word in words]
+    names = [source.name for source in sources]
     labelled = [
-        dataclasses.replace(player, label=f"{player.name}@{player.saved.path.resolve().name}")
-        if player.saved and names.count(player.name) > 1
-        else player
-        for player in players
+        dataclasses.replace(source, label=f"{source.name}@{source.saved.path.resolve().name}")
+        if source.saved and names.count(source.name) > 1
+        else source
+        for source in sources
     ]
-    for place, player in enumerate(labelled):
-        if player.label in [other.label for other in labelled[:place]]:
+    for index, source in enumerate(labelled):
+        if source.label in [other.label for other in labelled[:index]]:
             raise ValueError(
-                f"{words[place]!r} would be the second {player.label!r} of the table; name each "
+                f"{words[index]!r} would be the second {source.label!r} of the table; name each "
                 "agent once, and saved ones in folders of different names."
             )
-        store.check_name(player.label)
+        store.check_name(source.label)
     return labelled
 
 
-def place_of(player: Player, task: str | None, changes: Mapping[str, Any]) -> tuple[str, dict]:
-    """Returns the task to play a player in, and the overrides of its fields.
+def task_of(
+    source: AgentSource, task: str | None, changes: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Returns the task to evaluate an agent in, and the fields that override it.
 
     Args:
-        player: a saved one plays in the environment it was made for.
+        source: of the agent; a saved one acts in the environment it was made for.
         task: another task for it, of which it keeps the dynamics; None: its own.
         changes: overrides beside these.
 
@@ -104,12 +117,12 @@ def place_of(player: Player, task: str | None, changes: Mapping[str, Any]) -> tu
     """
     if task is not None and task not in llmrec_env.TASKS:
         raise ValueError(unknown("task", task, list(llmrec_env.TASKS)))
-    if player.saved is None:
+    if source.saved is None:
         return task or "llmrec/Drift-v0", dict(changes)
-    name = task or _trained_on(player.saved.path)
-    plain, own = task_config(name, {}).to_dict(), player.saved.config.to_dict()
-    kept = _KEPT if task else [field for field in own if field not in _OWN]
-    return name, {field: own[field] for field in kept if own[field] != plain[field]} | dict(changes)
+    name = task or _trained_on(source.saved.path)
+    plain, own = task_config(name, {}).to_dict(), source.saved.config.to_dict()
+    fields = _INTERFACE if task else [field for field in own if field not in _OWN]
+    return name, {x: own[x] for x in fields if own[x] != plain[x]} | dict(changes)
 
 
 def _trained_on(folder: Path) -> str:
@@ -120,15 +133,17 @@ def _trained_on(folder: Path) -> str:
     return task if task in llmrec_env.TASKS else "llmrec/Drift-v0"
 
 
-def ready(player: Player, spec: RunSpec, num_envs: int, split: str) -> tuple[Agent, RecVectorEnv]:
-    """Returns a player that can act, and the environment of a cell for it.
+def load(
+    source: AgentSource, spec: RunSpec, num_envs: int, split: str
+) -> tuple[Agent, RecVectorEnv]:
+    """Returns an agent that can act, and the environment of a run for it.
 
     Raises:
         ValueError: a saved agent was made for another environment.
     """
-    agent = player.new(task_config(spec.task, spec.env))
+    agent = source.new(task_config(spec.task, spec.env))
     env = environment(spec, agent, num_envs, split)
-    if player.saved:
-        return load_agent(player.saved.path, env), env
+    if source.saved:
+        return load_agent(source.saved.path, env), env
     agent.fit(environment(spec, agent, TRAIN_ENVS, "train"), 0)
     return agent, env
