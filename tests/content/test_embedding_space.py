@@ -1,6 +1,4 @@
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -96,7 +94,7 @@ def test_no_vectors_give_no_rows(space: Space) -> None:
     assert space.project_items(np.zeros((0, 24))).shape == (0, 8)
 
 
-def test_bits_do_not_depend_on_the_number_of_threads() -> None:
+def test_bits_do_not_depend_on_the_number_of_threads(run_python: Callable[..., str]) -> None:
     code = (
         "import hashlib, numpy as np; from llmrec_env.content.embedding_space import Space;"
         "rng = np.random.default_rng(0); scales = np.geomspace(3, 0.3, 384);"
@@ -107,18 +105,7 @@ def test_bits_do_not_depend_on_the_number_of_threads() -> None:
         "print(hashlib.sha256(b''.join(part.tobytes() for part in parts)).hexdigest())"
     )
     digests = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-                "OPENBLAS_NUM_THREADS": threads,
-                "OMP_NUM_THREADS": threads,
-            },
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        run_python(code, OPENBLAS_NUM_THREADS=threads, OMP_NUM_THREADS=threads)
         for threads in ("1", "2")
     }
     assert len(digests) == 1

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import time
 from pathlib import Path
@@ -53,9 +54,18 @@ def made(*rows: tuple[Any, ...], **changes: Any) -> Records:
     columns = np.array(rows, np.float64).reshape(len(rows), 5).T
     user, item, event = columns[:3].astype(np.int64)
     names = tuple(f"name {i}" for i in range(NUMBERS))
-    given: dict[str, Any] = {"value": columns[3], "timestamp": columns[4]}
-    given |= {"user_ids": names, "item_ids": names, "query_texts": names, "item_texts": names}
-    return Records(user=user, item=item, event=event, **{**given, **changes})
+    records = Records(
+        user=user,
+        item=item,
+        event=event,
+        value=columns[3],
+        timestamp=columns[4],
+        user_ids=names,
+        item_ids=names,
+        item_texts=names,
+        query_texts=names,
+    )
+    return dataclasses.replace(records, **changes)
 
 
 def rows_of(records: Records) -> list[tuple[Any, ...]]:
@@ -71,7 +81,7 @@ def rows_of(records: Records) -> list[tuple[Any, ...]]:
     )
 
 
-def happened(records: Records, **arguments: Any) -> dict[str, int]:
+def dropped(records: Records, **arguments: Any) -> dict[str, int]:
     """What cleaning drops, by reason."""
     return {reason: n for reason, n in clean(records, **arguments)[1].dropped.items() if n}
 
@@ -96,10 +106,8 @@ def happened(records: Records, **arguments: Any) -> dict[str, int]:
 def test_kept_and_dropped_add_up_and_what_is_kept_is_clean(
     records: Records, timed: bool, malformed: int, arguments: dict[str, Any]
 ):
-    changes = {"malformed": malformed, **({} if timed else {"timestamp": None})}
-    names = ("user", "item", "event", "value", "timestamp")
-    names += ("user_ids", "item_ids", "query_texts", "item_texts")
-    records = Records(**{**{name: getattr(records, name) for name in names}, **changes})
+    timestamp = records.timestamp if timed else None
+    records = dataclasses.replace(records, malformed=malformed, timestamp=timestamp)
     kept, report = clean(records, **arguments)
     assert report.read == len(records) + malformed
     assert len(kept) + sum(report.dropped.values()) == report.read
@@ -160,15 +168,15 @@ def test_every_fault_is_dropped_for_its_reason(bad: tuple[Any, ...], reason: str
 
 
 def test_a_record_falls_once_for_the_first_reason():
-    assert happened(made((MISSING, MISSING, UNKNOWN, np.nan, np.nan))) == {"no user": 1}
+    assert dropped(made((MISSING, MISSING, UNKNOWN, np.nan, np.nan))) == {"no user": 1}
 
 
 def test_the_future_begins_now():
     now = time.time()
     records = made((0, 0, CLICK, 1, now - 60), (0, 1, CLICK, 1, now + 3600))
-    assert happened(records) == {"time after the latest": 1}
-    assert happened(records, latest="2999-01-01") == {}
-    assert happened(records, earliest="2100-01-01", latest="2999-01-01T00:00:00Z") == {
+    assert dropped(records) == {"time after the latest": 1}
+    assert dropped(records, latest="2999-01-01") == {}
+    assert dropped(records, earliest="2100-01-01", latest="2999-01-01T00:00:00Z") == {
         "time before the earliest": 2
     }
 

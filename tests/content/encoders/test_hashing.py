@@ -1,7 +1,5 @@
-import os
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -65,22 +63,15 @@ def test_bits_do_not_depend_on_company_or_order() -> None:
         np.testing.assert_array_equal(encoder.encode([texts[i]])[0], together[i])
 
 
-def test_bits_are_pinned_and_do_not_depend_on_the_hash_seed() -> None:
+def test_bits_are_pinned_and_do_not_depend_on_the_hash_seed(
+    run_python: Callable[..., str],
+) -> None:
     code = (
         "import hashlib; from llmrec_env.content.encoders import HashingEncoder as H;"
         f"v = H(32, seed=7).encode({TEXTS!r});"
         "print(hashlib.sha256(v.astype('<f4').tobytes()).hexdigest()[:16])"
     )
-    digests = {
-        subprocess.run(
-            [sys.executable, "-X", "utf8", "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for seed in ("1", "2")
-    }
+    digests = {run_python(code, PYTHONHASHSEED=seed, PYTHONUTF8="1") for seed in ("1", "2")}
     assert digests == {"6390f111891fb06a"}
 
 

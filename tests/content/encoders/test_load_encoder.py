@@ -1,7 +1,5 @@
 import importlib.util
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +28,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def run_python(code: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return result.stdout.strip()
-
-
-def test_importing_loads_no_framework() -> None:
+def test_importing_loads_no_framework(run_python: Callable[..., str]) -> None:
     code = (
         "import sys, llmrec_env.content.encoders as e; e.load_encoder('hashing').encode(['a']);"
         "print([m for m in ('torch', 'transformers', 'tokenizers', 'rich') if m in sys.modules])"
@@ -103,17 +90,16 @@ def test_minilm_is_cached_by_default(own_cache: Path) -> None:
 
 
 @needs_minilm
-def test_cached_texts_need_no_framework(own_cache: Path) -> None:
+def test_cached_texts_need_no_framework(own_cache: Path, run_python: Callable[..., str]) -> None:
     encoder = load_encoder("minilm", device="cpu")
     assert isinstance(encoder, CachedEncoder)
     expected = encoder.encode(["a text"]).tobytes().hex()
     code = (
-        f"import os, sys; os.environ['LLMREC_CACHE'] = {str(own_cache)!r};"
-        "from llmrec_env.content.encoders import load_encoder;"
+        "import sys; from llmrec_env.content.encoders import load_encoder;"
         "print(load_encoder('minilm', device='cpu').encode(['a text']).tobytes().hex(),"
         "'torch' in sys.modules)"
     )
-    assert run_python(code) == f"{expected} False"
+    assert run_python(code, LLMREC_CACHE=str(own_cache)) == f"{expected} False"
 
 
 @needs_minilm

@@ -188,10 +188,31 @@ def test_fingerprint_covers_all_that_decides_a_vector(
     assert TransformerEncoder(path.parent).fingerprint != before
 
 
-def test_missing_tensor_is_refused(edit: Callable[..., Path]) -> None:
-    directory = edit(lambda w: w.pop("encoder.layer.1.output.dense.weight"))
-    with pytest.raises(WeightsError, match=r"lack .*1 tensors: encoder\.layer\.1\.output"):
-        TransformerEncoder(directory).encode(["film"])
+@pytest.mark.parametrize(
+    ("change", "config", "message"),
+    [
+        (
+            lambda w: w.pop("encoder.layer.1.output.dense.weight"),
+            {},
+            r"lack .*1 tensors: encoder\.layer\.1\.output",
+        ),
+        (
+            lambda w: None,
+            {"num_hidden_layers": 1},
+            r"are more than what its config\.json describes",
+        ),
+        (lambda w: w.update({"embeddings.LayerNorm.bias": torch.zeros(31)}), {}, "restore"),
+    ],
+    ids=["missing tensor", "layers that the config leaves out", "another shape"],
+)
+def test_weights_that_do_not_fit_the_config_are_refused(
+    edit: Callable[..., Path],
+    change: Callable[[dict[str, object]], object],
+    config: dict[str, int],
+    message: str,
+) -> None:
+    with pytest.raises(WeightsError, match=message):
+        TransformerEncoder(edit(change, **config)).encode(["film"])
 
 
 def test_missing_pooler_is_no_loss(bert: Path, edit: Callable[..., Path]) -> None:
@@ -210,18 +231,6 @@ def test_missing_pooler_is_no_loss(bert: Path, edit: Callable[..., Path]) -> Non
 def test_left_over_head_is_no_loss(edit: Callable[..., Path]) -> None:
     directory = edit(lambda w: w.update({"cls.predictions.bias": torch.zeros(4)}))
     assert np.isfinite(TransformerEncoder(directory).encode(["film"])).all()
-
-
-def test_layers_that_the_config_leaves_out_are_refused(edit: Callable[..., Path]) -> None:
-    directory = edit(lambda w: None, num_hidden_layers=1)
-    with pytest.raises(WeightsError, match=r"are more than what its config\.json describes"):
-        TransformerEncoder(directory).encode(["film"])
-
-
-def test_tensor_of_another_shape_is_refused(edit: Callable[..., Path]) -> None:
-    directory = edit(lambda w: w.update({"embeddings.LayerNorm.bias": torch.zeros(31)}))
-    with pytest.raises(WeightsError):
-        TransformerEncoder(directory).encode(["film"])
 
 
 def test_damaged_file_is_refused(edit: Callable[..., Path]) -> None:
