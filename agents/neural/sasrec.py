@@ -1,10 +1,12 @@
-"""A self-attentive sequence model of what users consume next, over texts and item ids."""
+"""SASRec: a self-attentive sequence model of what users consume next, over texts and ids."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from agents.neural.two_tower import LENGTH, NextItemRanker, Parameters, Tensor, attention
+import torch
+
+from agents.neural.next_item import LENGTH, NextItemRanker, Parameters, Tensor, attention
 
 WIDTH = 64
 HEADS = 2
@@ -42,10 +44,8 @@ class SelfAttentive(NextItemRanker):
         super().__init__(seed, batch=batch, **settings)
         self.blocks, self.dropout, self.deviation_dropout = blocks, dropout, deviation_dropout
 
-    def initial(self, num_items: int, dim: int, generator: Tensor) -> Parameters:
+    def initial(self, num_items: int, dim: int, generator: torch.Generator) -> Parameters:
         """Returns a projection to the leading components, a block that averages, and idle ones."""
-        import torch
-
         parameters = {
             "text": torch.eye(dim, WIDTH),
             "deviation": torch.zeros(num_items, WIDTH),
@@ -74,8 +74,6 @@ class SelfAttentive(NextItemRanker):
 
     def encode_users(self, parameters: Parameters, events: Tensor, weights: Tensor) -> Tensor:
         """Returns what the blocks make of the events so far, (n, LENGTH, WIDTH)."""
-        import torch
-
         present = (events >= 0)[:, :, None]
         state = self.encode_items(parameters, events.clamp(min=0))
         state = (state + (weights < 1.0)[:, :, None] * parameters["unsatisfied"]) * present
@@ -102,6 +100,4 @@ class SelfAttentive(NextItemRanker):
 
 
 def _normalised(state: Tensor) -> Tensor:
-    import torch
-
     return torch.nn.functional.layer_norm(state, (WIDTH,))

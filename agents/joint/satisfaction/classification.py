@@ -11,8 +11,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from sklearn.metrics import (
     accuracy_score,
+    f1_score,
     log_loss,
-    precision_recall_fscore_support,
+    precision_score,
+    recall_score,
     roc_auc_score,
 )
 
@@ -64,17 +66,14 @@ def evaluate(
     if len(p) < bins or bins < 1:
         raise ValueError(f"{len(p)} predictions cannot fill bins={bins}; use fewer bins.")
     predicted = p >= 0.5
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        z, predicted, average="binary", zero_division=math.nan
-    )
     table = _reliability(p, z, bins)
     return ClassificationReport(
         number=len(p),
         base_rate=float(z.mean()),
         accuracy=float(accuracy_score(z, predicted)),
-        precision=float(precision),
-        recall=float(recall),
-        f1=float(f1),
+        precision=float(precision_score(z, predicted)) if predicted.any() else math.nan,
+        recall=float(recall_score(z, predicted)),
+        f1=float(f1_score(z, predicted)),
         auc=float(roc_auc_score(z, p)),
         log_loss=float(log_loss(z, np.clip(p, 1e-12, 1.0 - 1e-12))),
         calibration_error=sum(abs(x.predicted - x.observed) * x.number for x in table) / len(p),

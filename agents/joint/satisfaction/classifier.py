@@ -23,6 +23,7 @@ from agents.joint.satisfaction.classification import (
     evaluate,
     fit_temperature,
 )
+from agents.joint.satisfaction.pair_features import bi_encoded, cross_encoded
 from agents.joint.satisfaction.pairs import Pair, check_pairs
 from agents.joint.text_tower import Mode, TextTower
 from agents.neural.trainer import Progress, TrainConfig, fit
@@ -110,9 +111,8 @@ class SatisfactionClassifier(nn.Module):
         if not pairs:
             return torch.zeros((0, self.head.in_features), device=self.tower.device)
         pairs = [Pair(*pair) for pair in pairs]
-        return (
-            self._cross_encode(pairs) if self.reading == "cross-encoder" else self._bi_encode(pairs)
-        )
+        encode = cross_encoded if self.reading == "cross-encoder" else bi_encoded
+        return encode(self.tower, pairs)
 
     def margins(self, pairs: Sequence[Pair]) -> npt.NDArray[np.float64]:
         """Returns the logit of z = 1 over z = 0 before the temperature, (n,)."""

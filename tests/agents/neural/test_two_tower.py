@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from agents.dataset import Dataset
+from agents.neural.next_item import LENGTH
 from agents.neural.sasrec import SelfAttentive
-from agents.neural.two_tower import LENGTH, TwoTower
+from agents.neural.two_tower import TwoTower
 from llmrec_env.interface.history import QUERY
 
 torch = pytest.importorskip("torch")
