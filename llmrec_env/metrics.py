@@ -5,7 +5,7 @@ one item, is NaN: average with `np.nanmean`, and say over how many. Arguments th
 ValueError. Sources: intra-list diversity, Ziegler et al. 2005; effective topics (the Hill number of
 order 1), Jost 2006; coverage, Ge et al. 2010; Gini index of exposure, Fleder and Hosanagar 2009;
 novelty, Zhou et al. 2010; preference shift, Carroll et al. 2022; discounted gain, Järvelin and
-Kekäläinen 2002; its ties, McSherry and Najork 2008; AUC, Hanley and McNeil 1982.
+Kekäläinen 2002; its ties, McSherry and Najork 2008. The AUC is scikit-learn's.
 """
 
 from __future__ import annotations
@@ -212,19 +212,8 @@ def recall_at_k(scores: ArrayLike, relevant: ArrayLike, k: int, missing: ArrayLi
     return _ratio(gains[..., :k].sum(axis=-1), total)
 
 
-def auc(scores: ArrayLike, relevant: ArrayLike) -> _Floats:
-    """Returns the probability that a relevant item outscores another, (...); a tie is a half.
-
-    Arguments as in `ndcg_at_k`; NaN where all items or none are relevant.
-    """
-    gains, total = _expected_gains(scores, relevant)
-    m = gains.shape[-1]
-    lost = np.vecdot(gains, np.arange(float(m))) - total * (total - 1) / 2  # pairs out of order
-    return 1.0 - _ratio(lost, total * (m - total))
-
-
 def _expected_gains(
-    scores: ArrayLike, relevant: ArrayLike, k: int = 1, missing: ArrayLike = 0
+    scores: ArrayLike, relevant: ArrayLike, k: int, missing: ArrayLike
 ) -> tuple[_Floats, _Ids]:
     """The relevance to expect at each rank, (..., m), and how many items are relevant, (...)."""
     values, positive = np.asarray(scores, np.float64), np.asarray(relevant)

@@ -217,14 +217,6 @@ def test_relevant_items_that_were_not_scored_count_in_full():
     np.testing.assert_array_equal(rows, [1, np.nan])
 
 
-def test_auc_by_hand():
-    assert metrics.auc([1, 2, 3], [0, 1, 1]) == 1.0
-    assert metrics.auc([3, 2, 1], [0, 1, 1]) == 0.0
-    assert metrics.auc([1, 2, 2, 3], [0, 1, 0, 1]) == pytest.approx(3.5 / 4)
-    assert np.isnan(metrics.auc([1, 2], [0, 0])) and np.isnan(metrics.auc([1, 2], [1, 1]))
-    assert metrics.auc([-np.inf, 0.0, np.inf], [False, True, True]) == 1.0
-
-
 @few
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=5),
@@ -232,20 +224,16 @@ def test_auc_by_hand():
 )
 def test_ties_count_as_the_mean_over_all_orders(items, k, missing):
     k, (scores, relevant) = min(k, len(items)), zip(*items, strict=True)
-    total, gains, hits, won = sum(relevant) + missing, [], [], []
+    total, gains, hits = sum(relevant) + missing, [], []
     for order in itertools.permutations(items):
         listed = [hit for _, hit in sorted(order, key=lambda item: -item[0])]  # stable
         gains.append(sum(hit / math.log2(rank + 2) for rank, hit in enumerate(listed[:k])))
         hits.append(sum(listed[:k]))
-        won += [a and not b for a, b in itertools.combinations(listed, 2) if a != b]
     ideal = sum(1 / math.log2(rank + 2) for rank in range(min(total, k)))
     ndcg, recall = (np.mean(gains) / ideal, np.mean(hits) / total) if total else (np.nan, np.nan)
     result = metrics.ndcg_at_k(scores, relevant, k, missing)
     assert result == pytest.approx(ndcg, nan_ok=True)
     assert metrics.recall_at_k(scores, relevant, k, missing) == pytest.approx(recall, nan_ok=True)
-    auc = np.mean(won) if won else np.nan
-    assert metrics.auc(scores, relevant) == pytest.approx(auc, nan_ok=True)
-    assert metrics.auc(-np.array(scores), relevant) == pytest.approx(1 - auc, nan_ok=True)
 
 
 @few
@@ -259,7 +247,6 @@ def test_ranking_metrics_see_the_order_of_scores_alone(rng):
         (scores[:, columns], relevant[:, columns]),
         (scores, relevant.astype(np.float64)),
     ):
-        np.testing.assert_allclose(metrics.auc(other, hits), metrics.auc(scores, relevant))
         for metric in (metrics.ndcg_at_k, metrics.recall_at_k):
             np.testing.assert_allclose(metric(other, hits, 4), metric(scores, relevant, 4))
     rows = [metrics.ndcg_at_k(scores[i], relevant[i], 4) for i in range(4)]  # no row sees another
@@ -273,9 +260,9 @@ def test_ranking_metrics_see_the_order_of_scores_alone(rng):
         ("recall_at_k", ([1, 2], [0, 1], 0), r"k=0; pass 1 to 2"),
         ("recall_ceiling", ([1, 2], [1]), r"catalogue \(1,\); pass .* c <= m"),
         ("recall_ceiling", ([-1.0], [1.0, 2.0]), r"candidates holds -1; pass 0 or more"),
-        ("auc", ([np.nan, 1.0], [0, 1]), r"scores \(2,\) is empty or holds NaN"),
-        ("auc", ([1.0, 2.0], [0, 2]), r"relevant \(2,\) must be 0 or 1"),
-        ("auc", ([1.0, 2.0], [1]), r"relevant \(1,\) must be 0 or 1 for each of \(2,\)"),
+        ("recall_at_k", ([np.nan, 1.0], [0, 1], 1), r"scores \(2,\) is empty or holds NaN"),
+        ("recall_at_k", ([1.0, 2.0], [0, 2], 1), r"relevant \(2,\) must be 0 or 1"),
+        ("recall_at_k", ([1.0, 2.0], [1], 1), r"relevant \(1,\) must be 0 or 1 for each of \(2,\)"),
         ("ndcg_at_k", ([1, 2], [0, 1], 1, -1), r"missing holds -1; pass 0 or more"),
         ("coverage", ([4], 4), r"items holds 4; pass -1 to 3"),
         ("coverage", ([0], 0), r"num_items=0; pass 1 or more"),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from sklearn.metrics import roc_auc_score
 
 from agents.dataset import UNSATISFIED_WEIGHT, Dataset
 from agents.joint.model import batch_of
@@ -181,7 +182,7 @@ def judged(scores: Floats, train: Records, test: Records, threshold: float) -> d
     ndcg = metrics.ndcg_at_k(ranked[some], relevant[some], K)
     recall = metrics.recall_at_k(ranked[some], relevant[some], K)
     areas = [
-        float(metrics.auc(scores[row, ~met[row]], relevant[row, ~met[row]]))
+        float(roc_auc_score(relevant[row, ~met[row]], scores[row, ~met[row]]))
         for row in np.flatnonzero(some)
     ]
     return {
