@@ -15,9 +15,8 @@ import os
 import sqlite3
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -27,8 +26,10 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS vectors_1 (key BLOB PRIMARY KEY, crc INTEGER NOT NULL, "
     "vector BLOB NOT NULL)"
 )
+_KEYS_PER_QUERY = 500  # old SQLite takes 999 parameters
 _TEXTS_PER_BATCH = 2048  # what a crash can cost
 _WAIT = 30.0  # seconds for other processes' writes
+_NO_PERMISSION = "no permission to write"
 
 
 class CacheWarning(UserWarning):
@@ -66,7 +67,7 @@ class CachedEncoder:
         self.path = cache_path(path)
         self.dim = encoder.dim
         self.fingerprint = encoder.fingerprint
-        self._mode: Literal["rwc", "ro", "off"] = "rwc"
+        self._can_read = self._can_write = True
 
     def __repr__(self) -> str:
         """The encoder and the file."""
@@ -83,7 +84,7 @@ class CachedEncoder:
         texts = normalize_texts(texts)
         keys = [text_key(self.fingerprint, text) for text in texts]
         text_of = dict(zip(keys, texts, strict=True))
-        vectors = self._read(text_of)
+        vectors = self._read(list(text_of))
         missing = [key for key in text_of if key not in vectors]
         for start in range(0, len(missing), _TEXTS_PER_BATCH):
             batch = missing[start : start + _TEXTS_PER_BATCH]
@@ -94,15 +95,17 @@ class CachedEncoder:
         rows = np.array([vectors[key] for key in keys], dtype=np.float32)
         return rows.reshape(len(texts), self.dim)
 
-    def _read(self, keys: Iterable[bytes]) -> dict[bytes, Vectors]:
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         """The stored vectors, (dim,) each, of those keys that have an intact one."""
         vectors: dict[bytes, Vectors] = {}
 
         def select(connection: sqlite3.Connection) -> None:
             damaged = 0
-            for key in keys:
-                query = "SELECT crc, vector FROM vectors_1 WHERE key = ?"
-                for crc, blob in connection.execute(query, [key]):
+            for start in range(0, len(keys), _KEYS_PER_QUERY):
+                chunk = keys[start : start + _KEYS_PER_QUERY]
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT key, crc, vector FROM vectors_1 WHERE key IN ({marks})"
+                for key, crc, blob in connection.execute(query, chunk):
                     if crc == _checksum(key, blob) and len(blob) == 4 * self.dim:
                         vectors[key] = np.frombuffer(blob, dtype="<f4").astype(np.float32)
                     else:
@@ -110,7 +113,7 @@ class CachedEncoder:
             if damaged:
                 self._warn(f"had {damaged} damaged vectors, which are encoded again")
 
-        self._run(select)
+        self._run(select, writing=False)
         return vectors
 
     def _write(self, keys: Sequence[bytes], vectors: Vectors) -> None:
@@ -119,52 +122,48 @@ class CachedEncoder:
         rows = [(key, _checksum(key, blob), blob) for key, blob in zip(keys, blobs, strict=True)]
 
         def insert(connection: sqlite3.Connection) -> None:
-            if self._mode == "rwc":
-                connection.executemany("INSERT OR REPLACE INTO vectors_1 VALUES (?,?,?)", rows)
+            connection.executemany("INSERT OR REPLACE INTO vectors_1 VALUES (?,?,?)", rows)
 
-        self._run(insert)
+        self._run(insert, writing=True)
 
-    def _run(self, action: Callable[[sqlite3.Connection], None]) -> None:
-        """Run an action on the file; a failure is a warning, and less is tried from then on."""
-        while self._mode != "off":
-            inode = _inode(self.path)
-            try:
-                with contextlib.closing(self._connect()) as connection, connection:
-                    if self._mode == "rwc":
-                        connection.execute(_SCHEMA)
-                    return action(connection)
-            except (OSError, sqlite3.OperationalError) as error:  # no permission, locked, full
-                is_readable = self._mode == "rwc" and inode != 0
-                self._mode = "ro" if is_readable else "off"
-                outcome = "new vectors are not kept" if is_readable else "it is not used"
-                self._warn(f"cannot be {'written' if is_readable else 'used'} ({error}); {outcome}")
-            except sqlite3.DatabaseError as error:
-                if _inode(self.path) == inode:  # else another process has begun it anew
-                    self._begin_anew(error)
-
-    def _connect(self) -> sqlite3.Connection:
-        folder, mode = self.path.absolute().parent, str(self._mode)
-        if mode == "rwc":
-            folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            if mode == "rwc":
-                raise PermissionError("no permission to write")
-            mode += "&immutable=1"  # or SQLite would look for a log beside the file
-        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-        return sqlite3.connect(uri, timeout=_WAIT, isolation_level="IMMEDIATE", uri=True)
-
-    def _begin_anew(self, reason: Exception) -> None:
-        """Move a corrupt file aside."""
+    def _run(self, action: Callable[[sqlite3.Connection], None], writing: bool) -> None:
+        """Run an action on the file; what fails costs a warning and is not tried again."""
+        if not (self._can_write if writing else self._can_read):
+            return
+        path, inode = self.path.absolute(), _inode(self.path)
         try:
-            if self._mode != "rwc":
-                raise PermissionError("no permission to write")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_writable = os.access(path.parent, os.W_OK)
+            if writing and not is_writable:
+                raise PermissionError(_NO_PERMISSION)
+            # Without permission SQLite could not look for a log beside the file.
+            uri = f"{path.as_uri()}?mode={'rwc' if is_writable else 'ro&immutable=1'}"
+            connection = sqlite3.connect(uri, timeout=_WAIT, isolation_level="IMMEDIATE", uri=True)
+            with contextlib.closing(connection), connection:
+                if is_writable:
+                    connection.execute(_SCHEMA)
+                action(connection)
+        except (OSError, sqlite3.OperationalError) as error:  # no permission, no space, locked
+            self._can_write, self._can_read = False, self._can_read and writing
+            outcome = "cannot be written, new vectors are not kept" if writing else "is not used"
+            self._warn(f"{outcome} ({error})")
+        except sqlite3.DatabaseError as error:
+            if _inode(self.path) == inode:  # else another process has begun it anew
+                self._move_aside(error)
+            self._run(action, writing)
+
+    def _move_aside(self, reason: Exception) -> None:
+        """Make room for a new file where a corrupt one is."""
+        try:
+            if not os.access(self.path.absolute().parent, os.W_OK):
+                raise PermissionError(_NO_PERMISSION)
             for suffix in ("-journal", "-wal", "-shm"):  # or they would be replayed into a new file
                 Path(f"{self.path}{suffix}").unlink(missing_ok=True)
             os.replace(self.path, f"{self.path}.corrupt")
-            self._warn(f"was corrupt ({reason}), was moved to {self.path.name}.corrupt, begun anew")
+            self._warn(f"was corrupt ({reason}): moved to {self.path.name}.corrupt and begun anew")
         except OSError as error:
-            self._mode = "off"
-            self._warn(f"is corrupt ({reason}), stays so ({error}); it is not used")
+            self._can_write = self._can_read = False
+            self._warn(f"is corrupt ({reason}) and not used ({error})")
 
     def _warn(self, message: str) -> None:
         text = f"embedding cache {self.path} {message}; LLMREC_CACHE moves the cache elsewhere"

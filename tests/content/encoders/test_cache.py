@@ -237,16 +237,16 @@ def test_corrupt_read_only_file_is_left_alone(path: Path, monkeypatch: pytest.Mo
     path.parent.mkdir()
     path.write_bytes(b"broken" * 1000)
     monkeypatch.setattr(os, "access", deny_writing)
-    with pytest.warns(CacheWarning) as caught:
+    with pytest.warns(CacheWarning, match="not used .no permission") as caught:
         assert reuse(path)[1] == TEXTS
-    assert ["no permission" in str(w.message) for w in caught] == [True, True]
+    assert len(caught) == 1
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_place_that_cannot_exist_costs_one_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     cached = CachedEncoder(Counting(), tmp_path / "file" / "cache.sqlite")
-    with pytest.warns(CacheWarning, match="it is not used") as caught:
+    with pytest.warns(CacheWarning, match="is not used") as caught:
         cached.encode(TEXTS)
         cached.encode(TEXTS)
     assert len(caught) == 1
