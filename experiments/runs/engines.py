@@ -17,7 +17,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,11 +106,19 @@ def attempt(spec: RunSpec, execute: Execute) -> bytes:
     try:
         return to_file(execute(spec))
     except Exception as error:
-        message = type(error).__name__
-        # The messages of other exceptions may quote what a user wrote.
-        if type(error).__module__.split(".")[0] in _OURS:
-            message += f": {error}"
-        return to_file(RunResult(spec, error=message))
+        return to_file(RunResult(spec, error=_described(error)))
+
+
+def _described(error: Exception) -> str:
+    """The type, and the message of a type of ours: others may quote what a user wrote."""
+    name = type(error).__name__
+    if type(error).__module__.split(".")[0] in _OURS:
+        return f"{name}: {error}"
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        module = str(frame.f_globals.get("__name__"))
+        if module.split(".")[0] in _OURS:
+            return f"{name} in {module}, line {line}"
+    return name
 
 
 Perform = Callable[[list[Task]], Iterator[Any]]
@@ -123,28 +132,40 @@ def perform_here(tasks: list[Task]) -> Iterator[None]:
 
 
 def perform_in_processes(tasks: list[Task], jobs: int) -> Iterator[Any]:
-    """Runs tasks in processes of one thread each, which end with this one.
+    """Runs tasks in processes of their own."""
+    return in_processes(Task.run, [(task,) for task in tasks], jobs)
+
+
+def in_processes(
+    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], jobs: int
+) -> Iterator[Any]:
+    """Calls a function in processes of one thread each, which end with this one.
+
+    Yields:
+        What a call returned, as soon as it has.
 
     Raises:
         ResultsError: a process died.
     """
-    run = joblib.delayed(_run_under)
+    call = joblib.delayed(_call_under)
+    options: dict[str, Any] = {"batch_size": 1, "pre_dispatch": jobs}
     with joblib.parallel_config("loky", inner_max_num_threads=1):
-        options: dict[str, Any] = {"batch_size": 1, "pre_dispatch": jobs}
         pool = joblib.Parallel(jobs, return_as="generator_unordered", **options)
         try:
-            yield from pool(run(os.getpid(), task) for task in tasks)
+            yield from pool(call(os.getpid(), function, arguments) for arguments in calls)
         except BrokenProcessPool as error:
-            raise ResultsError("a process died (memory?); run again with fewer jobs.") from error
+            raise ResultsError(
+                "a process died (memory?); run again with fewer jobs, what ended is kept."
+            ) from error
 
 
-def _run_under(parent: int, task: Task) -> None:
-    end_with(parent)
-    task.run()
+def _call_under(parent: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    _end_with(parent)
+    return function(*arguments)
 
 
 @functools.cache
-def end_with(parent: int) -> None:
+def _end_with(parent: int) -> None:
     """Ends this process when its parent does, however that one dies."""
 
     def watch() -> None:

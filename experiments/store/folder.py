@@ -63,7 +63,7 @@ def open_folder(
         raise ResultsError(f"{path}: already holds {listed}; {fix}.")
     if overwrite:
         with storing(path):
-            for file in (*held, *runs, *(path / CHECKPOINTS).glob("*.pt")):
+            for file in (*held, *_files_of_runs(path)):
                 file.unlink()
     elif config is not None and path / MANIFEST in held:
         earlier = read_manifest(path).get("config")
@@ -74,6 +74,12 @@ def open_folder(
                 f"{path}: holds a run of other settings: {changes}; name another folder."
             )
     return path
+
+
+def _files_of_runs(folder: Path) -> list[Path]:
+    """Results, locks, checkpoints, and what killed writes left of them."""
+    files = (*(folder / RUNS).glob("*"), *(folder / CHECKPOINTS).glob("*"))
+    return [file for file in files if file.suffix in (".json", ".lock", ".pt", ".part")]
 
 
 def _differences(earlier: Any, wanted: Any, name: str = "") -> list[str]:

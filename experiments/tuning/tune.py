@@ -9,14 +9,10 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import time
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import joblib
 
 import llmrec_env
 from agents import make_agent
@@ -25,7 +21,7 @@ from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures.search_curve import Point, best_so_far
 from experiments.report.figures.style import save
-from experiments.runs.engines import end_with
+from experiments.runs.engines import in_processes
 from experiments.runs.environments import task_config
 from experiments.runs.runner import run_sweep
 from experiments.statistics.leaderboard import scores_of
@@ -79,7 +75,7 @@ def run(
         agent: one whose specification in `agents/registry.py` has a search space.
         task: a registered id.
         worlds: 100 and up.
-        steps: user-steps of training in each world.
+        steps: environment steps of training in each world.
         trials: that end, or are given up; those that failed or were killed do not count.
         users: validation users of each world.
         confirm: of the best trials, which are trained again beside the agent as it is; 0: none.
@@ -111,7 +107,8 @@ def run(
     if jobs == 1:
         search(output, plan, trials, _tell)
     else:
-        _search_in_processes(output, plan, trials, jobs)
+        for _ in in_processes(search, [(output, plan, trials, _tell)] * jobs, jobs):
+            pass
     best = _write(output, plan, open_study(output, plan).trials, confirm, jobs)
     wall = round(time.perf_counter() - started, 1)
     store.write_manifest(output, config=config, jobs=jobs, wall_seconds=wall)
@@ -141,9 +138,6 @@ def _described(agent: str) -> dict[str, str]:
     return {name: repr(values) for name, values in space_of(agent).items()}
 
 
-# --- processes
-
-
 def _tell(study: Study, trial: FrozenTrial) -> None:
     done = trials_of(study, "COMPLETE")
     best = max(done, key=_value, default=None)
@@ -151,25 +145,8 @@ def _tell(study: Study, trial: FrozenTrial) -> None:
     outcome = trial.state.name.lower()
     if outcome == "complete":
         outcome = f"{trial.value:.3f}"
-    print(
-        f"trial {trial.number}: {outcome}, {trial.user_attrs['seconds']:.0f} s{so_far}", flush=True
-    )
-
-
-def _search_in_processes(folder: Path, plan: Plan, trials: int, jobs: int) -> None:
-    run = joblib.delayed(_search_under)
-    try:
-        with joblib.parallel_config("loky", inner_max_num_threads=1):
-            joblib.Parallel(jobs)(run(os.getpid(), folder, plan, trials) for _ in range(jobs))
-    except BrokenProcessPool as error:
-        raise store.ResultsError(
-            "a process died (memory?); what ended is kept, run again with --resume and fewer jobs."
-        ) from error
-
-
-def _search_under(parent: int, folder: Path, plan: Plan, trials: int) -> None:
-    end_with(parent)
-    search(folder, plan, trials, _tell)
+    seconds = trial.user_attrs["seconds"]
+    print(f"trial {trial.number}: {outcome}, {seconds:.0f} s{so_far}", flush=True)
 
 
 # --- results

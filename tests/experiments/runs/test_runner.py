@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import random
+import re
 import shutil
 import tempfile
 import threading
@@ -106,7 +107,9 @@ def test_failures_are_kept_without_foreign_words_and_run_again(tmp_path: Path) -
 
     errors = [result.error for result in run_sweep(specs, tmp_path, execute=failing)]
     assert errors[:2] == [None, "ConfigError: dim=3 is not in [4, 4096]."]
-    assert errors[2:] == ["ValueError", "RuntimeError", "TypeError", "ValueError", None]
+    assert errors[6] is None
+    for error, name in zip(errors[2:6], ["Value", "Runtime", "Type", "Value"], strict=True):
+        assert re.fullmatch(rf"{name}Error in experiments\.runs\.[a-z]+, line \d+", str(error))
     assert not any(b"knitting" in data for data in files_of(tmp_path).values())
     assert calls == list(range(7))
     again = run_sweep(specs, tmp_path, execute=failing)
@@ -311,19 +314,18 @@ def test_two_threads_never_do_the_same_run(tmp_path: Path) -> None:
 
 
 KILLS = 10
-# As `sweep_specs` does, but in short segments, and telling a log how far checkpoints were.
+# As `sweep_specs` does, but in short segments, and telling when a checkpoint is used.
 REAL = """
 from functools import partial
 from experiments.runs import training
 from experiments.runs.evaluation import execute_run
+from agents.rl.sb3 import StableBaselines
 training.SEGMENT = 4096
-restored = training._restored
-def tell(*arguments):
-    state = restored(*arguments)
-    with open(folder / "restored", "a") as file:
-        file.write(f"{state[0]}\\n")
-    return state
-training._restored = tell
+restore = StableBaselines.restore
+def tell(agent, state):
+    (folder / "restored").touch()
+    return restore(agent, state)
+StableBaselines.restore = tell
 run_sweep = partial(run_sweep, on_done=lambda x: training.discard_checkpoint(folder, x.spec))
 """
 
@@ -374,11 +376,8 @@ def test_real_runs_killed_at_random_moments_give_the_same_bytes(
         end(process)
         moments.append(round(time.monotonic() - started, 2))
     digest = real(folder, specs).communicate(timeout=300)[0].split()[1]
-    resumed = [int(line) for line in (folder / "restored").read_text().splitlines()]
-    print(
-        f"\nkilled after {moments} s; trainings began at step: {sorted(Counter(resumed).items())}"
-    )
+    print(f"\nkilled after {moments} s")
     assert digest == expected
-    assert any(resumed)
+    assert (folder / "restored").exists()
     assert {*files_of(folder)} == {f"{key_of(spec)}.json" for spec in specs}
     assert not list((folder / CHECKPOINTS).iterdir())

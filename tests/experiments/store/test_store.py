@@ -119,7 +119,7 @@ def damage(path: Path, line: int, old: str, new: str) -> None:
     [
         (1, "return", "ret", "line 1: the columns must be task, agent"),
         (1, "task", "\ufefftask", "line 1: the columns"),
-        (3, ",random,", ",", "line 3: 19 cells, not 20"),
+        (3, ",random,", ",", "line 3: 19 values, not 20"),
         (4, "40.0", "forty", "line 4: tracking_error is not a valid float"),
         (5, ",1,0.75,", ",2,0.75,", "line 5: survived is not a valid bool"),
         (6, "random", '"random', "line 6: agent is not a valid str"),

@@ -5,8 +5,8 @@ import inspect
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,9 +163,13 @@ def test_a_killed_search_goes_on_and_finds_what_an_unbroken_one_does(
 
 
 KILLED = """
-import os, signal, sys
+import dataclasses, signal, sys
 from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_tune
+from agents import AGENTS
 from experiments.tuning import search
+AGENTS["ppo"] = dataclasses.replace(AGENTS["ppo"], search_space=test_tune.SPACE)
 search.HEARTBEAT = 1
 def score(*_):
     print("running", flush=True)
@@ -197,14 +201,15 @@ def test_a_trial_is_given_up_when_its_process_is_dead_and_not_before(plan, tmp_p
     faked(monkeypatch)
     monkeypatch.setattr(search, "HEARTBEAT", 1)
     monkeypatch.setattr(search, "GRACE", 4)
-    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"running\n"
-        time.sleep(5.0)  # longer than what is dead would be waited for
-        with pytest.raises(Enough):
-            search.search(tmp_path, plan, 2, enough)
-        assert states_of(open_study(tmp_path, plan)) == ["RUNNING", "COMPLETE"]
-        other.kill()
+        try:
+            assert other.stdout.readline() == b"running\n"
+            with pytest.raises(Enough):  # after a wait in which what is dead would be noticed
+                search.search(tmp_path, plan, 2, enough)
+            assert states_of(open_study(tmp_path, plan)) == ["RUNNING", "COMPLETE"]
+        finally:
+            other.kill()
     study = searched_again(tmp_path, plan, 3)
     assert states_of(study) == ["FAIL", *["COMPLETE"] * 3]
     (again,) = (x for x in study.trials if x.system_attrs.get("failed_trial") == 0)
