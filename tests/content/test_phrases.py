@@ -118,21 +118,22 @@ def test_phrases_are_deterministic_and_repeatable(tmp_path):
 
 
 @pytest.mark.parametrize("n", [20, 29, 30, 61, 130])
-def test_small_catalogues(tmp_path, n):
-    catalog = own_table(tmp_path, n)
-    check(*phrases_of(catalog, ENCODER.encode(catalog.texts)))
-
-
-def test_a_topic_of_one_item(tmp_path):
-    catalog = own_table(tmp_path, 30, topic=lambda kind, i: "alone" if i == 7 else kind)
-    found, phrases = phrases_of(catalog, ENCODER.encode(catalog.texts))
-    check(found, phrases)
-    assert (phrases.topics == found.topic_names.index("alone")).sum() == 1
-
-
-def test_every_item_its_own_topic(tmp_path):
-    catalog = own_table(tmp_path, 30, topic=lambda kind, i: f"topic {i}")
-    check(*phrases_of(catalog, ENCODER.encode(catalog.texts)))
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {},
+        {"topic": lambda kind, i: f"topic {i}"},
+        {"topic": lambda kind, i: "alone" if i == 7 else kind},
+        {"title": lambda kind, i: "Untitled"},
+    ],
+    ids=["none", "a topic an item", "a topic of one item", "one title for all"],
+)
+def test_odd_catalogues(tmp_path, n, labels):
+    table = own_table(tmp_path, n, **labels)
+    catalog, phrases = phrases_of(table, ENCODER.encode(table.texts))
+    check(catalog, phrases)
+    if "alone" in catalog.topic_names:
+        assert (phrases.topics == catalog.topic_names.index("alone")).sum() == 1
 
 
 def test_items_that_are_encoded_alike(tmp_path):
@@ -140,11 +141,6 @@ def test_items_that_are_encoded_alike(tmp_path):
     vectors = np.ones((90, 5))
     vectors[0, 0] = 2.0
     check(*phrases_of(catalog, vectors))
-
-
-def test_a_title_shared_by_all_items(tmp_path):
-    catalog = own_table(tmp_path, 90, title=lambda kind, i: "Untitled")
-    check(*phrases_of(catalog, ENCODER.encode(catalog.texts)))
 
 
 def test_long_titles_are_cut(tmp_path):

