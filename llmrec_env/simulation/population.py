@@ -7,7 +7,32 @@ import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.response import TASTE_DIM
-from llmrec_env.simulation.users import ATTEMPTS, MAX_LOG_WEIGHT, Interests, user_dtype
+from llmrec_env.simulation.users import ATTEMPTS, MAX_LOG_WEIGHT, MEMORY, Interests
+
+
+def user_dtype(config: EnvConfig) -> np.dtype[np.void]:
+    """Returns the record of one user's hidden state."""
+    slots, dim = config.interest_slots, config.dim
+    return np.dtype(
+        [
+            ("noise_key", np.uint64),
+            ("user_id", np.int64),
+            ("community", np.int32),
+            ("step", np.int32),
+            ("phrase", np.int32, (slots,)),  # ids of the interests' texts
+            ("active", np.int32, (slots,)),  # a_p, 0 is dormant
+            ("weight", np.float32, (slots,)),  # theta_p, log-weight
+            ("rest", np.float32, (slots,)),  # resting log-weight
+            ("taste", np.float32, (TASTE_DIM,)),  # a
+            ("satiation", np.float32, (dim,)),  # c
+            ("goodwill", np.float32),  # h
+            ("patience", np.float32),  # m
+            ("consumed", np.int32, (MEMORY,)),
+            ("num_consumed", np.int32),
+            ("last_switch", np.int32),  # step of the last switch, -1 before the first
+        ],
+        align=True,
+    )
 
 
 def new_users(

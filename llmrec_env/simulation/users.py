@@ -1,4 +1,4 @@
-"""HIDDEN: state of a user, and how interests drift, satiation and goodwill move, patience ends."""
+"""HIDDEN: change of a user in a step: interests drift, satiation and goodwill move, patience ends."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import cosines, inlined, kernel
-from llmrec_env.simulation.response import TASTE_DIM
 
 NUM_COMMUNITIES = 16
 COMMUNITY_TOPICS = 12
@@ -20,31 +18,6 @@ MEMORY = 50  # consumed items a user remembers
 MAX_LOG_WEIGHT = 3.0
 ATTEMPTS = 8  # to find a phrase the user does not hold yet
 NOT_CLOSE = 0.25  # cosine below which what is shown wakes nothing
-
-
-def user_dtype(config: EnvConfig) -> np.dtype[np.void]:
-    """Returns the record of one user's hidden state."""
-    slots, dim = config.interest_slots, config.dim
-    return np.dtype(
-        [
-            ("noise_key", np.uint64),
-            ("user_id", np.int64),
-            ("community", np.int32),
-            ("step", np.int32),
-            ("phrase", np.int32, (slots,)),  # ids of the interests' texts
-            ("active", np.int32, (slots,)),  # a_p, 0 is dormant
-            ("weight", np.float32, (slots,)),  # theta_p, log-weight
-            ("rest", np.float32, (slots,)),  # resting log-weight
-            ("taste", np.float32, (TASTE_DIM,)),  # a
-            ("satiation", np.float32, (dim,)),  # c
-            ("goodwill", np.float32),  # h
-            ("patience", np.float32),  # m
-            ("consumed", np.int32, (MEMORY,)),
-            ("num_consumed", np.int32),
-            ("last_switch", np.int32),  # step of the last switch, -1 before the first
-        ],
-        align=True,
-    )
 
 
 class Interests(NamedTuple):
