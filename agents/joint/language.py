@@ -145,12 +145,17 @@ class JointWithLanguage(Joint):
         self.model, self.tower = model.finished(), tower
         self._calibrate()
 
-    def _config(self) -> dict[str, Any]:
-        config = {"rank": self.rank, "encoder_rate": self.encoder_rate}
-        config |= {"language_samples": self.language_samples} | super()._config()
+    def arguments(self) -> dict[str, Any]:
+        """Returns the seed, the settings, and how the language model learns."""
         language = self.language
-        config |= {"language_epochs": language.epochs, "language_batch": language.batch_size}
-        return config | {"language_rate": language.learning_rate}
+        return super().arguments() | {
+            "rank": self.rank,
+            "language_epochs": language.epochs,
+            "language_samples": self.language_samples,
+            "language_batch": language.batch_size,
+            "language_rate": language.learning_rate,
+            "encoder_rate": self.encoder_rate,
+        }
 
     def _tune(
         self, model: LanguageModel, learnt: Dataset, held_out: Dataset, checkpoint: Path | None

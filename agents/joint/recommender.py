@@ -25,7 +25,6 @@ from agents.joint.losses import CLICK_LOSSES, calibrated, evolution_loss, text_l
 from agents.joint.model import SKIPPED, Batch, JointModel, batch_observed, batch_of
 from agents.neural.trainer import Progress, TrainConfig, fit
 from agents.rankers.ranker import Floats, Ranker, score
-from agents.saving import write_agent
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.world import PublicData
@@ -206,11 +205,14 @@ class Joint(Ranker):
             odds = self.model.satisfaction(self.model.belief(batch), batch, ids).double()
         return torch.sigmoid(self.calibration[0] * odds + self.calibration[1]).float().numpy()
 
-    def save(self, path: Path) -> None:
-        """Writes settings and weights."""
-        state: dict[str, Any] = {k: x.numpy() for k, x in self.model.state_dict().items()}
-        state["calibration"] = self.calibration
-        write_agent(path, self.name, self._config(), state)
+    def arguments(self) -> dict[str, Any]:
+        """Returns the seed and the settings."""
+        return {"seed": self.seed} | vars(self.settings)
+
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns the model and its calibration."""
+        weights: dict[str, Any] = {k: x.numpy() for k, x in self.model.state_dict().items()}
+        return weights | {"calibration": self.calibration}
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data, the model and its calibration."""
@@ -220,10 +222,6 @@ class Joint(Ranker):
         self.model = self._new_model().eval()
         self.model.load_state_dict(state)
         self._weigh()
-
-    def _config(self) -> dict[str, Any]:
-        """What the constructor takes."""
-        return {"seed": self.seed} | vars(self.settings)
 
 
 def observed_steps(data: PublicData, config: EnvConfig, first: int = 1) -> Dataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 
 from agents.dataset import Dataset, Floats, Ids
 from agents.rankers.ranker import HistoryRanker, past
-from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 
 LENGTH = 32
@@ -181,17 +179,10 @@ class NextItemRanker(HistoryRanker):
         mask = torch.rand(values.shape, generator=self.generator) >= share
         return values * mask / (1.0 - share)
 
-    def settings(self) -> dict[str, Any]:
-        """Returns the settings."""
-        settings = {"seed": self.seed, "epochs": self.epochs, "batch": self.batch}
-        settings |= {"learning_rate": self.learning_rate, "negatives": self.negatives}
-        return settings | {"shrinkage": self.shrinkage}
-
-    def save(self, path: Path) -> None:
-        """Writes settings, parameters and popularity."""
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns parameters and popularity."""
         weights = {name: value.numpy() for name, value in self.parameters.items()}
-        weights["popularity"] = self.popularity.numpy()
-        write_agent(path, self.name, self.settings(), weights)
+        return weights | {"popularity": self.popularity.numpy()}
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data and the parameters, and encodes the items."""

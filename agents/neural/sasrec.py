@@ -93,11 +93,6 @@ class SelfAttentive(NextItemRanker):
         heads = (share @ value).transpose(1, 2).reshape(state.shape)
         return heads @ parameters[f"{block}.mixed"]
 
-    def settings(self) -> dict[str, Any]:
-        """Returns the settings."""
-        own = {"blocks": self.blocks, "dropout": self.dropout}
-        return super().settings() | own | {"deviation_dropout": self.deviation_dropout}
-
 
 def _normalised(state: Tensor) -> Tensor:
     return torch.nn.functional.layer_norm(state, (WIDTH,))

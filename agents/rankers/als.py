@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy.typing as npt
 
 from agents.dataset import UNSATISFIED_WEIGHT, Dataset
 from agents.rankers.ranker import Floats, Ranker, score
-from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED
 from llmrec_env.simulation.compilation import kernel
@@ -162,15 +160,11 @@ class Collaborative(Ranker):
         )
         return score(users, observation["candidates"], self._factors)
 
-    def save(self, path: Path) -> None:
-        """Writes settings and item factors."""
-        write_agent(path, self.name, self._config(), {"item_factors": self.item_factors})
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns the item factors."""
+        return {"item_factors": self.item_factors}
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data and the item factors."""
         super().load(weights, env)
         self._take(weights["item_factors"])
-
-    def _config(self) -> dict[str, Any]:
-        config = {"seed": self.seed, "rank": self.rank, "regularisation": self.regularisation}
-        return config | {"confidence": self.confidence, "iterations": self.iterations}

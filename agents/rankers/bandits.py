@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,6 @@ from agents.rankers.ranker import (
     past,
     score,
 )
-from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.actions import CONTENT_PLAN
 from llmrec_env.interface.candidates import FEATURES, Items
@@ -160,12 +158,9 @@ class LinearBandit(Ranker):
         """How much speaks for showing each candidate, (n, c)."""
         raise NotImplementedError
 
-    def save(self, path: Path) -> None:
-        """Writes settings and the regression."""
-        config = {"seed": self.seed, "ridge": self.ridge, "exploration": self.exploration}
-        config |= {"memory": self.memory}
-        weights = self.learnt._asdict() | {"num_slates": np.array(self.num_slates)}
-        write_agent(path, self.name, config, weights)
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns the regression."""
+        return self.learnt._asdict() | {"num_slates": np.array(self.num_slates)}
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data and the regression; what sessions taught it begins anew."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agents.rankers.als import Collaborative
 from agents.rankers.ranker import UNAVAILABLE, Floats, look_up, score, standardise
-from agents.saving import write_agent
 
 
 class DriftAware(Collaborative):
@@ -29,21 +27,15 @@ class DriftAware(Collaborative):
     ) -> None:
         """Takes the weights of its five scores, and the settings of Collaborative."""
         super().__init__(seed, **settings)
-        self.weights = {"recent": recent, "interest": interest, "skipped": -skipped}
+        self.recent, self.interest, self.skipped = recent, interest, skipped
         self.collaborative, self.popular = collaborative, popular
 
     def scores(self, observation: Any) -> Floats:
         """Returns the blend of content, collaborative and popularity scores."""
         candidates, vectors = observation["candidates"], self.data.items.vectors
-        direction = sum(weight * observation[name] for name, weight in self.weights.items())
+        blocks = {"recent": self.recent, "interest": self.interest, "skipped": -self.skipped}
+        direction = sum(weight * observation[name] for name, weight in blocks.items())
         blend = score(np.asarray(direction, np.float32), candidates, vectors)
         blend += self.collaborative * standardise(super().scores(observation))
         blend += self.popular * standardise(look_up(self.data.items.popularity, candidates))
         return np.where(candidates < 0, UNAVAILABLE, blend)
-
-    def save(self, path: Path) -> None:
-        """Writes settings and item factors."""
-        config = self._config() | {"recent": self.weights["recent"]}
-        config |= {"interest": self.weights["interest"], "skipped": -self.weights["skipped"]}
-        config |= {"collaborative": self.collaborative, "popular": self.popular}
-        write_agent(path, self.name, config, {"item_factors": self.item_factors})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy.typing as npt
 
 from agents.dataset import Dataset, Floats, Ids
 from agents.rankers.ranker import HistoryRanker, consumption
-from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 
 
@@ -71,12 +69,10 @@ class Ease(HistoryRanker):
         scores[:, self.items] += users[:, self.items] @ self.item_weights
         return scores
 
-    def save(self, path: Path) -> None:
-        """Writes settings and item-to-item weights."""
-        config = {"seed": self.seed, "regularisation": self.regularisation}
-        config |= {"decay": self.decay, "popular": self.popular, "most_items": self.most_items}
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns the item-to-item weights."""
         weights = {"items": self.items, "item_weights": self.item_weights}
-        write_agent(path, self.name, config, weights | {"popularity": self.popularity})
+        return weights | {"popularity": self.popularity}
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data and the item-to-item weights."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy.typing as npt
 
 from agents.dataset import Dataset, Floats, Ids
 from agents.rankers.ranker import HistoryRanker, consumption
-from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 
 
@@ -68,12 +66,10 @@ class ItemNeighbours(HistoryRanker):
         users = consumption(items, weights, len(self.popularity), self.decay)
         return (users @ self.similarity).toarray() + self.popular * self.popularity
 
-    def save(self, path: Path) -> None:
-        """Writes settings and the neighbours of each item."""
-        config = {"seed": self.seed, "neighbours": self.neighbours, "shrinkage": self.shrinkage}
-        config |= {"decay": self.decay, "popular": self.popular}
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns the neighbours of each item."""
         parts = {name: getattr(self.similarity, name) for name in ("data", "indices", "indptr")}
-        write_agent(path, self.name, config, parts | {"popularity": self.popularity})
+        return parts | {"popularity": self.popularity}
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data and the neighbours of each item."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,25 @@ class Ranker:
         """Returns the score of each candidate, (n, c)."""
         raise NotImplementedError
 
+    def arguments(self) -> dict[str, Any]:
+        """Returns what the constructor takes: the attributes that are called as its parameters."""
+        arguments: dict[str, Any] = {}
+        for kind in type(self).__mro__:
+            for parameter in signature(kind.__init__).parameters.values():
+                if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD and parameter.name != "self":
+                    arguments[parameter.name] = getattr(self, parameter.name)
+        return arguments
+
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns what was learnt, by name; the rest is the world's public data."""
+        return {}
+
     def save(self, path: Path) -> None:
-        """Writes the agent; what it knows beside its settings is the world's public data."""
-        write_agent(path, self.name, {"seed": self.seed}, {})
+        """Writes the arguments of its constructor and its weights."""
+        write_agent(path, self.name, self.arguments(), self.weights())
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
-        """Takes the public data, and what `save` wrote; learns nothing."""
+        """Takes the public data, and the weights that `save` wrote; learns nothing."""
         self.data, self.slate_size = env.public_data(), env.config.slate_size
 
 
