@@ -215,17 +215,17 @@ class Dataset:
         for rows, past in self.replayed(data, config):
             if not recent[rows[0]]:
                 continue
-            for name, part in observed(past, data, config.horizon).items():
+            for name, part in _columns_of(past, data, config.horizon).items():
                 if name not in columns:
                     columns[name] = np.empty((recent.sum(), *part.shape[1:]), part.dtype)
                 columns[name][position[rows]] = part
         return dataclasses.replace(self.take(recent), observations=columns)
 
 
-def observed(
+def _columns_of(
     histories: npt.NDArray[np.void], data: PublicData, horizon: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """Returns the columns of `Dataset.with_observations` for histories, (n,), as they are now."""
+    """The columns of `Dataset.with_observations` for histories, (n,), as they are now."""
     observations = observations_of(histories, data.items, data.phrase_vectors, horizon)
     blocks = np.stack([observations[name] for name in VECTOR_BLOCKS], axis=1)
     return {

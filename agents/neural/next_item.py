@@ -56,17 +56,16 @@ class NextItemRanker(HistoryRanker):
         """Returns the parameters to start from, for texts of `dim` numbers."""
         raise NotImplementedError
 
-    def encode_users(self, parameters: Parameters, events: Tensor, weights: Tensor) -> Tensor:
+    def encode_users(self, events: Tensor, weights: Tensor) -> Tensor:
         """Returns the user after each event, (n, LENGTH, d), from this event and those before it.
 
         Args:
-            parameters: see `initial`.
             events: items, then phrases, as rows of `texts`, oldest first, -1 for none, (n, LENGTH).
             weights: of the events, (n, LENGTH).
         """
         raise NotImplementedError
 
-    def encode_items(self, parameters: Parameters, items: Tensor) -> Tensor:
+    def encode_items(self, items: Tensor) -> Tensor:
         """Returns the vectors of these items, (..., d)."""
         raise NotImplementedError
 
@@ -106,7 +105,7 @@ class NextItemRanker(HistoryRanker):
         """Encodes all items, once, as they are read from now on."""
         self.dropping = False
         with torch.no_grad():
-            vectors = self.encode_items(self.parameters, torch.arange(len(self.texts)))
+            vectors = self.encode_items(torch.arange(len(self.texts)))
         self.table: Floats = vectors.numpy()
 
     def _descend(self, dataset: Dataset) -> None:
@@ -142,22 +141,21 @@ class NextItemRanker(HistoryRanker):
             drawn: ids of the negatives, (m,).
             log_share: logarithm of the share with which each item is drawn, (num_items,).
         """
-        parameters = self.parameters
         events, following = items[:, :-1], items[:, 1:]
         predicted = (events >= 0) & (following >= 0)
-        users = self.encode_users(parameters, events, weights[:, :-1])[predicted]
+        users = self.encode_users(events, weights[:, :-1])[predicted]
         right, weight = following[predicted], weights[:, 1:][predicted]
-        positive = (users * self.encode_items(parameters, right)).sum(-1)
-        positive = positive + self.bias(parameters, right) - log_share[right]
-        negative = users @ self.encode_items(parameters, drawn).T
-        negative = negative + self.bias(parameters, drawn) - log_share[drawn]
+        positive = (users * self.encode_items(right)).sum(-1)
+        positive = positive + self.bias(right) - log_share[right]
+        negative = users @ self.encode_items(drawn).T
+        negative = negative + self.bias(drawn) - log_share[drawn]
         negative = negative.masked_fill(drawn == right[:, None], -1e9)
         logits = torch.cat([positive[:, None], negative], 1)
         return -(weight * torch.log_softmax(logits, 1)[:, 0]).sum() / weight.sum().clamp(min=1.0)
 
-    def bias(self, parameters: Parameters, items: Tensor) -> Tensor:
+    def bias(self, items: Tensor) -> Tensor:
         """Returns what popularity adds to the logits of items, (...)."""
-        return parameters["popular"] * self.popularity[items]
+        return self.parameters["popular"] * self.popularity[items]
 
     def score_items(self, items: Ids, weights: Floats) -> Floats:
         """Returns the logits of the next item, (n, num_items)."""
@@ -168,8 +166,8 @@ class NextItemRanker(HistoryRanker):
         weight[:, LENGTH - length :] = weights[:, length - 1 :: -1] if length else 0.0
         with torch.no_grad():
             events = torch.from_numpy(recent), torch.from_numpy(weight)
-            users = self.encode_users(self.parameters, *events)[:, -1]
-            popular = self.bias(self.parameters, torch.arange(len(self.table)))
+            users = self.encode_users(*events)[:, -1]
+            popular = self.bias(torch.arange(len(self.table)))
         return cast(Floats, users.numpy() @ self.table.T + popular.numpy())
 
     def drop(self, values: Tensor, share: float) -> Tensor:

@@ -65,33 +65,34 @@ class SelfAttentive(NextItemRanker):
             }
         return parameters
 
-    def encode_items(self, parameters: Parameters, items: Tensor) -> Tensor:
+    def encode_items(self, items: Tensor) -> Tensor:
         """Returns projected texts and deviations, (..., WIDTH)."""
-        deviation = parameters["deviation"]
+        deviation = self.parameters["deviation"]
         known = (items < len(deviation))[..., None]  # phrases have none
         deviation = deviation[items.clamp(max=len(deviation) - 1)] * known
-        return self.texts[items] @ parameters["text"] + self.drop(deviation, self.deviation_dropout)
+        deviation = self.drop(deviation, self.deviation_dropout)
+        return self.texts[items] @ self.parameters["text"] + deviation
 
-    def encode_users(self, parameters: Parameters, events: Tensor, weights: Tensor) -> Tensor:
+    def encode_users(self, events: Tensor, weights: Tensor) -> Tensor:
         """Returns what the blocks make of the events so far, (n, LENGTH, WIDTH)."""
         present = (events >= 0)[:, :, None]
-        state = self.encode_items(parameters, events.clamp(min=0))
-        state = (state + (weights < 1.0)[:, :, None] * parameters["unsatisfied"]) * present
+        state = self.encode_items(events.clamp(min=0))
+        state = (state + (weights < 1.0)[:, :, None] * self.parameters["unsatisfied"]) * present
         state = self.drop(state, self.dropout)
         for block in range(self.blocks):
-            state = state + self.drop(self._attend(parameters, block, state, events), self.dropout)
-            wide = torch.relu(_normalised(state) @ parameters[f"{block}.wide"])
-            state = state + self.drop(wide @ parameters[f"{block}.narrow"], self.dropout)
-        return torch.nn.functional.normalize(state, dim=-1) * parameters["scale"].exp()
+            state = state + self.drop(self._attend(block, state, events), self.dropout)
+            wide = torch.relu(_normalised(state) @ self.parameters[f"{block}.wide"])
+            state = state + self.drop(wide @ self.parameters[f"{block}.narrow"], self.dropout)
+        return torch.nn.functional.normalize(state, dim=-1) * self.parameters["scale"].exp()
 
-    def _attend(self, parameters: Parameters, block: int, state: Tensor, events: Tensor) -> Tensor:
-        parts = (_normalised(state) @ parameters[f"{block}.attend"]).split(WIDTH, -1)
+    def _attend(self, block: int, state: Tensor, events: Tensor) -> Tensor:
+        parts = (_normalised(state) @ self.parameters[f"{block}.attend"]).split(WIDTH, -1)
         shape = (len(state), LENGTH, HEADS, WIDTH // HEADS)
         query, key, value = (part.reshape(shape).transpose(1, 2) for part in parts)
         scores = query @ key.transpose(2, 3) / (WIDTH // HEADS) ** 0.5
-        share = attention(scores, events[:, None, None], parameters[f"{block}.slope"])
+        share = attention(scores, events[:, None, None], self.parameters[f"{block}.slope"])
         heads = (share @ value).transpose(1, 2).reshape(state.shape)
-        return heads @ parameters[f"{block}.mixed"]
+        return heads @ self.parameters[f"{block}.mixed"]
 
 
 def _normalised(state: Tensor) -> Tensor:

@@ -28,16 +28,16 @@ class TwoTower(NextItemRanker):
             "popular": torch.tensor(1.0),
         }
 
-    def encode_users(self, parameters: Parameters, events: Tensor, weights: Tensor) -> Tensor:
+    def encode_users(self, events: Tensor, weights: Tensor) -> Tensor:
         """Returns the projected attention over the texts so far, (n, LENGTH, d)."""
         texts = self.texts[events.clamp(min=0)] * (events >= 0)[:, :, None]
         liked = (weights >= 1.0).float()[:, :, None]
-        values = texts * (liked + (1.0 - liked) * parameters["unsatisfied"])
-        scores = (texts @ parameters["query"])[:, None]
-        mixed = attention(scores, events[:, None], parameters["slope"]) @ values
-        users = self.drop(mixed, 0.1) @ parameters["user"]
-        return torch.nn.functional.normalize(users, dim=-1) * parameters["scale"].exp()
+        values = texts * (liked + (1.0 - liked) * self.parameters["unsatisfied"])
+        scores = (texts @ self.parameters["query"])[:, None]
+        mixed = attention(scores, events[:, None], self.parameters["slope"]) @ values
+        users = self.drop(mixed, 0.1) @ self.parameters["user"]
+        return torch.nn.functional.normalize(users, dim=-1) * self.parameters["scale"].exp()
 
-    def encode_items(self, parameters: Parameters, items: Tensor) -> Tensor:
+    def encode_items(self, items: Tensor) -> Tensor:
         """Returns the projected texts, (..., d)."""
-        return torch.nn.functional.normalize(self.texts[items] @ parameters["item"], dim=-1)
+        return torch.nn.functional.normalize(self.texts[items] @ self.parameters["item"], dim=-1)

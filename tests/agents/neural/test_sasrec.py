@@ -68,10 +68,10 @@ def test_no_event_sees_those_after_it(trained):
     rng = np.random.default_rng(1)
     events = torch.from_numpy(rng.integers(0, NUM_ITEMS, (3, LENGTH)))
     weights = torch.ones(3, LENGTH)
-    before = trained.encode_users(trained.parameters, events, weights)
+    before = trained.encode_users(events, weights)
     changed, lighter = events.clone(), weights.clone()
     changed[:, 20:], lighter[:, 20:] = (changed[:, 20:] + 5) % NUM_ITEMS, 0.2
-    after = trained.encode_users(trained.parameters, changed, lighter)
+    after = trained.encode_users(changed, lighter)
     torch.testing.assert_close(before[:, :20], after[:, :20])
     assert (before[:, 20:] - after[:, 20:]).abs().amax(-1).min() > 1e-3
 

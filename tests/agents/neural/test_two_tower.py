@@ -109,9 +109,9 @@ def test_without_vectors_it_says_what_is_missing(log, vectors):
 
 
 def test_it_leaves_the_vectors_as_they_were(log, vectors):
-    kept = vectors.copy()
+    before = vectors.copy()
     TwoTower(epochs=2).learn(log, vectors)
-    np.testing.assert_array_equal(vectors, kept)
+    np.testing.assert_array_equal(vectors, before)
 
 
 @pytest.mark.parametrize("agent", [TwoTower, SelfAttentive])
