@@ -78,7 +78,7 @@ def _rows_of(records: Records, order: Ids, user: Ids, item: Ids) -> Ids:
 def _slates(
     items: Ids, met: Ids, slate_size: int, num_items: int, generator: np.random.Generator
 ) -> Ids:
-    """A slate for each item, in any place of it, with items that the user never met."""
+    """A slate for each item, in any slot of it, with items that the user never met."""
     others = np.setdiff1d(np.arange(num_items), met)
     if not len(others):
         raise ValueError("a user met every item of the catalogue; add items, or drop that user.")

@@ -102,17 +102,15 @@ class LinearBandit(Ranker):
         self.num_slates = 0
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
-        """Learns by acting for `num_steps` user-steps."""
+        """Learns by acting for `num_steps` environment steps."""
         super().fit(env, num_steps)
         observation, _ = env.reset(seed=self.seed)
         starts = np.ones(env.num_envs, np.bool_)
         for _ in range(num_steps // env.num_envs):
             observation, _, terminated, truncated, _ = env.step(self.act(observation, starts))
             starts = terminated | truncated
-            features, satisfied = (
-                self._shown[~starts],
-                _satisfied(observation, self.slate_size)[~starts],
-            )
+            features = self._shown[~starts]
+            satisfied = _satisfied(observation, self.slate_size)[~starts]
             self.learnt.add(features.reshape(1, -1, NUM_FEATURES), satisfied.reshape(1, -1))
             self.num_slates += len(features)
 
