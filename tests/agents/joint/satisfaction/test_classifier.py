@@ -1,16 +1,14 @@
-"""The satisfaction classifier: its pairs, what it learns and refuses, its probabilities."""
+"""The satisfaction classifier: what it reads, learns and refuses."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import expit
 from tiny_bert import WORDS, save_tiny_bert
 
 from agents.joint.satisfaction.augmentation import Augmentation
-from agents.joint.satisfaction.classification import evaluate, fit_temperature
 from agents.joint.satisfaction.classifier import SatisfactionClassifier
-from agents.joint.satisfaction.pairs import Pair, check_pairs, pairs_of, split_pairs
+from agents.joint.satisfaction.pairs import Pair, check_pairs
 from agents.neural.trainer import TrainConfig
 from llmrec_env.content.encoders import WeightsError
 
@@ -40,65 +38,6 @@ def bert(tmp_path_factory):
 @pytest.fixture(params=["cross-encoder", "bi-encoder"])
 def reading(request):
     return request.param
-
-
-# --- pairs
-
-
-@pytest.fixture(scope="module")
-def data(world):
-    return world.public()
-
-
-def test_pairs_are_the_clicks_and_the_liked_texts_before_them(data):
-    pairs = pairs_of(data, size=3)
-    logs, texts, phrases = data.logs, data.catalog.texts, data.phrases.texts
-    assert len(pairs) == (logs.items >= 0).sum()
-    row = int(np.argmax((logs.satisfied == 1).sum(axis=1) + (logs.queries >= 0).sum(axis=1)))
-    past, expected = [], []
-    for step in range(logs.items.shape[1]):
-        item, query = logs.items[row, step], logs.queries[row, step]
-        if item >= 0:
-            satisfied = int(logs.satisfied[row, step])
-            behaviour = tuple(reversed(past[-3:]))
-            expected.append(Pair(behaviour, texts[item], satisfied, int(data.users[row])))
-            past += [texts[item]] if satisfied else []
-        past += [phrases[query]] if query >= 0 else []
-    assert [pair for pair in pairs if pair.user == data.users[row]] == expected
-    assert any(len(pair.behaviour) == 3 for pair in expected)
-
-
-def test_browsed_items_are_negatives_that_were_shown(data):
-    clicks, pairs = pairs_of(data), pairs_of(data, browsed=0.5)
-    added = len(pairs) - len(clicks)
-    assert 0.4 < added / len(clicks) < 0.6
-    assert sum(pair.satisfied for pair in pairs) == sum(pair.satisfied for pair in clicks)
-    shown = {}
-    for user, slates in zip(data.users, data.logs.slates, strict=True):
-        shown[int(user)] = {data.catalog.texts[item] for item in slates.ravel()}
-    assert all(pair.item in shown[pair.user] for pair in pairs)
-    assert pairs == pairs_of(data, browsed=0.5) != pairs_of(data, browsed=0.5, seed=1)
-
-
-def test_ratings_are_labels_too(data):
-    pairs = pairs_of(data, ratings=True)
-    assert len(pairs) == (data.logs.ratings > 0).sum()
-    assert sum(pair.satisfied for pair in pairs) == (data.logs.ratings >= 4).sum()
-
-
-@pytest.mark.parametrize("settings", [{"size": 0}, {"browsed": -1}, {"browsed": 5}])
-def test_pairs_out_of_range_are_refused(data, settings):
-    with pytest.raises(ValueError, match="use 1 or more, and 0 to 4"):
-        pairs_of(data, **settings)
-
-
-def test_split_shares_no_user():
-    pairs = alike(400)
-    parts = split_pairs(pairs, (0.7, 0.3))
-    users = [{pair.user for pair in part} for part in parts]
-    assert not users[0] & users[1] and len(users[0]) == 70 and len(users[1]) == 30
-    assert sorted(pair for part in parts for pair in part) == sorted(pairs)
-    assert parts != split_pairs(pairs, (0.7, 0.3), seed=1)
 
 
 # --- bad input
@@ -277,52 +216,3 @@ def test_saved_classifier_comes_back(bert, mode, tmp_path, reading):
     different = SatisfactionClassifier(bert, mode, reading=reading, max_length=64)
     with pytest.raises(WeightsError, match="max_length=128"):
         different.restore(tmp_path)
-
-
-# --- probabilities
-
-
-def test_report_of_numbers_worked_out_by_hand():
-    report = evaluate([0.9, 0.8, 0.6, 0.4, 0.3, 0.1], [1, 1, 0, 1, 0, 0], bins=3)
-    assert report.accuracy == pytest.approx(4 / 6)
-    assert report.precision == pytest.approx(2 / 3) and report.recall == pytest.approx(2 / 3)
-    assert report.f1 == pytest.approx(2 / 3) and report.auc == pytest.approx(8 / 9)
-    assert [tuple(x) for x in report.reliability] == [
-        pytest.approx((0.2, 0.0, 2)),
-        pytest.approx((0.5, 0.5, 2)),
-        pytest.approx((0.85, 1.0, 2)),
-    ]
-    assert report.calibration_error == pytest.approx((0.2 + 0.0 + 0.15) / 3)
-    losses = -np.log([0.9, 0.8, 0.4, 0.4, 0.7, 0.9])
-    assert report.log_loss == pytest.approx(losses.mean())
-
-
-def test_equal_predictions_are_evaluated_as_one():
-    one, other = (evaluate([0.5] * 40, np.roll([0] * 20 + [1] * 20, by)) for by in (0, 7))
-    assert one == other and one.calibration_error == 0 and one.auc == 0.5
-
-
-def test_no_predicted_yes_has_no_precision():
-    report = evaluate([0.1, 0.2], [0, 1], bins=1)
-    assert np.isnan(report.precision) and report.recall == 0 and report.f1 == 0
-
-
-@pytest.mark.parametrize("temperature", [0.5, 3.0])
-def test_temperature_is_found_and_calibrates(temperature):
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, 20_000)
-    z = rng.random(20_000) < expit(logits)
-    found = fit_temperature(logits * temperature, z)
-    assert found == pytest.approx(temperature, rel=0.05)
-    before = evaluate(expit(logits * temperature), z).calibration_error
-    after = evaluate(expit(logits * temperature / found), z).calibration_error
-    assert after < 0.015 < 0.05 < before
-
-
-@pytest.mark.parametrize(
-    ("probability", "outcome"),
-    [([0.5], [1, 0]), ([0.5, 1.2], [0, 1]), ([0.5, np.nan], [0, 1]), ([0.5, 0.6], [1, 1])],
-)
-def test_predictions_that_cannot_be_evaluated_are_refused(probability, outcome):
-    with pytest.raises(ValueError):
-        evaluate(probability, outcome, bins=1)
