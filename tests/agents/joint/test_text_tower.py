@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import sys
 from itertools import pairwise
@@ -190,25 +189,14 @@ def test_adapter_of_another_tower_is_refused(bert, tmp_path, changes, message):
     np.testing.assert_array_equal(tower.vectors(["film"]), before)
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "record", "json", "list"])
-def test_damaged_adapter_is_refused(bert, tmp_path, damage):
+@pytest.mark.parametrize("file", ["config.json", "weights.safetensors"])
+def test_damaged_adapter_is_refused(bert, tmp_path, file):
     tower = TextTower(bert, "lora", rank=4)
     tower.save_adapter(tmp_path)
-    weights, record = tmp_path / "weights.safetensors", tmp_path / "config.json"
-    data = bytearray(weights.read_bytes())
+    data = bytearray((tmp_path / file).read_bytes())
     data[-3] ^= 1
-    actions = {
-        "flip": lambda: weights.write_bytes(data),
-        "cut": lambda: weights.write_bytes(data[:-8]),
-        "remove": weights.unlink,
-        "record": lambda: record.write_text(
-            json.dumps({**json.loads(record.read_text()), "weights_sha256": "0" * 64})
-        ),
-        "json": lambda: record.write_text("{"),
-        "list": lambda: record.write_text("[]"),
-    }
-    actions[damage]()
-    with pytest.raises(WeightsError, match=r"restore|not the record"):
+    (tmp_path / file).write_bytes(data)
+    with pytest.raises(WeightsError, match="restore"):
         tower.load_adapter(tmp_path)
 
 
