@@ -76,13 +76,13 @@ def test_it_goes_on_bit_for_bit(tmp_path):
 
     with pytest.raises(KilledError):
         run(checkpoint=path, on_epoch=kill)
-    torch.rand(5)  # other luck in between
+    torch.rand(5)  # other draws in between
     again, other = run(checkpoint=path)
     assert other == progress
     torch.testing.assert_close(weights(again), weights(model), rtol=0, atol=0)
 
 
-def test_a_seed_decides_and_the_callers_luck_is_left_alone():
+def test_a_seed_decides_and_the_callers_rng_state_is_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -136,8 +136,8 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path):
     script = f"""
 import json, os, sys
 sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
-import test_fitting as t
-t.nn.Dropout = lambda share: t.nn.Identity()  # processes draw different luck
+import test_trainer as t
+t.nn.Dropout = lambda share: t.nn.Identity()  # processes draw different random numbers
 _, progress = t.run()
 if os.environ.get("RANK", "0") == "0":
     print(json.dumps(vars(progress)))
