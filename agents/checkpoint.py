@@ -139,7 +139,8 @@ def read_saved(path: Location) -> Saved:
     """
     folder = Path(path)
     record = agent_record(folder)
-    name, made_for, environment = (record.get(x) for x in ("agent", "made_for", "environment"))
+    name: str = record["agent"]
+    made_for, environment = record.get("made_for"), record.get("environment")
     if not (isinstance(made_for, dict) and isinstance(environment, dict)):
         raise ValueError(
             f"{folder} does not say which environment its agent was made for; write it with "

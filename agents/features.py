@@ -1,4 +1,4 @@
-"""What an agent that learns by acting sees: blocks of numbers that can be switched on and off.
+"""Feature extractor for online RL agents: blocks of numbers that can be switched on and off.
 
 Every block is computed from a `dict` observation and public data. The blocks about the user come
 first; the last C · F numbers describe the candidates, F columns each.
@@ -7,13 +7,11 @@ first; the last C · F numbers describe the candidates, F columns each.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from agents.joint.model import batch_observed
 from agents.rankers.ranker import Floats, score, standardise
@@ -35,23 +33,40 @@ from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.world import PublicData
 
-if TYPE_CHECKING:
-    from agents.joint.recommender import Joint
-
 LEADING = 32
 """Components of a vector that are kept: the first of a principal component analysis."""
 DECAYS = (0.8, 0.95, 1.0)
 """What is left of an outcome after a step; the last counts all steps alike."""
 
 USER_BLOCKS = (
-    *(*VECTOR_BLOCKS, "session", "satisfied_items", "outcomes", "topic_counts"),
-    *("pooled", "joint"),
+    *VECTOR_BLOCKS,
+    "session",
+    "satisfied_items",
+    "outcomes",
+    "topic_counts",
+    "pooled",
+    "joint",
 )
 """About the user; `pooled` is the mean and the largest of each column over the candidates."""
 CANDIDATE_BLOCKS = ("candidate_features", "nearest_satisfied", "joint_score", "joint_probability")
 DEFAULT_BLOCKS = (*USER_BLOCKS[:-1], "candidate_features")
 JOINT_BLOCKS = (*USER_BLOCKS, "candidate_features", "joint_score", "joint_probability")
 """The default and what a fitted joint recommender believes of users and candidates."""
+
+
+class JointRecommender(Protocol):
+    """What is read of a fitted joint recommender."""
+
+    model: Any
+    calibration: npt.NDArray[np.float64]
+
+    def interest(self, observation: Any) -> Floats:
+        """Returns the believed interest of each session, (n, d)."""
+        ...
+
+    def scores(self, observation: Any) -> Floats:
+        """Returns the scores of the candidates, (n, c)."""
+        ...
 
 
 class FeatureExtractor:
@@ -90,11 +105,13 @@ class FeatureExtractor:
             )
 
     @property
-    def features(self) -> int:
+    def num_features(self) -> int:
         """F, columns that describe a candidate."""
         return len(self.columns)
 
-    def fit(self, data: PublicData, config: EnvConfig, joint: Joint | None = None) -> None:
+    def fit(
+        self, data: PublicData, config: EnvConfig, joint: JointRecommender | None = None
+    ) -> None:
         """Takes what is public of a world; learns nothing but the clusters of its items.
 
         Args:
@@ -112,47 +129,47 @@ class FeatureExtractor:
             self._alpha = joint.model.alpha("satisfaction").numpy()
         if "topic_counts" in self.blocks:
             self._topics = topics_of(data.items.vectors)
-        chosen = [name for name in CANDIDATE_BLOCKS if name in self.blocks]
-        names = [FEATURES if name == "candidate_features" else (name,) for name in chosen]
+        blocks = [name for name in CANDIDATE_BLOCKS if name in self.blocks]
+        names = [FEATURES if name == "candidate_features" else (name,) for name in blocks]
         self.columns = tuple(column for group in names for column in group)
         lengths = {name: self._dim for name in (*VECTOR_BLOCKS, "joint")}
         lengths |= {"session": len(SESSION_NUMBERS), "satisfied_items": SATISFIED_ITEMS * self._dim}
         lengths |= {"outcomes": len(DECAYS) * len(OUTCOMES), "topic_counts": TOPICS}
-        lengths["pooled"] = 2 * self.features
+        lengths["pooled"] = 2 * self.num_features
         self.slices, self.user = {}, 0
         for name in self.blocks:
             if name in USER_BLOCKS:
                 self.slices[name] = slice(self.user, self.user + lengths[name])
                 self.user += lengths[name]
         self.candidates = config.candidates
-        self.length = self.user + self.candidates * self.features
+        self.length = self.user + self.candidates * self.num_features
         self.slices["candidates"] = slice(self.user, self.length)
 
-    def see(self, observation: Any) -> Floats:
-        """Returns what is seen of a batch of `dict` observations, (n, length)."""
+    def encode(self, observation: Any) -> Floats:
+        """Returns the features of a batch of `dict` observations, (n, length)."""
         n = len(observation["session"])
-        seen = np.empty((n, self.length), np.float32)
-        for name, place in self.slices.items():
+        features = np.empty((n, self.length), np.float32)
+        for name, part in self.slices.items():
             if name in VECTOR_BLOCKS:
-                seen[:, place] = observation[name][:, : self._dim]
+                features[:, part] = observation[name][:, : self._dim]
             elif name in _WRITERS:
-                _WRITERS[name](self, observation, seen[:, place])
-        about = seen[:, self.user :].reshape(n, self.candidates, self.features)  # a view
+                _WRITERS[name](self, observation, features[:, part])
+        table = features[:, self.user :].reshape(n, self.candidates, self.num_features)  # a view
         column = 0
         for name in self.blocks:
             if name in _COLUMNS:
                 values = _COLUMNS[name](self, observation)
                 width = values.shape[2] if values.ndim == 3 else 1
-                about[:, :, column : column + width] = values.reshape(n, self.candidates, width)
+                table[:, :, column : column + width] = values.reshape(n, self.candidates, width)
                 column += width
         if "pooled" in self.slices:
-            pool_columns(about, seen[:, self.slices["pooled"]])
-        return seen
+            pool_columns(table, features[:, self.slices["pooled"]])
+        return features
 
     def start(self) -> Floats:
         """Returns the weights of the columns, (F,), by which a sensible ranker would rank.
 
-        The joint score alone where it is seen, else the ranking of the zero action of `weights`.
+        The joint score alone where it is shown, else the ranking of the zero action of `weights`.
         """
         if "joint_score" in self.columns:
             weights = {"joint_score": 0.2}  # of standardised scores; the others are cosines
@@ -161,9 +178,12 @@ class FeatureExtractor:
         return np.array([weights.get(name, 0.0) for name in self.columns], np.float32)
 
     def policy_kwargs(self) -> dict[str, Any]:
-        """Returns what `PointerPolicy` must know of this, as plain data."""
-        start = [float(weight) for weight in self.start()]
-        return {"candidates": self.candidates, "features": self.features, "start": start}
+        """Returns what `PointerPolicy` must know of the features, as plain data."""
+        return {
+            "candidates": self.candidates,
+            "features": self.num_features,
+            "start": [float(weight) for weight in self.start()],
+        }
 
     # --- blocks about the user: each writes into its part of the array
 
@@ -176,9 +196,12 @@ class FeatureExtractor:
 
     def _outcomes(self, observation: Any, out: Floats) -> None:
         count_outcomes(
-            *(observation["recent_slates"], observation["recent_items"]),
-            *(observation["recent_satisfied"], self._items.substance),
-            *(np.array(DECAYS, np.float32), out),
+            observation["recent_slates"],
+            observation["recent_items"],
+            observation["recent_satisfied"],
+            self._items.substance,
+            np.array(DECAYS, np.float32),
+            out,
         )
 
     def _topic_counts(self, observation: Any, out: Floats) -> None:
@@ -206,7 +229,8 @@ class FeatureExtractor:
         batch = batch_observed(observation)
         odds = score(
             self._joint.model.v(batch, "satisfaction").numpy(),
-            *(observation["candidates"], self._alpha),
+            observation["candidates"],
+            self._alpha,
         )
         with torch.no_grad():
             odds += self._joint.model.session_bias(batch["session"]).numpy()
@@ -229,7 +253,7 @@ _COLUMNS: dict[str, Callable[[FeatureExtractor, Any], Floats]] = {
 }
 
 
-def _check(config: EnvConfig, blocks: Sequence[str], joint: Joint | None) -> None:
+def _check(config: EnvConfig, blocks: Sequence[str], joint: JointRecommender | None) -> None:
     if config.candidates == 0:
         raise ValueError(
             "candidates=0 offers the whole catalogue, which is too much to see at once; "
@@ -240,36 +264,9 @@ def _check(config: EnvConfig, blocks: Sequence[str], joint: Joint | None) -> Non
             f"observation={config.observation!r} lacks the ids that blocks are computed from; "
             "build the environment with observation='dict'."
         )
-    needy = [block for block in blocks if block.startswith("joint")]
-    if needy and joint is None:
+    joint_blocks = [block for block in blocks if block.startswith("joint")]
+    if joint_blocks and joint is None:
         raise ValueError(
-            f"blocks {', '.join(needy)} show what a joint recommender believes; "
+            f"blocks {', '.join(joint_blocks)} show what a joint recommender believes; "
             "give fit(..., joint=...) a fitted one, or leave them out."
         )
-
-
-class Seen(VecEnvWrapper):
-    """An SB3 environment with `dict` observations that shows what a Sight sees of them."""
-
-    venv: Any  # its observations are dicts
-
-    def __init__(self, venv: VecEnv, features: FeatureExtractor) -> None:
-        """Takes the environment and a fitted Sight."""
-        box = spaces.Box(-np.inf, np.inf, (features.length,), np.float32)
-        super().__init__(venv, observation_space=box)
-        self.features = features
-
-    def reset(self) -> Floats:
-        """Begins all sessions and returns what is seen of them, (n, length)."""
-        return self.features.see(self.venv.reset())
-
-    def step_wait(self) -> tuple[Floats, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[Any]]:
-        """Advances every session and returns (seen, rewards, dones, infos)."""
-        observations, rewards, dones, infos = self.venv.step_wait()
-        ended = np.flatnonzero(dones)
-        if len(ended):
-            last = [infos[i]["terminal_observation"] for i in ended]
-            together = {name: np.stack([one[name] for one in last]) for name in last[0]}
-            for i, seen in zip(ended, self.features.see(together), strict=True):
-                infos[i]["terminal_observation"] = seen.copy()  # not a view of its neighbours
-        return self.features.see(observations), rewards, dones, infos

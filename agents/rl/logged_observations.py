@@ -20,12 +20,12 @@ _MOST = 40_000  # logged steps, the latest, that are read: bounds memory
 class Logged(NamedTuple):
     """m logged steps in which an item satisfied."""
 
-    seen: Tensor  # (m, length); the first K candidates are the slate, the others drawn
+    features: Tensor  # (m, length); the first K candidates are the slate, the others drawn
     choice: Tensor  # (m,), slot of the item
 
 
 def logged_choices(
-    data: PublicData, config: EnvConfig, features: FeatureExtractor, rng: np.random.Generator
+    data: PublicData, config: EnvConfig, extractor: FeatureExtractor, rng: np.random.Generator
 ) -> Logged:
     """Returns the logged steps in which an item satisfied, as they would have been observed."""
     dataset = Dataset.from_logs(data)
@@ -40,8 +40,8 @@ def logged_choices(
             observations = observations_of(
                 histories[satisfied], data.items, data.phrase_vectors, config.horizon, ids
             )
-            seen = features.see(observations)
-            parts.append((torch.from_numpy(seen), torch.from_numpy(steps.choices)))
+            features = extractor.encode(observations)
+            parts.append((torch.from_numpy(features), torch.from_numpy(steps.choices)))
     if not parts:
-        return Logged(torch.empty(0, features.length), torch.empty(0, dtype=torch.int64))
+        return Logged(torch.empty(0, extractor.length), torch.empty(0, dtype=torch.int64))
     return Logged(*(torch.cat(column) for column in zip(*parts, strict=True)))

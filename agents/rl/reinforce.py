@@ -43,31 +43,31 @@ class Settings:
 
     gamma: float
     """Discount; 0 looks no further than the step."""
-    trace: float
+    td_lambda: float
     """λ of the returns: how far rewards are counted before the baseline stands for the rest."""
-    cap: float
+    clip: float
     """Largest π / β: bounds the variance, at the price of a bias."""
     entropy: float
     """Weight of the entropy of the policy, which keeps it exploring."""
     steps: int
     """Of each session between two updates."""
-    kept: int
+    num_rollouts: int
     """Rollouts, the latest, that an update learns from."""
     learning_rate: float
     """At its height."""
-    half: int
-    """User-steps after which it has halved; it falls as 1 / (1 + steps / half)."""
+    lr_half_life: int
+    """User-steps after which it has halved; it falls as 1 / (1 + steps / lr_half_life)."""
     scale: float
     """By which scores are multiplied; the larger, the less is explored at first."""
-    average: float
+    ema_decay: float
     """What the averaged weights, which act, keep of themselves with each update."""
     log_epochs: int
     """Passes over the logs before acting."""
 
 
-def log_policy(scores: Tensor, taken: Tensor) -> Tensor:
+def log_policy(scores: Tensor, chosen: Tensor) -> Tensor:
     """Returns log π of one candidate of each session, (m,), by scores (m, c)."""
-    return scores.log_softmax(1).gather(1, taken[:, None])[:, 0]
+    return scores.log_softmax(1).gather(1, chosen[:, None])[:, 0]
 
 
 def entropy(scores: Tensor) -> Tensor:
@@ -82,32 +82,32 @@ def slate_multiplier(probability: Tensor, slots: int) -> Tensor:
 
 
 def corrected_loss(
-    logs: Tensor, behaviour: Tensor, credit: Tensor, slots: int, cap: float
+    logs: Tensor, log_beta: Tensor, credit: Tensor, slots: int, clip: float
 ) -> Tensor:
     """Returns a number for each step whose gradient is minus that of the corrected return, (m,).
 
     Args:
         logs: log π of what was consumed, (m,).
-        behaviour: log β of the same, (m,).
+        log_beta: of the same, (m,).
         credit: what it brought beyond the baseline, (m,); 0 where nothing was consumed.
         slots: K.
-        cap: largest π / β.
+        clip: largest π / β.
     """
     now = logs.detach()
-    ratio = (now - behaviour).exp().clamp(max=cap)
+    ratio = (now - log_beta).exp().clamp(max=clip)
     return -ratio * slate_multiplier(now.exp(), slots) * credit * logs
 
 
 class Rollout(NamedTuple):
-    """m steps played, those of all sessions at one time side by side."""
+    """m environment steps, those of all sessions at one time side by side."""
 
-    seen: Tensor  # (m, length)
-    taken: Tensor  # (m,), place of the candidate consumed; if none was, of the first one shown
+    features: Tensor  # (m, length)
+    chosen: Tensor  # (m,), index of the candidate consumed; if none was, of the first one shown
     consumed: Tensor  # (m,), bool
-    behaviour: Tensor  # (m,), log β of it
+    log_beta: Tensor  # (m,), of it
     reward: npt.NDArray[np.float32]  # (t, n)
     done: npt.NDArray[np.bool_]  # (t, n), whether a session ended with the step
-    last: Tensor  # (n, length), seen after the last step
+    last: Tensor  # (n, length), features after the last step
 
 
 class TopKReinforce:
@@ -137,12 +137,12 @@ class TopKReinforce:
         """
         if self.policy is None:
             raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
-        return self.policy.predict(self.features.see(observation), deterministic=True)[0]
+        return self.policy.predict(self.extractor.encode(observation), deterministic=True)[0]
 
     # --- learning
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
-        """Learns for `num_steps` user-steps in `env`, which resets in the same step."""
+        """Learns for `num_steps` environment steps in `env`, which resets in the same step."""
         learn_in_segments(self, env, max(num_steps, 1))
 
     def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
@@ -158,14 +158,13 @@ class TopKReinforce:
         self._rng = np.random.default_rng([self.seed, segment, 3])
         try:
             if segment == 0:
-                self._imitate(
-                    logged_choices(env.public_data(), env.config, self.features, self._rng)
-                )
-            seen = self._see(env.reset(seed=segment_seed(self.seed, segment))[0])
+                data = env.public_data()
+                self._imitate(logged_choices(data, env.config, self.extractor, self._rng))
+            features = self._encode(env.reset(seed=segment_seed(self.seed, segment))[0])
             rollouts: list[Rollout] = []
             for update in range(1, updates + 1):
-                rollouts = [*rollouts, self._play(env, seen)][-self.settings.kept :]
-                seen = rollouts[-1].last
+                rollouts = [*rollouts, self._collect(env, features)][-self.settings.num_rollouts :]
+                features = rollouts[-1].last
                 self._update(rollouts, done + update * size)
                 if self.on_steps:
                     self.on_steps(done + update * size)
@@ -178,28 +177,28 @@ class TopKReinforce:
         if self.policy is not None:
             return
         self.slots = env.config.slate_size
-        self.features = FeatureExtractor()
-        self.features.fit(env.public_data(), env.config)
+        self.extractor = FeatureExtractor()
+        self.extractor.fit(env.public_data(), env.config)
         settings = self.settings
-        own: dict[str, Any] = {"scale": settings.scale, "keep": settings.average}
-        own |= self.features.policy_kwargs()
-        box = spaces.Box(-np.inf, np.inf, (self.features.length,), np.float32)
-        with torch.random.fork_rng(devices=[]):  # the caller's luck is not ours to use up
+        keywords: dict[str, Any] = {"scale": settings.scale, "ema_decay": settings.ema_decay}
+        keywords |= self.extractor.policy_kwargs()
+        box = spaces.Box(-np.inf, np.inf, (self.extractor.length,), np.float32)
+        with torch.random.fork_rng(devices=[]):  # do not consume the caller's RNG state
             torch.manual_seed(self.seed)
             rate = settings.learning_rate
-            self.policy = PointerPolicy(box, env.single_action_space, lambda _: rate, **own)
+            self.policy = PointerPolicy(box, env.single_action_space, lambda _: rate, **keywords)
         if self._state:
             self._take(self._state)
 
-    def _see(self, observation: Any) -> Tensor:
-        return torch.from_numpy(self.features.see(observation))
+    def _encode(self, observation: Any) -> Tensor:
+        return torch.from_numpy(self.extractor.encode(observation))
 
     @torch.no_grad()
-    def _play(self, env: RecVectorEnv, seen: Tensor) -> Rollout:
-        """Plays the steps between two updates, with slates drawn from the policy."""
+    def _collect(self, env: RecVectorEnv, features: Tensor) -> Rollout:
+        """Collects the steps between two updates, with slates drawn from the policy."""
         steps: list[tuple[Any, ...]] = []
         for _ in range(self.settings.steps):
-            scores = self.policy.scores(seen)
+            scores = self.policy.scores(features)
             # The K largest of scores with Gumbel noise are K draws, none of them twice.
             noise = -np.log(-np.log(self._rng.random(scores.shape, np.float32) + 1e-20))
             slates = best_slots(scores.numpy() + noise, self.slots)
@@ -207,49 +206,49 @@ class TopKReinforce:
             done, choice = terminated | truncated, info["choice"].copy()
             if done.any():  # what `info` says of these is of their next session
                 choice[done] = info["final_info"]["choice"][done]
-            taken = torch.from_numpy(slates[np.arange(len(slates)), np.maximum(choice, 0)])
-            behaviour, consumed = log_policy(scores, taken), torch.from_numpy(choice >= 0)
-            steps.append((seen, taken, consumed, behaviour, reward, done))
-            seen = self._see(observation)
+            chosen = torch.from_numpy(slates[np.arange(len(slates)), np.maximum(choice, 0)])
+            log_beta, consumed = log_policy(scores, chosen), torch.from_numpy(choice >= 0)
+            steps.append((features, chosen, consumed, log_beta, reward, done))
+            features = self._encode(observation)
         columns: Any = list(zip(*steps, strict=True))
-        played, taken, consumed, behaviour = (torch.cat(column) for column in columns[:4])
+        encoded, chosen, consumed, log_beta = (torch.cat(column) for column in columns[:4])
         rewards, ends = np.stack(columns[4]).astype(np.float32), np.stack(columns[5])
-        return Rollout(played, taken, consumed, behaviour, rewards, ends, seen)
+        return Rollout(encoded, chosen, consumed, log_beta, rewards, ends, features)
 
     def _update(self, rollouts: list[Rollout], steps: int) -> None:
         """Learns once from each step of the last rollouts, in random order."""
         returns = torch.cat([self._returns(rollout) for rollout in rollouts])
         columns: Any = zip(*(rollout[:4] for rollout in rollouts), strict=True)
-        seen, taken, consumed, behaviour = (torch.cat(column) for column in columns)
+        features, chosen, consumed, log_beta = (torch.cat(column) for column in columns)
         with torch.no_grad():
-            credit = (returns - self.policy.predict_values(seen)[:, 0]) * consumed
+            credit = (returns - self.policy.predict_values(features)[:, 0]) * consumed
         self.policy.set_training_mode(True)  # averages the weights so far
         spread = (credit.square().sum() / consumed.sum().clamp(min=1)).sqrt()
         credit = credit / spread.clamp(min=1e-6)  # rewards of any size ask for the same entropy
         settings = self.settings
-        rate = settings.learning_rate / (1.0 + steps / settings.half)
-        for rows in self._batches(len(seen)):
-            scores, values = self.policy.scores_and_values(seen[rows])
-            logs = log_policy(scores, taken[rows])
-            loss = corrected_loss(logs, behaviour[rows], credit[rows], self.slots, settings.cap)
+        rate = settings.learning_rate / (1.0 + steps / settings.lr_half_life)
+        for rows in self._batches(len(features)):
+            scores, values = self.policy.scores_and_values(features[rows])
+            logs = log_policy(scores, chosen[rows])
+            loss = corrected_loss(logs, log_beta[rows], credit[rows], self.slots, settings.clip)
             error = values[:, 0] - returns[rows]
             loss = loss.mean() - settings.entropy * entropy(scores)
             self._descend(loss + 0.5 * error.square().mean(), rate)
 
     @torch.no_grad()
     def _returns(self, rollout: Rollout) -> Tensor:
-        t, n = rollout.reward.shape
-        values = self.policy.predict_values(torch.cat([rollout.seen, rollout.last])).numpy()
-        gamma, trace = self.settings.gamma, self.settings.trace
-        returns, _ = targets(values.reshape(t + 1, n), rollout.reward, rollout.done, gamma, trace)
+        gamma, td_lambda = self.settings.gamma, self.settings.td_lambda
+        values = self.policy.predict_values(torch.cat([rollout.features, rollout.last])).numpy()
+        values = values.reshape(-1, rollout.reward.shape[1])
+        returns, _ = targets(values, rollout.reward, rollout.done, gamma, td_lambda)
         return torch.from_numpy(returns).flatten()
 
     def _imitate(self, logged: Logged) -> None:
         """Fits the policy to which item of a logged slate was consumed, where it satisfied."""
         for epoch in range(self.settings.log_epochs):
             rate = self.settings.learning_rate * (1.0 - epoch / self.settings.log_epochs)
-            for rows in self._batches(len(logged.seen)):
-                scores = self.policy.scores(logged.seen[rows])
+            for rows in self._batches(len(logged.features)):
+                scores = self.policy.scores(logged.features[rows])
                 # Among what was shown: what else was offered, and why it was not shown, is unknown.
                 shown = scores[:, : self.slots]
                 self._descend(-log_policy(shown, logged.choice[rows]).mean(), rate)
@@ -268,12 +267,11 @@ class TopKReinforce:
         if not (torch.isfinite(loss) and torch.isfinite(length)):
             raise FloatingPointError(
                 f"the loss is {float(loss.detach())}, its gradient {float(length)} long; the agent "
-                "is as it was before this segment; lower "
-                f"learning_rate={self.settings.learning_rate}."
+                f"is as it was before this segment; lower learning_rate={rate}."
             )
         optimiser.step()
 
-    # --- keeping
+    # --- saving
 
     def state(self) -> dict[str, Any]:
         """Returns the weights, their average, and what the optimiser knows."""

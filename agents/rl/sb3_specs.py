@@ -245,7 +245,7 @@ SB3_SPECS = (
             "n_epochs": 4,
             "learning_rate": 1e-3,
             "gae_lambda": 0.5,
-            "teacher": "joint",
+            "expert": "joint",
         },
         search_space={
             **_PROXIMAL_SPACE,

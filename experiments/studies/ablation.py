@@ -143,7 +143,7 @@ def variants_of(
     for block in parts.get("observation", ()):
         if block not in BLOCKS:
             raise ValueError(unknown("observation block", block, list(BLOCKS)))
-        settings = {"without": list(BLOCKS[block])}
+        settings = {"ablated": list(BLOCKS[block])}
         variants.append(Variant(f"{LEARNER} without {block}", (LEARNER,), env, settings))
     return variants
 

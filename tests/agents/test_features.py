@@ -1,4 +1,4 @@
-"""What learning agents see: blocks, what they hold, and what they may be computed from."""
+"""Feature extractor: blocks, what they hold, and what they may be computed from."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from agents.features import (
     JOINT_BLOCKS,
     USER_BLOCKS,
     FeatureExtractor,
-    Seen,
 )
 from agents.joint.recommender import Joint
 from agents.rankers.ranker import standardise
+from agents.rl.sb3.wrappers import FeatureWrapper
 from agents.user_statistics import count_outcomes, count_topics, last_satisfied, nearest, topics_of
 from llmrec_env.interface.history import QUERY, SATISFIED, UNSATISFIED
 from llmrec_env.interface.observation import VECTOR_BLOCKS
@@ -47,52 +47,60 @@ def observation(env):
 
 
 @pytest.fixture
-def new_sight(env, joint):
+def new_extractor(env, joint):
     def make(blocks=DEFAULT_BLOCKS):
-        features = FeatureExtractor(blocks)
-        features.fit(env.public_data(), env.config, joint)
-        return features
+        extractor = FeatureExtractor(blocks)
+        extractor.fit(env.public_data(), env.config, joint)
+        return extractor
 
     return make
 
 
-def test_blocks_lie_side_by_side_the_candidates_last(new_sight, observation):
-    features = new_sight((*USER_BLOCKS, *CANDIDATE_BLOCKS))
-    assert list(features.slices) == [*USER_BLOCKS, "candidates"]
+def test_blocks_lie_side_by_side_the_candidates_last(new_extractor, observation):
+    extractor = new_extractor((*USER_BLOCKS, *CANDIDATE_BLOCKS))
+    assert list(extractor.slices) == [*USER_BLOCKS, "candidates"]
     ends = [0]
-    for place in features.slices.values():
-        assert place.start == ends[-1] < place.stop
-        ends.append(place.stop)
-    assert ends[-2:] == [features.user, features.length]
-    assert features.length - features.user == features.candidates * features.features == 20 * 11
-    seen = features.see(observation)
-    assert seen.shape == (N, features.length) and seen.dtype == np.float32
-    assert np.isfinite(seen).all()
+    for part in extractor.slices.values():
+        assert part.start == ends[-1] < part.stop
+        ends.append(part.stop)
+    assert ends[-2:] == [extractor.user, extractor.length]
+    assert (
+        extractor.length - extractor.user
+        == extractor.candidates * extractor.num_features
+        == 20 * 11
+    )
+    encoded = extractor.encode(observation)
+    assert encoded.shape == (N, extractor.length) and encoded.dtype == np.float32
+    assert np.isfinite(encoded).all()
 
 
-def test_each_block_alone_is_what_it_is_among_all(new_sight, observation):
-    whole = new_sight((*USER_BLOCKS, *CANDIDATE_BLOCKS))
-    seen = whole.see(observation)
+def test_each_block_alone_is_what_it_is_among_all(new_extractor, observation):
+    whole = new_extractor((*USER_BLOCKS, *CANDIDATE_BLOCKS))
+    encoded = whole.encode(observation)
     for block in (*VECTOR_BLOCKS, "session", "satisfied_items", "outcomes", "topic_counts"):
-        alone = new_sight((block, "candidate_features"))
+        alone = new_extractor((block, "candidate_features"))
         assert list(alone.slices) == [block, "candidates"]
-        part = alone.see(observation)[:, alone.slices[block]]
-        np.testing.assert_array_equal(part, seen[:, whole.slices[block]])
+        part = alone.encode(observation)[:, alone.slices[block]]
+        np.testing.assert_array_equal(part, encoded[:, whole.slices[block]])
         assert np.abs(part).max() > 0, block
 
 
-def test_vectors_are_the_leading_components(new_sight, observation):
-    features = new_sight()
-    seen = features.see(observation)
+def test_vectors_are_the_leading_components(new_extractor, observation):
+    extractor = new_extractor()
+    encoded = extractor.encode(observation)
     for block in VECTOR_BLOCKS:
-        np.testing.assert_array_equal(seen[:, features.slices[block]], observation[block][:, :32])
+        np.testing.assert_array_equal(
+            encoded[:, extractor.slices[block]], observation[block][:, :32]
+        )
 
 
-def test_candidates_are_described_column_by_column(new_sight, observation, joint):
-    features = new_sight(JOINT_BLOCKS)
-    about = features.see(observation)[:, features.user :].reshape(N, 20, features.features)
+def test_candidates_are_described_column_by_column(new_extractor, observation, joint):
+    extractor = new_extractor(JOINT_BLOCKS)
+    about = extractor.encode(observation)[:, extractor.user :].reshape(
+        N, 20, extractor.num_features
+    )
     np.testing.assert_array_equal(about[:, :, :8], observation["candidate_features"])
-    columns = dict(zip(features.columns, np.moveaxis(about, 2, 0), strict=True))
+    columns = dict(zip(extractor.columns, np.moveaxis(about, 2, 0), strict=True))
     np.testing.assert_allclose(
         columns["joint_score"], standardise(joint.scores(observation)), atol=1e-6
     )
@@ -101,26 +109,26 @@ def test_candidates_are_described_column_by_column(new_sight, observation, joint
     )
 
 
-def test_pooled_is_the_mean_and_the_largest_of_each_column(new_sight, observation):
-    features = new_sight()
-    seen = features.see(observation)
-    about = seen[:, features.user :].reshape(N, 20, 8)
+def test_pooled_is_the_mean_and_the_largest_of_each_column(new_extractor, observation):
+    extractor = new_extractor()
+    encoded = extractor.encode(observation)
+    about = encoded[:, extractor.user :].reshape(N, 20, 8)
     expected = np.concatenate([about.mean(1), about.max(1)], 1)
-    np.testing.assert_allclose(seen[:, features.slices["pooled"]], expected, atol=1e-6)
+    np.testing.assert_allclose(encoded[:, extractor.slices["pooled"]], expected, atol=1e-6)
 
 
-def test_the_belief_of_the_joint_recommender_is_shown(new_sight, observation, joint):
-    features = new_sight(JOINT_BLOCKS)
-    shown = features.see(observation)[:, features.slices["joint"]]
+def test_the_belief_of_the_joint_recommender_is_shown(new_extractor, observation, joint):
+    extractor = new_extractor(JOINT_BLOCKS)
+    shown = extractor.encode(observation)[:, extractor.slices["joint"]]
     np.testing.assert_array_equal(shown, joint.interest(observation)[:, :32])
 
 
-def test_what_is_seen_of_a_session_does_not_depend_on_the_others(new_sight, observation):
-    features = new_sight(tuple(block for block in (*USER_BLOCKS, *CANDIDATE_BLOCKS)))
-    batch = features.see(observation)
+def test_what_is_seen_of_a_session_does_not_depend_on_the_others(new_extractor, observation):
+    extractor = new_extractor(tuple(block for block in (*USER_BLOCKS, *CANDIDATE_BLOCKS)))
+    batch = extractor.encode(observation)
     for i in range(N):
         one = {name: values[i : i + 1] for name, values in observation.items()}
-        np.testing.assert_allclose(features.see(one)[0], batch[i], atol=1e-5)
+        np.testing.assert_allclose(extractor.encode(one)[0], batch[i], atol=1e-5)
 
 
 def test_the_last_items_that_satisfied_come_newest_first():
@@ -132,10 +140,10 @@ def test_the_last_items_that_satisfied_come_newest_first():
     )
 
 
-def test_zeros_stand_for_items_that_never_were(new_sight, observation):
-    features = new_sight(("satisfied_items", "candidate_features"))
+def test_zeros_stand_for_items_that_never_were(new_extractor, observation):
+    extractor = new_extractor(("satisfied_items", "candidate_features"))
     unknown = {**observation, "history_feedback": np.full((N, 128), -1, np.int32)}
-    assert not features.see(unknown)[:, features.slices["satisfied_items"]].any()
+    assert not extractor.encode(unknown)[:, extractor.slices["satisfied_items"]].any()
 
 
 def test_outcomes_are_decayed_shares_of_the_last_steps():
@@ -181,39 +189,38 @@ def test_nearest_is_the_largest_cosine(world):
     )
 
 
-def test_last_observations_of_sessions_are_shown_alike(new_vec, new_sight, assert_same):
-    """The wrapper shows of every observation what the Sight sees, of the last ones too."""
-    features = new_sight()
+def test_last_observations_of_sessions_are_shown_alike(new_vec, new_extractor, assert_same):
+    extractor = new_extractor()
     modes = {"observation": "dict", "autoreset_mode": "same_step", "horizon": 3}
-    plain, seen = (Sb3VecEnv(new_vec(N, **modes)) for _ in range(2))
-    wrapped = Seen(seen, features)
+    plain, encoded = (Sb3VecEnv(new_vec(N, **modes)) for _ in range(2))
+    wrapped = FeatureWrapper(encoded, extractor)
     for vec_env in (plain, wrapped):
         vec_env.seed(4)
-    assert wrapped.observation_space.shape == (features.length,)
-    np.testing.assert_array_equal(wrapped.reset(), features.see(plain.reset()))
+    assert wrapped.observation_space.shape == (extractor.length,)
+    np.testing.assert_array_equal(wrapped.reset(), extractor.encode(plain.reset()))
     actions, ended = np.tile(np.arange(5), (N, 1)), 0
     for _ in range(7):
         observations, rewards, dones, infos = plain.step(actions)
         shown, *same, shown_infos = wrapped.step(actions)
         assert_same(same, [rewards, dones])
-        np.testing.assert_array_equal(shown, features.see(observations))
+        np.testing.assert_array_equal(shown, extractor.encode(observations))
         for info, shown_info in zip(infos, shown_infos, strict=True):
             assert info.keys() == shown_info.keys()
             if "terminal_observation" in info:
                 last = info["terminal_observation"]
                 one = {name: np.asarray(values)[None] for name, values in last.items()}
                 np.testing.assert_array_equal(
-                    shown_info["terminal_observation"], features.see(one)[0]
+                    shown_info["terminal_observation"], extractor.encode(one)[0]
                 )
                 ended += 1
     assert ended == 2 * N
 
 
-def test_the_start_ranks_like_something_sensible(new_sight):
-    assert dict(zip(new_sight().columns, new_sight().start(), strict=True))["recent"] == 1.0
+def test_the_start_ranks_like_something_sensible(new_extractor):
+    assert dict(zip(new_extractor().columns, new_extractor().start(), strict=True))["recent"] == 1.0
     weights = dict(zip(JOINT_BLOCKS, [0] * len(JOINT_BLOCKS), strict=True))
-    features = new_sight(tuple(weights))
-    assert [name for name, x in zip(features.columns, features.start(), strict=True) if x] == [
+    extractor = new_extractor(tuple(weights))
+    assert [name for name, x in zip(extractor.columns, extractor.start(), strict=True) if x] == [
         "joint_score"
     ]
 

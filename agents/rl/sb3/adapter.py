@@ -1,4 +1,4 @@
-"""Any Stable-Baselines3 algorithm as an agent.
+"""Stable-Baselines3 adapter: any of its algorithms as an agent.
 
 A new one is two entries of `agents/rl/sb3_specs.py`.
 """
@@ -11,10 +11,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.base import learn_in_segments, segment_seed
+from agents.features import CANDIDATE_BLOCKS, USER_BLOCKS
 from agents.registry import defaults_of
-from agents.rl.sb3_specs import ALGORITHMS, Algorithm
+from agents.rl.sb3 import segments, wrappers
+from agents.rl.sb3.cloning import imitate
+from agents.rl.sb3.joint_features import is_joint, joint_recommender, joint_weights
+from agents.rl.sb3.pointer import PointerPolicy, SlateRolloutBuffer
+from agents.rl.sb3_specs import ALGORITHMS
 from agents.saving import write_agent
 from llmrec_env.config import unknown
 from llmrec_env.envs.vector import RecVectorEnv
@@ -24,8 +30,7 @@ BLOCKS = (*VECTOR_BLOCKS, "session", "candidates")
 """Parts of a `vector` observation, in order."""
 _CLIP = 10.0  # standard deviations, as in VecNormalize
 _TINY = 1e-8
-_POINTED = ("teacher", "on_joint")  # settings that only the pointer policy knows
-_STATISTICS = "normalisation"  # prefix of the names of saved arrays
+_POINTER_SETTINGS = ("expert", "joint_features")  # not arguments of an SB3 algorithm
 
 
 class StableBaselines:
@@ -42,50 +47,55 @@ class StableBaselines:
         self,
         name: str,
         seed: int = 0,
-        without: Sequence[str] = (),
+        ablated: Sequence[str] = (),
         action: str | None = None,
         **settings: Any,
     ) -> None:
-        """Takes the algorithm of ALGORITHMS and overrides of its settings.
+        """Takes the algorithm and overrides of its settings.
 
         Args:
             name: of ALGORITHMS.
             seed: of training.
-            without: blocks of the observation that it does not see, to learn what they are worth.
+            ablated: blocks of the observation that it does not see, to learn what they are worth.
             action: mode in which it acts; None: the first that its algorithm can.
             **settings: keyword arguments of the algorithm as plain data, and
-                `normalise_observations`; `exploration_steps`, user-steps in which exploration
-                falls; `action_noise`, its standard deviation; with the pointer policy `teacher`,
-                an agent of AGENTS to imitate first, and `on_joint`, to see what `joint` believes.
+                `normalise_observations`; `exploration_steps`, environment steps in which
+                exploration falls; `action_noise`, its standard deviation; with the pointer policy
+                `expert`, an agent of AGENTS to imitate first, and `joint_features`, to see what
+                `joint` believes.
 
         Raises:
             ValueError: there is no such block, or the algorithm cannot act in this mode.
         """
         algorithm = ALGORITHMS[name]
-        for block in without:
-            if block not in _blocks(algorithm):
-                raise ValueError(unknown("observation block", block, list(_blocks(algorithm))))
+        pointer = algorithm.policy == "pointer"
+        blocks = (*USER_BLOCKS, *CANDIDATE_BLOCKS) if pointer else BLOCKS
+        for block in ablated:
+            if block not in blocks:
+                raise ValueError(unknown("observation block", block, list(blocks)))
         if action is not None and action not in algorithm.actions:
             raise ValueError(
                 f"{name} ({algorithm.class_name}) cannot act in action={action!r}; "
                 f"it can in {', '.join(algorithm.actions)}."
             )
-        self.name, self.seed, self.without = name, seed, tuple(without)
+        self.name, self.seed, self.ablated = name, seed, tuple(ablated)
         self.algorithm, self.action = algorithm, action or algorithm.actions[0]
         masked = algorithm.class_name == "MaskablePPO" and self.action != "recipe"
-        self.observation = "dict" if masked or algorithm.policy == "pointer" else "vector"
+        self.observation = "dict" if masked or pointer else "vector"
         self.settings: dict[str, Any] = defaults_of(name) | settings
         self.model: Any = None
+        self.policy_input: Any = None
         self.on_steps: Callable[[int], None] | None = None
         self.log_folder: Path | None = None
         self._state: dict[str, Any] = {}
         self._statistics: dict[str, Any] = {}
-        self._view: Any = None
         self._joint: Any = None
         self._memory: Any = None
 
+    # --- learning
+
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
-        """Learns for `num_steps` user-steps in `env`, which resets in the same step."""
+        """Learns for `num_steps` environment steps in `env`, which resets in the same step."""
         learn_in_segments(self, env, num_steps)
 
     def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
@@ -96,22 +106,19 @@ class StableBaselines:
                 it was when the segment began.
             ValueError: the environment was built in other modes, or a setting is unknown.
         """
-        from agents.rl.sb3.segments import Watch
-
-        seed = segment_seed(self.seed, segment)
-        self._begin(env, seed)
-        lessons = 0
+        self._begin(env, segment_seed(self.seed, segment))
+        demonstrated = 0
         if self._state:
             self.restore(self._state)
         else:
-            lessons = self._imitate(env, num_steps)
+            demonstrated = self._imitate(env, num_steps)
             self._state = self.state()
-        self.model.num_timesteps = done + lessons
-        watch = Watch(self.on_steps)
+        self.model.num_timesteps = done + demonstrated
+        watch = segments.Watch(self.on_steps)
         masking = self.algorithm.class_name == "MaskablePPO"
-        more = {"use_masking": self._view.masks is not None} if masking else {}
+        keywords = {"use_masking": self.policy_input.masks is not None} if masking else {}
         try:
-            self.model.learn(num_steps - lessons, watch, reset_num_timesteps=False, **more)
+            self.model.learn(num_steps - demonstrated, watch, reset_num_timesteps=False, **keywords)
             watch.check()
         except Exception as error:
             self._give_up(error, done)
@@ -119,35 +126,31 @@ class StableBaselines:
         return self.model.num_timesteps - done
 
     def _imitate(self, env: RecVectorEnv, num_steps: int) -> int:
-        """Learns from the teacher, if there is one; returns the user-steps that it played."""
-        from agents.rl.sb3.joint_features import imitate
-
-        teacher = self.settings.get("teacher")
-        if not teacher:
+        """Clones the expert, if there is one; returns the environment steps of its episodes."""
+        expert = self.settings.get("expert")
+        if not expert:
             return 0
-        return imitate(self.model, teacher, env, self._view.features, num_steps, self.seed)
+        extractor = self.policy_input.extractor
+        return imitate(self.model, expert, env, extractor, num_steps, self.seed)
 
     def _give_up(self, error: Exception, done: int) -> None:
         """Goes back to the start of the segment and says what was not finite, if anything was."""
-        from agents.rl.sb3.segments import not_finite
-
         steps = self.model.num_timesteps
-        what = str(error) if isinstance(error, FloatingPointError) else not_finite(self.model)
+        finite_error = isinstance(error, FloatingPointError)
+        cause = str(error) if finite_error else segments.not_finite(self.model)
         self.restore(self._state)
-        if not what:
+        if not cause:
             raise error
         raise FloatingPointError(
-            f"{self.name}: {what} is NaN or infinite after {steps} user-steps; training stopped, "
+            f"{self.name}: {cause} is NaN or infinite after {steps} user-steps; training stopped, "
             f"and the agent is as it was after {done}. Lower learning_rate="
             f"{self.settings.get('learning_rate')}, or look for rewards that are not numbers."
         ) from error
 
     def _begin(self, env: RecVectorEnv, seed: int) -> None:
         """Makes a new model that learns in `env`."""
-        from stable_baselines3.common.vec_env import VecNormalize
-
-        self._look_at(env)
-        vec_env = self._view.wrap(env)
+        self._take_input(env)
+        vec_env = self.policy_input.wrap(env)
         vec_env.seed(seed)
         normalised = VecNormalize(
             vec_env,
@@ -160,68 +163,60 @@ class StableBaselines:
             self._statistics["observations"] = normalised.obs_rms
         self._build(env, normalised, seed)
 
-    def _look_at(self, env: RecVectorEnv) -> None:
-        """Prepares what the policy sees of the observations of an environment."""
-        from agents.rl.sb3 import wrappers
-
+    def _take_input(self, env: RecVectorEnv) -> None:
+        """Prepares how the observations of an environment become the policy's input."""
         for mode in ("action", "observation"):
-            own, found = getattr(self, mode), getattr(env.config, mode)
-            if found != own:
+            own, other = getattr(self, mode), getattr(env.config, mode)
+            if other != own:
                 raise ValueError(
-                    f"{self.name} acts in {mode}={own!r} but its environment has {mode}={found!r}; "
+                    f"{self.name} acts in {mode}={own!r} but its environment has {mode}={other!r}; "
                     f"build the environment with {mode}={own!r}. With other settings, {self.name} "
                     f"can act in {', '.join(self.algorithm.actions)}."
                 )
         if self.observation == "vector":
-            self._view = wrappers.vector_view(env, self.without)
+            self.policy_input = wrappers.vector_input(env, self.ablated)
         elif self.algorithm.policy == "pointer":
-            if self.settings.get("on_joint") and self._joint is None:
-                from agents.rl.sb3.joint_features import believer
-
-                self._joint = believer(env, self.seed)
-            self._view = wrappers.pointer_view(env, self.without, self._joint)
+            if self.settings.get("joint_features") and self._joint is None:
+                self._joint = joint_recommender(env, self.seed)
+            self.policy_input = wrappers.pointer_input(env, self.ablated, self._joint)
         else:
-            self._view = wrappers.offered_view(env, self.without)
+            self.policy_input = wrappers.masked_input(env, self.ablated)
 
     def _build(self, env: RecVectorEnv, vec_env: Any, seed: int | None) -> None:
         """Makes a new model: one that learns in `vec_env`, or one that acts alone without any."""
-        from agents.rl.sb3 import segments
-
-        kind = segments.algorithm_class(self.algorithm.module, self.algorithm.class_name)
-        actions = env.single_action_space
-        ours = _POINTED if self.algorithm.policy == "pointer" else ()
-        settings = {name: x for name, x in self.settings.items() if name not in ours}
-        given = segments.arguments(kind, settings, int(np.prod(actions.shape or 1)))
-        given["policy_kwargs"] = {**self._view.policy_kwargs, **given["policy_kwargs"]}
-        log = None if self.log_folder is None else str(self.log_folder)
-        given |= dict(seed=seed, device="cpu", verbose=0, tensorboard_log=log)
-        policy: Any = self.algorithm.policy
-        if policy == "pointer":
-            from agents.rl.sb3.pointer import PointerPolicy as policy
-            from agents.rl.sb3.pointer import Rollouts
-
-            given["rollout_buffer_class"] = Rollouts
+        algorithm, actions = self.algorithm, env.single_action_space
+        kind = segments.algorithm_class(algorithm.module, algorithm.class_name)
+        pointer = algorithm.policy == "pointer"
+        own = _POINTER_SETTINGS if pointer else ()
+        settings = {name: value for name, value in self.settings.items() if name not in own}
+        keywords = segments.arguments(kind, settings, int(np.prod(actions.shape or 1)))
+        keywords["policy_kwargs"] = self.policy_input.policy_kwargs | keywords["policy_kwargs"]
+        keywords["seed"], keywords["device"], keywords["verbose"] = seed, "cpu", 0
+        keywords["tensorboard_log"] = None if self.log_folder is None else str(self.log_folder)
+        if pointer:
+            keywords["rollout_buffer_class"] = SlateRolloutBuffer
+        policy: Any = PointerPolicy if pointer else algorithm.policy
         if vec_env is None:
-            self.model = segments.acting_alone(kind, policy, self._view, actions, **given)
+            space = self.policy_input.space
+            self.model = segments.acting_alone(kind, policy, space, actions, **keywords)
         else:
-            self.model = kind(policy, vec_env, **given)
+            self.model = kind(policy, vec_env, **keywords)
         segments.prepare(self.model, self.settings)
         self._memory = None
 
     def state(self) -> dict[str, Any]:
         """Returns weights, optimisers, replay buffer and statistics, all of them copies."""
-        from agents.rl.sb3.segments import model_state, statistics_state
-
-        return {**model_state(self.model), "statistics": statistics_state(self._statistics)}
+        statistics = segments.statistics_state(self._statistics)
+        return segments.model_state(self.model) | {"statistics": statistics}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes what `state` returned; it counts from the next segment on."""
-        from agents.rl.sb3.segments import restore_model, restore_statistics
-
         self._state = state
         if self.model is not None:
-            restore_model(self.model, state)
-            restore_statistics(self._statistics, state["statistics"])
+            segments.restore_model(self.model, state)
+            segments.restore_statistics(self._statistics, state["statistics"])
+
+    # --- acting
 
     def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
         """Returns the most likely actions, (n, ...).
@@ -232,26 +227,31 @@ class StableBaselines:
         Raises:
             RuntimeError: before `fit`.
         """
-        if self.model is None:
-            raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
-        seen, more = self._seen(observation), {}
-        if self._view.masks is not None:
-            more["action_masks"] = self._view.masks(observation)
-        if self._memory is not None and self._memory[0].shape[1] != len(seen):
+        self._check_learnt()
+        features, keywords = self._normalised(observation), {}
+        if self.policy_input.masks is not None:
+            keywords["action_masks"] = self.policy_input.masks(observation)
+        if self._memory is not None and self._memory[0].shape[1] != len(features):
             self._memory = None
         actions, self._memory = self.model.predict(
-            *(seen, self._memory, episode_starts), deterministic=True, **more
+            features, self._memory, episode_starts, deterministic=True, **keywords
         )
         return actions
 
-    def _seen(self, observation: Any) -> npt.NDArray[np.float32]:
-        """Returns what the policy sees, (n, length)."""
-        seen = self._view.see(observation)
+    def _normalised(self, observation: Any) -> npt.NDArray[np.float32]:
+        """Returns the policy's input, (n, length)."""
+        features = self.policy_input.encode(observation)
         if "observations" not in self._statistics:
-            return seen
+            return features
         running = self._statistics["observations"]
-        scaled = (seen - running.mean) / np.sqrt(running.var + _TINY)
+        scaled = (features - running.mean) / np.sqrt(running.var + _TINY)
         return np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)
+
+    def _check_learnt(self) -> None:
+        if self.model is None:
+            raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
+
+    # --- saving
 
     def save(self, path: Path) -> None:
         """Writes settings, and as safetensors the policy's weights and what it normalises by.
@@ -259,18 +259,10 @@ class StableBaselines:
         Raises:
             RuntimeError: before `fit`.
         """
-        from agents.rl.sb3.joint_features import weights_of
-        from agents.rl.sb3.segments import statistics_state
-
-        if self.model is None:
-            raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
-        state = self.model.policy.state_dict()
-        for name, parts in statistics_state(self._statistics).items():
-            state |= {f"{_STATISTICS}.{name}.{part}": value for part, value in parts.items()}
-        config = {"seed": self.seed, "without": list(self.without), "action": self.action}
-        weights = {name: tensor.numpy() for name, tensor in state.items()}
-        weights |= weights_of(self._joint)
-        write_agent(path, self.name, {**config, **self.settings}, weights)
+        self._check_learnt()
+        weights = segments.joined_weights(self.model, self._statistics)
+        config = {"seed": self.seed, "ablated": list(self.ablated), "action": self.action}
+        write_agent(path, self.name, config | self.settings, weights | joint_weights(self._joint))
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the weights that `save` wrote; training that goes on has new optimisers.
@@ -278,32 +270,19 @@ class StableBaselines:
         Raises:
             ValueError: they are weights of another policy.
         """
-        import torch
-        from stable_baselines3.common.running_mean_std import RunningMeanStd
-
-        from agents.rl.sb3.joint_features import PREFIX, believer
-        from agents.rl.sb3.segments import restore_statistics
-
-        if self.settings.get("on_joint"):
-            self._joint = believer(env, self.seed, weights)
-        self._look_at(env)
+        if self.settings.get("joint_features"):
+            self._joint = joint_recommender(env, self.seed, weights)
+        self._take_input(env)
         self._build(env, None, None)
-        policy, statistics = {}, {}
-        for name, values in weights.items():
-            if name.startswith(f"{_STATISTICS}."):
-                _, of, part = name.split(".")
-                statistics.setdefault(of, {})[part] = torch.tensor(values)
-            elif not name.startswith(PREFIX):
-                policy[name] = torch.tensor(values)
+        policy, statistics = segments.split_weights(
+            {name: values for name, values in weights.items() if not is_joint(name)}
+        )
         try:
-            parameters = {**self.model.get_parameters(), "policy": policy}
+            parameters = self.model.get_parameters() | {"policy": policy}
             self.model.set_parameters(parameters, device="cpu")
         except RuntimeError as error:
             raise ValueError(f"these are weights of another policy than {self.name}'s.") from error
-        self._statistics = {
-            name: RunningMeanStd(shape=parts["mean"].shape) for name, parts in statistics.items()
-        }
-        restore_statistics(self._statistics, statistics)
+        self._statistics = statistics
         self._state = self.state()
 
     def adopt(self, model: Any) -> None:
@@ -312,24 +291,14 @@ class StableBaselines:
         Raises:
             ValueError: the agent sees something else, or settings of the policy are not plain data.
         """
-        from agents.rl.sb3.segments import plain_policy_kwargs, reward_statistics
-        from agents.rl.sb3.wrappers import View
-
-        if self.observation != "vector" or self.without:
+        if self.observation != "vector" or self.ablated:
             raise ValueError(
-                f"{self.name} with action={self.action!r} and without={self.without} sees what SB3 "
+                f"{self.name} with action={self.action!r} and ablated={self.ablated} sees what SB3 "
                 "alone cannot show; train it here."
             )
-        self.settings["policy_kwargs"] = plain_policy_kwargs(model.policy_kwargs)
-        self.model, self._statistics, self._memory = model, reward_statistics(), None
-        self._view = View(model.observation_space, lambda observation: observation)
+        self.settings["policy_kwargs"] = segments.plain_policy_kwargs(model.policy_kwargs)
+        self.model, self._statistics = model, segments.reward_statistics()
+        self._memory = None
+        space = model.observation_space
+        self.policy_input = wrappers.PolicyInput(space, lambda observation: observation)
         self._state = self.state()
-
-
-def _blocks(algorithm: Algorithm) -> tuple[str, ...]:
-    """Blocks of what an algorithm's policy can see."""
-    if algorithm.policy != "pointer":
-        return BLOCKS
-    from agents.features import CANDIDATE_BLOCKS, USER_BLOCKS
-
-    return (*USER_BLOCKS, *CANDIDATE_BLOCKS)

@@ -1,15 +1,15 @@
-"""A policy for slates: one network scores every candidate, and slates hold nothing twice.
+"""Pointer policy for slates: one network scores every candidate, and slates hold nothing twice.
 
-For Stable-Baselines3, on observations whose first numbers describe the user and whose last C · F
-describe the candidates, as `Sight` makes them of `dict` observations with action `slate`:
+For Stable-Baselines3, on features of which the first describe the user and the last C · F the
+candidates, as `FeatureExtractor` makes them of `dict` observations with action `slate`:
 
-    sight.fit(env.public_data(), env.config)
-    vec_env = Seen(Sb3VecEnv(env), sight)
-    model = PPO(PointerPolicy, vec_env, policy_kwargs=sight.policy_kwargs(),
-                rollout_buffer_class=Rollouts)
+    extractor.fit(env.public_data(), env.config)
+    vec_env = FeatureWrapper(Sb3VecEnv(env), extractor)
+    model = PPO(PointerPolicy, vec_env, policy_kwargs=extractor.policy_kwargs(),
+                rollout_buffer_class=SlateRolloutBuffer)
 
-To act, predict from `sight.see(observation)`. The score of candidate c for the user with embedding
-e is
+To act, predict from `extractor.encode(observation)`. The score of candidate c for the user with
+embedding e is
 
     scale · (x_c · (start + A e) + w · relu(B x_c + C e))
 
@@ -39,8 +39,8 @@ Tensor = torch.Tensor
 _NEVER = -1e9  # added to the score of what may not be drawn
 
 
-class Slates(Distribution):
-    """Plackett-Luce: each slot draws in proportion to exp(score) from what is not taken yet."""
+class SlateDistribution(Distribution):
+    """Plackett-Luce: each slot draws in proportion to exp(score) from what is left."""
 
     scores: Tensor  # (n, c)
 
@@ -53,7 +53,7 @@ class Slates(Distribution):
         """Returns nothing to train: the policy scores."""
         return nn.Identity()
 
-    def proba_distribution(self, scores: Tensor) -> Slates:
+    def proba_distribution(self, scores: Tensor) -> SlateDistribution:
         """Takes scores, (n, c)."""
         self.scores = scores
         return self
@@ -96,16 +96,16 @@ def slate_log_prob(scores: Tensor, slates: Tensor) -> Tensor:
 
     Args:
         scores: of the candidates, (n, c).
-        slates: distinct places of candidates, best first, (n, k).
+        slates: distinct indices of candidates, best first, (n, k).
     """
     chosen = scores.gather(1, slates)
-    never = scores.scatter(1, slates, _NEVER).logsumexp(1, keepdim=True)
+    unchosen = scores.scatter(1, slates, _NEVER).logsumexp(1, keepdim=True)
     # What is left at slot k is what is never chosen and the slots from k on.
-    left = torch.cat([never, chosen.flip(1)], 1).logcumsumexp(1)[:, 1:]
+    left = torch.cat([unchosen, chosen.flip(1)], 1).logcumsumexp(1)[:, 1:]
     return (chosen - left.flip(1)).sum(1)
 
 
-class Rollouts(RolloutBuffer):
+class SlateRolloutBuffer(RolloutBuffer):
     """For `rollout_buffer_class`: hands minibatches on without copying them once more."""
 
     def to_torch(self, array: npt.NDArray[Any], copy: bool = True) -> Tensor:
@@ -133,7 +133,7 @@ class PointerPolicy(ActorCriticPolicy):
         hidden: int = 8,
         embedding: int = 32,
         value_units: int = 32,
-        keep: float = 0.95,
+        ema_decay: float = 0.95,
         **kwargs: Any,
     ) -> None:
         """Takes what SB3 passes on, and how the candidates lie in the observation.
@@ -149,7 +149,7 @@ class PointerPolicy(ActorCriticPolicy):
             hidden: units that read a candidate.
             embedding: numbers that a user is reduced to.
             value_units: units of each layer that values a session.
-            keep: what the averaged weights keep of themselves with each update; 0: the latest.
+            ema_decay: share that averaged weights keep with each update; 0: the latest weights.
             **kwargs: of ActorCriticPolicy.
 
         Raises:
@@ -159,12 +159,12 @@ class PointerPolicy(ActorCriticPolicy):
         self.candidates, self.features = candidates, features
         self.begin = [0.0] * features if start is None else [float(x) for x in start]
         self.scale, self.hidden = scale, hidden
-        self.embedding, self.value_units, self.keep = embedding, value_units, keep
+        self.embedding, self.value_units, self.ema_decay = embedding, value_units, ema_decay
         self.slots = int(np.prod(action_space.shape)) if action_space.shape else 1
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.action_dist: Any = Slates(self.slots)
+        self.action_dist: Any = SlateDistribution(self.slots)
         shape = self.observation_space.shape
         assert shape is not None  # a Box, checked
         self.user = shape[0] - self.candidates * self.features
@@ -199,7 +199,7 @@ class PointerPolicy(ActorCriticPolicy):
         super().set_training_mode(mode)
         if mode:
             self.updates += 1
-            self._average(max(1.0 - self.keep, 1.0 / float(self.updates)))
+            self._average(max(1.0 - self.ema_decay, 1.0 / float(self.updates)))
 
     def forget(self) -> None:
         """Makes the latest weights the average, as at the start."""
@@ -213,20 +213,20 @@ class PointerPolicy(ActorCriticPolicy):
 
     def scores_and_values(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the score of every candidate, (n, c), and the value of every session, (n, 1)."""
-        known = self.user_net(obs[:, : self.user])
-        return self._scores(obs, known[:, : self.embedding]), self._values(known)
+        units = self.user_net(obs[:, : self.user])
+        return self._scores(obs, units[:, : self.embedding]), self._values(units)
 
     def scores(self, obs: Tensor) -> Tensor:
         """Returns the score of every candidate, (n, c)."""
         return self._scores(obs, self.user_net(obs[:, : self.user])[:, : self.embedding])
 
-    def _scores(self, obs: Tensor, known: Tensor) -> Tensor:
-        about = obs[:, self.user :].unflatten(1, (self.candidates, self.features))
-        weights, offsets = self.start + self.tilt(known), self.read_user(known)
-        return self.scale * candidate_scores(about, weights, offsets, self.read.weight, self.worth)
+    def _scores(self, obs: Tensor, units: Tensor) -> Tensor:
+        table = obs[:, self.user :].unflatten(1, (self.candidates, self.features))
+        weights, offsets = self.start + self.tilt(units), self.read_user(units)
+        return self.scale * candidate_scores(table, weights, offsets, self.read.weight, self.worth)
 
-    def _values(self, known: Tensor) -> Tensor:
-        return self.value_net(known[:, self.embedding :])
+    def _values(self, units: Tensor) -> Tensor:
+        return self.value_net(units[:, self.embedding :])
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Returns slates (n, K), values (n, 1) and log-probabilities (n,)."""
@@ -237,12 +237,12 @@ class PointerPolicy(ActorCriticPolicy):
         return actions.reshape(-1, *shape), values, slates.log_prob(actions)
 
     def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Returns values (n, 1), log-probabilities (n,) and entropies (n,) of slates taken."""
+        """Returns values (n, 1), log-probabilities (n,) and entropies (n,) of slates."""
         scores, values = self.scores_and_values(obs)
         slates = self.action_dist.proba_distribution(scores)
         return values, slates.log_prob(actions), slates.entropy()
 
-    def get_distribution(self, obs: Any) -> Slates:
+    def get_distribution(self, obs: Any) -> SlateDistribution:
         """Returns what slates are drawn from."""
         return self.action_dist.proba_distribution(self.scores(obs))
 
@@ -253,14 +253,20 @@ class PointerPolicy(ActorCriticPolicy):
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         if not deterministic:
             return self(observation)[0]
-        averaged = {name: getattr(self, where) for name, where in self.averaged.items()}
+        averaged = {name: getattr(self, buffer) for name, buffer in self.averaged.items()}
         return torch.func.functional_call(self, averaged, (observation, True))[0]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = dict(candidates=self.candidates, features=self.features, start=self.begin)
-        own |= dict(scale=self.scale, hidden=self.hidden)
-        own |= dict(embedding=self.embedding, value_units=self.value_units, keep=self.keep)
-        return {**super()._get_constructor_parameters(), **own}
+        return super()._get_constructor_parameters() | {
+            "candidates": self.candidates,
+            "features": self.features,
+            "start": self.begin,
+            "scale": self.scale,
+            "hidden": self.hidden,
+            "embedding": self.embedding,
+            "value_units": self.value_units,
+            "ema_decay": self.ema_decay,
+        }
 
 
 def _check(
@@ -273,7 +279,7 @@ def _check(
     if candidates < 1 or features < 1:
         raise ValueError(
             f"candidates={candidates}, features={features} describe no candidate; "
-            "pass policy_kwargs=sight.policy_kwargs()."
+            "pass policy_kwargs=extractor.policy_kwargs()."
         )
     if isinstance(action_space, spaces.MultiDiscrete):
         sizes = set(action_space.nvec.tolist())
@@ -288,7 +294,7 @@ def _check(
     if shape is None or len(shape) != 1 or shape[0] <= candidates * features:
         raise ValueError(
             f"the observation space {observation_space} is not flat with numbers about the user "
-            f"before {candidates} · {features} about candidates; wrap the environment in Seen."
+            f"before {candidates} · {features} about candidates; wrap it in FeatureWrapper."
         )
     if start is not None and len(start) != features:
         raise ValueError(f"start has {len(start)} weights; allowed: features={features}.")

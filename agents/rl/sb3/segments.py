@@ -1,4 +1,4 @@
-"""What training an SB3 algorithm in segments needs: its state, and a watch over its numbers."""
+"""Training segments of SB3 algorithms: their state, arguments, and a watch over their numbers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,31 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
-from agents.rl.sb3.wrappers import View
 from llmrec_env.config import unknown
 
 OWN = ("normalise_observations", "exploration_steps", "action_noise")
 """Settings that are ours: SB3 has no such argument, or takes an object."""
 _FIXED = {
-    *("policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"),
-    *("exploration_fraction", "replay_buffer_class", "optimize_memory_usage"),
+    "policy",
+    "env",
+    "seed",
+    "device",
+    "verbose",
+    "tensorboard_log",
+    "_init_setup_model",
+    "exploration_fraction",
+    "replay_buffer_class",
+    "optimize_memory_usage",
 }
 """Arguments that the agent gives itself, or that segments would make wrong."""
+STATISTICS = "normalisation"
+"""Prefix of the names of saved running statistics."""
 _REPLAYED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _VARIABLES = ("log_ent_coef",)
 _REPORTED = 1_000  # user-steps between two reports
@@ -47,18 +57,18 @@ def algorithm_class(module: str, name: str) -> Any:
         ) from error
 
 
-def acting_alone(kind: Any, policy: Any, view: View, actions: Any, **given: Any) -> Any:
+def acting_alone(kind: Any, policy: Any, space: Any, actions: Any, **keywords: Any) -> Any:
     """Returns a new model that has no environment: it can act, but not learn.
 
     Args:
         kind: class of the algorithm.
         policy: name or class of the policy.
-        view: what the policy sees.
+        space: of the policy's input.
         actions: space of one action.
-        **given: keyword arguments of the algorithm.
+        **keywords: keyword arguments of the algorithm.
     """
-    model = kind(policy, None, _init_setup_model=False, **given)
-    model.observation_space, model.action_space, model.n_envs = view.space, actions, 1
+    model = kind(policy, None, _init_setup_model=False, **keywords)
+    model.observation_space, model.action_space, model.n_envs = space, actions, 1
     model.env = SimpleNamespace(action_space=actions)  # SAC asks it for the space
     model._setup_model()
     model.env = None
@@ -82,14 +92,14 @@ def arguments(algorithm: Any, settings: Mapping[str, Any], num_actions: int) -> 
     for name in settings:
         if name not in allowed:
             raise ValueError(unknown(f"setting of {algorithm.__name__}", name, list(allowed)))
-    given = {name: value for name, value in settings.items() if name not in OWN}
-    policy = dict(given.pop("policy_kwargs", {}))
+    keywords = {name: value for name, value in settings.items() if name not in OWN}
+    policy = dict(keywords.pop("policy_kwargs", {}))
     if isinstance(policy.get("activation_fn"), str):
         policy["activation_fn"] = getattr(torch.nn, policy["activation_fn"])
     if settings.get("action_noise"):
         spread = np.full(num_actions, settings["action_noise"])
-        given["action_noise"] = NormalActionNoise(np.zeros(num_actions), spread)
-    return {**given, "policy_kwargs": policy}
+        keywords["action_noise"] = NormalActionNoise(np.zeros(num_actions), spread)
+    return keywords | {"policy_kwargs": policy}
 
 
 def plain_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,11 +139,11 @@ def prepare(model: Any, settings: Mapping[str, Any]) -> None:
 def model_state(model: Any) -> dict[str, Any]:
     """Returns copies of all that a model carries into its next segment: tensors, plain data."""
     buffer = getattr(model, "replay_buffer", None)
-    found = {name: getattr(model, name, None) for name in _VARIABLES}
+    variables = {name: getattr(model, name, None) for name in _VARIABLES}
     return {
         "parameters": copy.deepcopy(model.get_parameters()),
         "variables": {
-            name: value.detach().clone() for name, value in found.items() if value is not None
+            name: value.detach().clone() for name, value in variables.items() if value is not None
         },
         "updates": int(model._n_updates),
         "replay": {} if buffer is None else _replay(buffer),
@@ -168,7 +178,7 @@ def _refill(buffer: Any, replay: Mapping[str, Any]) -> None:
 
 
 def reward_statistics() -> dict[str, RunningMeanStd]:
-    """Returns the running statistics of an agent that has seen no reward."""
+    """Returns the running statistics of an agent that has had no reward."""
     return {"rewards": RunningMeanStd(shape=())}
 
 
@@ -191,6 +201,35 @@ def restore_statistics(
         for part, value in parts.items():
             array = value.numpy().copy()
             setattr(statistics[name], part, array if array.ndim else array[()])
+
+
+def joined_weights(
+    model: Any, statistics: Mapping[str, RunningMeanStd]
+) -> dict[str, npt.NDArray[Any]]:
+    """Returns the weights of a policy with running statistics beside them, as arrays by name."""
+    tensors = model.policy.state_dict()
+    for kind, parts in statistics_state(statistics).items():
+        tensors |= {f"{STATISTICS}.{kind}.{part}": value for part, value in parts.items()}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def split_weights(
+    weights: Mapping[str, npt.NDArray[Any]],
+) -> tuple[dict[str, torch.Tensor], dict[str, RunningMeanStd]]:
+    """Returns the weights and the running statistics that `joined_weights` put together."""
+    policy: dict[str, torch.Tensor] = {}
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, values in weights.items():
+        if name.startswith(f"{STATISTICS}."):
+            _, kind, part = name.split(".")
+            parts.setdefault(kind, {})[part] = torch.tensor(values)
+        else:
+            policy[name] = torch.tensor(values)
+    statistics = {
+        kind: RunningMeanStd(shape=tuple(own["mean"].shape)) for kind, own in parts.items()
+    }
+    restore_statistics(statistics, parts)
+    return policy, statistics
 
 
 def not_finite(model: Any) -> str:
@@ -228,6 +267,6 @@ class Watch(BaseCallback):
 
     def check(self) -> None:
         """Raises FloatingPointError that names what is NaN or infinite."""
-        what = not_finite(self.model)
-        if what:
-            raise FloatingPointError(what)
+        cause = not_finite(self.model)
+        if cause:
+            raise FloatingPointError(cause)

@@ -1,17 +1,17 @@
-"""What the policy of an SB3 agent sees of an observation, and which of its actions are possible."""
+"""Policy inputs of SB3 agents: features, masks, and the wrappers that make them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from agents.features import DEFAULT_BLOCKS, JOINT_BLOCKS, FeatureExtractor, Seen
+from agents.features import DEFAULT_BLOCKS, JOINT_BLOCKS, FeatureExtractor, JointRecommender
 from agents.rankers.ranker import Floats
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
@@ -19,66 +19,66 @@ from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.sb3 import Sb3VecEnv
 
-if TYPE_CHECKING:
-    from agents.joint.recommender import Joint
-
 Bools = npt.NDArray[np.bool_]
+StepResult = tuple[Floats, npt.NDArray[np.float32], Bools, list[Any]]
 
 
 @dataclass(frozen=True)
-class View:
-    """What a policy sees of the observations of an environment."""
+class PolicyInput:
+    """How the observations of an environment become what a policy takes."""
 
     space: spaces.Box
-    """Of what is seen of one session."""
-    see: Callable[[Any], Floats]
-    """Returns what is seen of a batch of observations, (n, length)."""
+    """Of the features of one session."""
+    encode: Callable[[Any], Floats]
+    """Returns the features of a batch of observations, (n, length)."""
     wrap: Callable[[RecVectorEnv], VecEnv] = Sb3VecEnv
-    """Returns the environment for SB3, with what is seen as its observations."""
+    """Returns the environment for SB3, with the features as its observations."""
     masks: Callable[[Any], Bools] | None = None
     """Returns which actions are possible; None: all are."""
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
-    """What the policy must know of what it sees."""
-    features: FeatureExtractor | None = None
-    """Where it sees more than the environment's own observation."""
+    """What the policy must know of the features."""
+    extractor: FeatureExtractor | None = None
+    """Where they are more than the environment's own observation."""
 
 
-def vector_view(env: RecVectorEnv, without: Sequence[str]) -> View:
-    """Returns the view of `vector` observations, with zeros for the blocks `without`."""
+def vector_input(env: RecVectorEnv, ablated: Sequence[str]) -> PolicyInput:
+    """Returns `vector` observations, with zeros for the ablated blocks."""
     space = env.single_observation_space
     assert isinstance(space, spaces.Box)  # a vector
-    if not without:
-        return View(space, lambda observation: observation)
-    visible = visible_numbers(env.config, without)
-    return View(
+    if not ablated:
+        return PolicyInput(space, lambda observation: observation)
+    visible = visible_numbers(env.config, ablated)
+    return PolicyInput(
         space,
         lambda observation: observation * visible,
-        lambda played: Hiding(Sb3VecEnv(played), visible),
+        lambda wrapped: AblationWrapper(Sb3VecEnv(wrapped), visible),
     )
 
 
-def offered_view(env: RecVectorEnv, without: Sequence[str]) -> View:
-    """Returns the view of `dict` observations for masked picks of candidates."""
-    offered = Offered(env.config, without)
-    return View(
-        _box(offered.length),
-        offered.see,
-        lambda played: Offering(played, offered),
-        offered.masks,
+def masked_input(env: RecVectorEnv, ablated: Sequence[str]) -> PolicyInput:
+    """Returns features and masks of `dict` observations, for masked picks of candidates."""
+    encoder = CandidateEncoder(env.config, ablated)
+    return PolicyInput(
+        _box(encoder.length),
+        encoder.encode,
+        lambda wrapped: MaskedSb3VecEnv(wrapped, encoder),
+        encoder.masks,
     )
 
 
-def pointer_view(env: RecVectorEnv, without: Sequence[str], joint: Joint | None = None) -> View:
-    """Returns the view of `dict` observations that a pointer policy needs, with joint's belief."""
+def pointer_input(
+    env: RecVectorEnv, ablated: Sequence[str], joint: JointRecommender | None = None
+) -> PolicyInput:
+    """Returns the features of a pointer policy, with the belief of a joint recommender if any."""
     blocks = DEFAULT_BLOCKS if joint is None else JOINT_BLOCKS
-    features = FeatureExtractor([name for name in blocks if name not in without])
-    features.fit(env.public_data(), env.config, joint)
-    return View(
-        _box(features.length),
-        features.see,
-        lambda played: Seen(Sb3VecEnv(played), features),
-        policy_kwargs=features.policy_kwargs(),
-        features=features,
+    extractor = FeatureExtractor([name for name in blocks if name not in ablated])
+    extractor.fit(env.public_data(), env.config, joint)
+    return PolicyInput(
+        _box(extractor.length),
+        extractor.encode,
+        lambda wrapped: FeatureWrapper(Sb3VecEnv(wrapped), extractor),
+        policy_kwargs=extractor.policy_kwargs(),
+        extractor=extractor,
     )
 
 
@@ -86,17 +86,43 @@ def _box(length: int) -> spaces.Box:
     return spaces.Box(-np.inf, np.inf, (length,), np.float32)
 
 
-def visible_numbers(config: EnvConfig, without: Sequence[str]) -> Floats:
-    """Returns 1 for each number of a `vector` observation that may be seen, 0 for others."""
+def visible_numbers(config: EnvConfig, ablated: Sequence[str]) -> Floats:
+    """Returns 0 for each number of a `vector` observation in an ablated block, 1 for others."""
     length = min(config.observation_dim, config.dim)
     appended = config.candidates * len(FEATURES) if config.action in ("slate", "item") else 0
     lengths = dict.fromkeys(VECTOR_BLOCKS, length)
     lengths |= {"session": len(SESSION_NUMBERS), "candidates": appended}
-    seen = np.array([block not in without for block in lengths], np.float32)
-    return np.repeat(seen, list(lengths.values()))
+    visible = np.array([block not in ablated for block in lengths], np.float32)
+    return np.repeat(visible, list(lengths.values()))
 
 
-class Hiding(VecEnvWrapper):
+class FeatureWrapper(VecEnvWrapper):
+    """An SB3 environment whose `dict` observations are replaced by their features."""
+
+    venv: Any  # its observations are dicts
+
+    def __init__(self, venv: VecEnv, extractor: FeatureExtractor) -> None:
+        """Takes the environment and a fitted extractor."""
+        super().__init__(venv, observation_space=_box(extractor.length))
+        self.extractor = extractor
+
+    def reset(self) -> Floats:
+        """Begins all sessions and returns their features, (n, length)."""
+        return self.extractor.encode(self.venv.reset())
+
+    def step_wait(self) -> StepResult:
+        """Advances every session and returns (features, rewards, dones, infos)."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        ended = np.flatnonzero(dones)
+        if len(ended):
+            last = [infos[i]["terminal_observation"] for i in ended]
+            batch = {name: np.stack([one[name] for one in last]) for name in last[0]}
+            for i, features in zip(ended, self.extractor.encode(batch), strict=True):
+                infos[i]["terminal_observation"] = features.copy()  # not a view of its neighbours
+        return self.extractor.encode(observations), rewards, dones, infos
+
+
+class AblationWrapper(VecEnvWrapper):
     """An SB3 environment with `vector` observations that shows 0 where `visible` is 0."""
 
     venv: Any  # its observations are arrays
@@ -106,12 +132,12 @@ class Hiding(VecEnvWrapper):
         super().__init__(venv)
         self._visible = visible
 
-    def reset(self) -> Any:
-        """Begins all sessions and returns what is seen of them, (n, length)."""
+    def reset(self) -> Floats:
+        """Begins all sessions and returns what is visible of them, (n, length)."""
         return self.venv.reset() * self._visible
 
-    def step_wait(self) -> Any:
-        """Advances every session and returns (seen, rewards, dones, infos)."""
+    def step_wait(self) -> StepResult:
+        """Advances every session and returns (observations, rewards, dones, infos)."""
         observations, rewards, dones, infos = self.venv.step_wait()
         for info in infos:
             if "terminal_observation" in info:
@@ -119,20 +145,20 @@ class Hiding(VecEnvWrapper):
         return observations * self._visible, rewards, dones, infos
 
 
-class Offered:
-    """Shows `dict` observations as `vector` ones, and says which candidates are offered.
+class CandidateEncoder:
+    """Encodes `dict` observations as `vector` ones, and says which candidates are offered.
 
     A `vector` observation lacks the ids: it does not say what of a whole catalogue can be shown.
     """
 
-    def __init__(self, config: EnvConfig, without: Sequence[str]) -> None:
-        """Takes the environment's configuration, and the blocks that are not to be seen."""
-        self._visible = visible_numbers(config, without)
+    def __init__(self, config: EnvConfig, ablated: Sequence[str]) -> None:
+        """Takes the environment's configuration, and the blocks that are shown as 0."""
+        self._visible = visible_numbers(config, ablated)
         self._leading = min(config.observation_dim, config.dim)
         self._slots = config.slate_size
         self.length = len(self._visible)
 
-    def see(self, observation: Any) -> Floats:
+    def encode(self, observation: Any) -> Floats:
         """Returns the blocks of a `vector` observation, (n, length)."""
         n = len(observation["session"])
         blocks = [observation[name][:, : self._leading] for name in VECTOR_BLOCKS]
@@ -146,32 +172,32 @@ class Offered:
         return np.tile(observation["candidates"] >= 0, (1, self._slots))
 
 
-class Offering(Sb3VecEnv):
-    """A batch of sessions as `Offered` sees them; answers `action_masks` of sb3-contrib."""
+class MaskedSb3VecEnv(Sb3VecEnv):
+    """A batch of encoded sessions that answers `action_masks` of sb3-contrib."""
 
-    def __init__(self, env: RecVectorEnv, offered: Offered) -> None:
-        """Takes an environment with `dict` observations, and what reads them."""
+    def __init__(self, env: RecVectorEnv, encoder: CandidateEncoder) -> None:
+        """Takes an environment with `dict` observations, and what encodes them."""
         super().__init__(env)
-        self.observation_space = _box(offered.length)
-        self._offered = offered
+        self.observation_space = _box(encoder.length)
+        self._encoder = encoder
         self._masks: Bools = np.ones((env.num_envs, 1), np.bool_)
 
     def reset(self) -> Floats:
-        """Begins all sessions and returns what is seen of them, (n, length)."""
-        return self._keep(super().reset())
+        """Begins all sessions and returns their features, (n, length)."""
+        return self._encoded(super().reset())
 
-    def step_wait(self) -> tuple[Floats, npt.NDArray[np.float32], Bools, list[dict]]:
-        """Advances every session and returns (seen, rewards, dones, infos)."""
+    def step_wait(self) -> StepResult:
+        """Advances every session and returns (features, rewards, dones, infos)."""
         observations, rewards, dones, infos = super().step_wait()
         for info in infos:
             if "terminal_observation" in info:
                 last = {name: block[None] for name, block in info["terminal_observation"].items()}
-                info["terminal_observation"] = self._offered.see(last)[0]
-        return self._keep(observations), rewards, dones, infos
+                info["terminal_observation"] = self._encoder.encode(last)[0]
+        return self._encoded(observations), rewards, dones, infos
 
-    def _keep(self, observations: Any) -> Floats:
-        self._masks = self._offered.masks(observations)
-        return self._offered.see(observations)
+    def _encoded(self, observations: Any) -> Floats:
+        self._masks = self._encoder.masks(observations)
+        return self._encoder.encode(observations)
 
     def has_attr(self, attr_name: str) -> bool:
         """Says whether there is such an attribute; the masks are one."""

@@ -1,11 +1,12 @@
-"""Models that Stable-Baselines3 saved itself, as agents."""
+"""SB3 import: models that Stable-Baselines3 saved itself, as agents."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
 
-from agents.rl.sb3 import StableBaselines
+from agents.rl.sb3.adapter import StableBaselines
+from agents.rl.sb3.segments import algorithm_class
 
 
 def import_sb3_zip(
@@ -17,7 +18,7 @@ def import_sb3_zip(
     be imported.
 
     Args:
-        path: what `model.save` wrote, of a model of `vector` observations.
+        path: what `model.save` wrote, of a model with `vector` observations.
         name: of the agent that has the model's algorithm.
         trust: whether code that the file may hold can run.
         action: mode that the model acts in; None: the first of its algorithm.
@@ -25,8 +26,6 @@ def import_sb3_zip(
     Raises:
         ValueError: the file is not trusted, or the model cannot be this agent's.
     """
-    from agents.rl.sb3.segments import algorithm_class
-
     if not trust:
         raise ValueError(
             f"{path} is a zip file of Stable-Baselines3, and loading one can run code that it "

@@ -1,6 +1,6 @@
 """What a slate is worth beyond the step: the third head of the decomposition, and its targets.
 
-E[gamma V(s') | consumed y] = nothing(s) + advantage(s, y): the advantage says what consuming an
+E[gamma V(s') | consumed y] = null(s) + advantage(s, y): the advantage says what consuming an
 item changes about the future, against consuming nothing. Only the consumed item moves a user much,
 so a slate's long-term value decomposes into those of its items (SlateQ: Ie et al., IJCAI 2019).
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from agents.rl.slateq.tracking import SEEN, Tracker
+from agents.rl.slateq.tracking import ITEM_FEATURES, Tracker
 from llmrec_env.interface.observation import SESSION_NUMBERS
 from llmrec_env.simulation.compilation import kernel
 
@@ -31,9 +31,9 @@ class Future(nn.Module):
         super().__init__()
         self.values = nn.Sequential(
             nn.Linear(STATE_LENGTH, _WIDE), nn.Tanh(), nn.Linear(_WIDE, 2)
-        )  # V(s), nothing(s)
-        self.skip = nn.Linear(len(SEEN), 1, bias=False)
-        self.inner = nn.Linear(len(SEEN) + STATE_LENGTH, _HIDDEN)
+        )  # V(s), null(s)
+        self.skip = nn.Linear(len(ITEM_FEATURES), 1, bias=False)
+        self.inner = nn.Linear(len(ITEM_FEATURES) + STATE_LENGTH, _HIDDEN)
         self.outer = nn.Linear(_HIDDEN, 1, bias=False)
         nn.init.zeros_(self.skip.weight)
         nn.init.zeros_(self.outer.weight)
@@ -45,8 +45,8 @@ class Future(nn.Module):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Returns squared errors: of V against returns, of the future against gamma V(s')."""
-        value, nothing = self.values(batch["state"]).unbind(1)
-        future = nothing + batch["consumed"] * self.advantage(batch["state"], batch["item"])
+        value, null = self.values(batch["state"]).unbind(1)
+        future = null + batch["consumed"] * self.advantage(batch["state"], batch["item"])
         return (value - batch["returns"]).square().mean() + (
             future - batch["future"]
         ).square().mean()
@@ -72,9 +72,9 @@ class Advantage(NamedTuple):
 
 
 @kernel
-def add_future(skip, inner, bias, outer, states, seen, weight, value):
+def add_future(skip, inner, bias, outer, states, features, weight, value):
     """Adds `weight` times the advantage of each candidate to its value, (n, c)."""
-    hidden, inputs = inner.shape[0], seen.shape[2]
+    hidden, inputs = inner.shape[0], features.shape[2]
     base = np.empty(hidden, np.float32)
     for i in range(value.shape[0]):
         for h in range(hidden):
@@ -84,11 +84,11 @@ def add_future(skip, inner, bias, outer, states, seen, weight, value):
         for c in range(value.shape[1]):
             total = np.float32(0.0)
             for j in range(inputs):
-                total += skip[0, j] * seen[i, c, j]
+                total += skip[0, j] * features[i, c, j]
             for h in range(hidden):
                 x = base[h]
                 for j in range(inputs):
-                    x += inner[h, j] * seen[i, c, j]
+                    x += inner[h, j] * features[i, c, j]
                 total += outer[0, h] * max(x, np.float32(0.0))
             value[i, c] += weight * total
 
@@ -105,8 +105,12 @@ def state_features(observation: Any, tracker: Tracker) -> npt.NDArray[np.float32
     satisfied = consumed * shares["satisfaction_rate"]
     belief = tracker.belief
     columns = [
-        *(satisfied, consumed - satisfied, shares["progress"] - consumed),
-        *(0.2 * tracker.goodwill, 0.2 * belief.sum(1), belief.max(1)),
+        satisfied,
+        consumed - satisfied,
+        shares["progress"] - consumed,
+        0.2 * tracker.goodwill,
+        0.2 * belief.sum(1),
+        belief.max(1),
         np.square(belief).sum(1),
     ]
     return np.concatenate([session, np.stack(columns, axis=1)], axis=1).astype(np.float32)
@@ -117,7 +121,7 @@ def targets(
     reward: npt.NDArray[np.float32],
     done: npt.NDArray[np.bool_],
     gamma: float,
-    trace: float,
+    td_lambda: float,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Returns λ-returns, and gamma V(s') mixed with gamma times the return of s', both (T, n).
 
@@ -129,13 +133,13 @@ def targets(
         reward: of the steps, (T, n).
         done: whether a session ended with the step, (T, n).
         gamma: discount.
-        trace: λ.
+        td_lambda: λ.
     """
     returns, future = np.empty_like(reward), np.empty_like(reward)
     following = value[-1]
     for t in range(len(reward) - 1, -1, -1):
         left = gamma * (1.0 - done[t])
         future[t] = left * 0.5 * (value[t + 1] + following)
-        returns[t] = reward[t] + left * ((1.0 - trace) * value[t + 1] + trace * following)
+        returns[t] = reward[t] + left * ((1.0 - td_lambda) * value[t + 1] + td_lambda * following)
         following = returns[t]
     return returns, future

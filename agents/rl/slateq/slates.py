@@ -43,7 +43,7 @@ def make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates):
                 if mmr > 0.0 and candidates[i, c] >= 0:
                     close = rows_dot(vectors, candidates[i, best], vectors, candidates[i, c])
                     likeness[c] = max(likeness[c], close)
-            likeness[best] = 9.0  # taken
+            likeness[best] = 9.0  # on the slate
 
 
 Make = Callable[..., npt.NDArray[np.int64]]

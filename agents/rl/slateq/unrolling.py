@@ -1,4 +1,4 @@
-"""Sessions as they were played, and the user model's losses through them."""
+"""Rollouts of sessions, and the user model's losses through their steps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from agents.rl.slateq.tracking import Tracker
-from agents.rl.slateq.user_model import Happened, State, UserModel
+from agents.rl.slateq.user_model import State, Transition, UserModel
 
-_COLUMNS = ("slate", "choice", "satisfied", "query", "reward", "done", "states", "item_seen")
+_COLUMNS = ("slate", "choice", "satisfied", "query", "reward", "done", "states", "item_features")
 
 
 class Rollout:
@@ -24,7 +24,7 @@ class Rollout:
     reward: npt.NDArray[np.float32]
     done: npt.NDArray[np.bool_]
     states: npt.NDArray[np.float32]
-    item_seen: npt.NDArray[np.float32]  # SEEN of the consumed item, 0 for none
+    item_features: npt.NDArray[np.float32]  # ITEM_FEATURES of the consumed item, 0 for none
     last_states: npt.NDArray[np.float32]
 
     def __init__(self) -> None:
@@ -39,17 +39,17 @@ class Rollout:
         tracker: Tracker,
         starts: npt.NDArray[np.bool_],
         states: npt.NDArray[np.float32],
-        seen: npt.NDArray[np.float32],
+        item_features: npt.NDArray[np.float32],
         slates: npt.NDArray[np.int64],
         candidates: npt.NDArray[np.int32],
     ) -> None:
-        """Keeps what is known before a step."""
+        """Records what is known before a step."""
         rows = np.flatnonzero(starts) if self.entries else np.arange(len(starts))
         self.entries.append((rows, [part[rows] for part in tracker.state]))
         self.beliefs.append(tracker.belief.copy())
         self._lists["states"].append(states)
         self._lists["slate"].append(np.take_along_axis(candidates, slates, 1).astype(np.int64))
-        self._seen = np.take_along_axis(seen, slates[..., None], 1)
+        self._slate_features = np.take_along_axis(item_features, slates[..., None], 1)
 
     def end(
         self,
@@ -58,23 +58,23 @@ class Rollout:
         info: dict[str, Any],
         query: npt.NDArray[np.int32],
     ) -> None:
-        """Keeps what happened in the step."""
+        """Records what came of the step."""
         item, satisfied = info["item"].copy(), info["satisfied"].copy()
         for name, column in (("item", item), ("satisfied", satisfied)):
             if done.any():
                 column[done] = info["final_info"][name][done]
         slate = self._lists["slate"][-1]
         slot = (slate == item[:, None]).argmax(1)
-        seen = np.take_along_axis(self._seen, slot[:, None, None], 1)[:, 0]
-        kept = {
+        features = np.take_along_axis(self._slate_features, slot[:, None, None], 1)[:, 0]
+        columns = {
             "choice": np.where(item >= 0, slot, slate.shape[1]),
             "satisfied": (satisfied == 1).astype(np.float32),
             "query": np.where(done, -1, query).astype(np.int64),
             "reward": reward.astype(np.float32),
             "done": done.copy(),
-            "item_seen": seen * (item >= 0)[:, None],
+            "item_features": features * (item >= 0)[:, None],
         }
-        for name, column in kept.items():
+        for name, column in columns.items():
             self._lists[name].append(column)
 
     def stacked(self) -> Rollout:
@@ -89,13 +89,15 @@ class Rollout:
         return self.choice < self.slate.shape[2]
 
 
-def unrolled(model: UserModel, rollouts: list[Rollout], known: bool = False) -> torch.Tensor:
+def unrolled(
+    model: UserModel, rollouts: list[Rollout], given_beliefs: bool = False
+) -> torch.Tensor:
     """Returns the mean loss of choices, satisfaction and rewards, through all steps of rollouts.
 
     Args:
         model: learns.
         rollouts: of equal shape.
-        known: whether the belief of each step is taken as it was, not from the step before.
+        given_beliefs: whether the belief of each step is taken as it was, not from the step before.
     """
     q, parts = model.parameters_now(), []
     steps, n = rollouts[0].reward.shape
@@ -103,16 +105,16 @@ def unrolled(model: UserModel, rollouts: list[Rollout], known: bool = False) -> 
     for t in range(steps):
         if t > 0 and any(len(rollout.entries[t][0]) for rollout in rollouts):
             state = _entered(state, rollouts, t, n)
-        if known:
+        if given_beliefs:
             belief = np.concatenate([rollout.beliefs[t] for rollout in rollouts])
             state = state._replace(belief=torch.from_numpy(belief))
         names = ("slate", "choice", "satisfied", "query", "reward")
         row = [
             torch.from_numpy(np.concatenate([getattr(r, x)[t] for r in rollouts])) for x in names
         ]
-        judged, state = model.step(q, state, Happened(*row[:4]))
-        error = (judged.reward - row[4]).square() * judged.consumed
-        parts.append((judged.choice_loss + judged.satisfaction_loss + error).mean())
+        prediction, state = model.step(q, state, Transition(*row[:4]))
+        error = (prediction.reward - row[4]).square() * prediction.consumed
+        parts.append((prediction.choice_loss + prediction.satisfaction_loss + error).mean())
     return torch.stack(parts).mean()
 
 
@@ -123,8 +125,8 @@ def _entry(rollout: Rollout, t: int) -> list[torch.Tensor]:
 def _entered(state: State, rollouts: list[Rollout], t: int, n: int) -> State:
     """Puts the sessions that begin at step t into the state."""
     parts = [part.clone() for part in state]
-    for place, rollout in enumerate(rollouts):
+    for index, rollout in enumerate(rollouts):
         rows, entering = rollout.entries[t]
         for part, values in zip(parts, entering, strict=True):
-            part[torch.from_numpy(rows) + place * n] = torch.from_numpy(values)
+            part[torch.from_numpy(rows) + index * n] = torch.from_numpy(values)
     return State(*parts)

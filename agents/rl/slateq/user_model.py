@@ -1,4 +1,4 @@
-"""A recurrent model of a user, learnt from what users choose: who wants what now.
+"""Recurrent user model, learnt from what users choose: who wants what now.
 
 Its state is a belief over the catalogue's interest phrases (how much the user wants each), a
 text-free taste, satiation and goodwill. What a user does with a slate moves the belief along the
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from agents.rl.slateq.user_parameters import FROM_RAW, PARAMETERS, STARTS, TO_RAW
 from llmrec_env.world import PublicData
 
 Tensor = torch.Tensor
@@ -27,22 +28,6 @@ PRIOR_MASS, LEAST_MASS = 7.0, 0.5
 """Sums of the belief over all phrases: before anything is known, and at the least."""
 MOST = 1.5
 _STEP = 3.0  # largest change of a log-weight in a step
-
-POSITIVE = {
-    **{"relevance": 4.7, "position": 0.5, "pleasure": 2.0, "tired": 0.3, "bored": 0.5},
-    **{"chosen": 0.46, "passed": 0.4, "pleased": 0.37, "asked": 0.45},
-    **{"taste_chosen": 0.1, "taste_passed": 0.1, "taste_pleased": 0.1},
-}
-"""Parameters above 0 and where they start: effects on the choice and on satisfaction, then how far
-an item that was chosen, passed over or that pleased, and a query, move the belief and the taste."""
-SHARES = {"forgetting": 0.02, "satiation": 0.85, "goodwill": 0.95, "taste": 0.98}
-"""Parameters in (0, 1): what the belief loses in a step, and what is kept of the rest."""
-FREE = {
-    **{"nothing": 3.0, "mood": -1.7, "lure": 0.3, "taste_pleasure": 1.0, "trust": 0.05},
-    "reward": 1.0,
-}
-"""Parameters of any sign."""
-PARAMETERS = np.dtype([(name, np.float64) for name in (*POSITIVE, *SHARES, *FREE)])
 
 
 class State(NamedTuple):
@@ -54,22 +39,40 @@ class State(NamedTuple):
     goodwill: Tensor  # (n,)
 
 
-class Happened(NamedTuple):
+class Transition(NamedTuple):
     """One step of n users."""
 
-    slate: Tensor  # (n, K), item ids; -1: the step is not there
+    slate: Tensor  # (n, K), item ids; -1: there is no such step
     choice: Tensor  # (n,), slot, K for none
     satisfied: Tensor  # (n,), 0 or 1
     query: Tensor  # (n,), phrase id, -1 for none
 
 
-class Judged(NamedTuple):
-    """What the model made of a step, before it learnt from it."""
+class Prediction(NamedTuple):
+    """What the model expected of a step, before it learnt from it."""
 
     choice_loss: Tensor  # (n,), cross-entropy of the choice
     satisfaction_loss: Tensor  # (n,), log-loss of satisfaction, 0 where nothing was consumed
     reward: Tensor  # (n,), expected of the consumed item
     consumed: Tensor  # (n,), whether something was
+
+
+class Appraisal(NamedTuple):
+    """Slates as a user is believed to see them."""
+
+    vectors: Tensor  # (n, K, d)
+    relevance: Tensor  # (n, K)
+    utility: Tensor  # (n, K)
+    log_odds: Tensor  # (n, K), of satisfaction
+
+
+class Outcome(NamedTuple):
+    """What became of slates, against what was expected."""
+
+    chosen: Tensor  # (n, K), 1 for the chosen item
+    consumed: Tensor  # (n,)
+    surprise: Tensor  # (n, K), satisfaction beyond the expected, of the chosen item
+    expected: Tensor  # (n, K), probabilities of the choice
 
 
 class UserModel(nn.Module):
@@ -92,10 +95,9 @@ class UserModel(nn.Module):
         self.register_buffer("vectors", torch.tensor(items.vectors))
         self.register_buffer("phrases", torch.tensor(phrases / best))
         self.register_buffer("substance", torch.tensor(items.substance))
-        starts = {name: math.log(x) for name, x in POSITIVE.items()}
-        starts |= {name: math.log(x / (1.0 - x)) for name, x in SHARES.items()} | FREE
         self.raw = nn.ParameterDict(
-            {name: nn.Parameter(torch.tensor(x)) for name, x in starts.items()}
+            (name, nn.Parameter(torch.tensor(TO_RAW[bound](start))))
+            for name, (bound, start) in STARTS.items()
         )
         num_items, num_phrases = len(items.vectors), len(phrases)
         tastes = np.random.default_rng([seed, 5]).normal(size=(num_items, TASTES))
@@ -108,8 +110,7 @@ class UserModel(nn.Module):
 
     def parameters_now(self) -> dict[str, Tensor]:
         """Returns the single parameters by name, within their bounds."""
-        bounds = {**dict.fromkeys(POSITIVE, torch.exp), **dict.fromkeys(SHARES, torch.sigmoid)}
-        return {name: bounds[name](x) if name in bounds else x for name, x in self.raw.items()}
+        return {name: FROM_RAW[STARTS[name][0]](value) for name, value in self.raw.items()}
 
     def start(self, n: int) -> State:
         """Returns the state of n users of whom nothing is known."""
@@ -117,72 +118,79 @@ class UserModel(nn.Module):
         zeros = torch.zeros(n, self.vectors.shape[1])
         return State(belief, torch.zeros(n, TASTES), zeros, torch.zeros(n))
 
-    def step(self, q: dict[str, Tensor], state: State, happened: Happened) -> tuple[Judged, State]:
-        """Judges a step by what was believed before it, and returns what is believed after it.
+    def step(
+        self, q: dict[str, Tensor], state: State, transition: Transition
+    ) -> tuple[Prediction, State]:
+        """Predicts a step by what was believed before it, and returns what is believed after it.
 
         Args:
             q: of `parameters_now`.
             state: before the step.
-            happened: in the step; users whose slate is -1 keep their state.
+            transition: users whose slate is -1 keep their state.
         """
-        there = happened.slate[:, 0] >= 0
-        ids, k = happened.slate.clamp(min=0), happened.slate.shape[1]
-        vectors, interest = self.vectors[ids], state.belief @ self.phrases
-        f = torch.relu(torch.einsum("nkd,nd->nk", vectors, interest))
-        liked = state.taste + state.belief @ self.shared_taste
-        taste = torch.einsum("nkr,nr->nk", self.tastes[ids], liked)
-        tired = 1.0 - torch.exp(-torch.relu(torch.einsum("nkd,nd->nk", vectors, state.satiation)))
-        biases, substance = self.biases[ids], self.substance[ids]
-        utility = q["relevance"] * f + biases[..., 0] + taste - q["tired"] * tired
-        utility = utility - q["lure"] * substance - q["position"] * _log_ranks(k) - q["nothing"]
-        odds = q["pleasure"] * f + biases[..., 1] + q["taste_pleasure"] * taste
-        odds = odds - q["bored"] * tired + (q["trust"] * state.goodwill)[:, None] + q["mood"]
-        share = torch.cat([utility, torch.zeros(len(ids), 1)], 1).log_softmax(1)
-        consumed = there & (happened.choice < k)
-        slot = happened.choice.clamp(max=k - 1)[:, None]
-        chosen = functional.one_hot(happened.choice, k + 1)[:, :k].float()
-        odds_chosen = odds.gather(1, slot)[:, 0]
-        missed = functional.binary_cross_entropy_with_logits(
-            odds_chosen, happened.satisfied, reduction="none"
-        )
-        pleased = torch.sigmoid(odds_chosen)
-        judged = Judged(
-            -share.gather(1, happened.choice[:, None])[:, 0] * there,
-            missed * consumed,
-            q["reward"] * pleased * f.gather(1, slot)[:, 0],
-            consumed,
-        )
-        surprise = (happened.satisfied - pleased)[:, None] * chosen
-        expected = share[:, :k].exp()
-        pull = q["chosen"] * chosen - q["passed"] * expected + q["pleased"] * surprise
-        moved = torch.einsum("nk,nkd->nd", pull, vectors) @ self.phrases.T
-        moved = moved.clamp(-_STEP, _STEP)
-        belief = (1.0 - q["forgetting"]) * state.belief * moved.exp()
-        belief = belief + q["forgetting"] * self._prior_now() + q["asked"] * self._asked(happened)
-        pull = q["taste_chosen"] * chosen - q["taste_passed"] * expected
-        pull = pull + q["taste_pleased"] * surprise
-        taste = q["taste"] * state.taste + torch.einsum("nk,nkr->nr", pull, self.tastes[ids])
-        taken = (chosen * consumed[:, None])[..., None]
-        after = State(
-            belief.clamp(self.least, MOST),
-            taste,
-            q["satiation"] * state.satiation + (taken * vectors).sum(1),
-            q["goodwill"] * state.goodwill + (taken[..., 0] * substance).sum(1),
-        )
-        kept = [
-            torch.where(there.view(-1, *[1] * (new.ndim - 1)), new, old)
+        present, ids = transition.slate[:, 0] >= 0, transition.slate.clamp(min=0)
+        appraisal = self._appraise(q, state, ids)
+        prediction, outcome = _predict(q, appraisal, transition, present)
+        after = self._updated(q, state, ids, appraisal, outcome, transition)
+        parts = [
+            torch.where(present.view(-1, *[1] * (new.ndim - 1)), new, old)
             for new, old in zip(after, state, strict=True)
         ]
-        return judged, State(*kept)
+        return prediction, State(*parts)
+
+    def _appraise(self, q: dict[str, Tensor], state: State, ids: Tensor) -> Appraisal:
+        vectors, interest = self.vectors[ids], state.belief @ self.phrases
+        f = torch.relu(torch.einsum("nkd,nd->nk", vectors, interest))
+        preference = state.taste + state.belief @ self.shared_taste
+        taste = torch.einsum("nkr,nr->nk", self.tastes[ids], preference)
+        satiation = torch.einsum("nkd,nd->nk", vectors, state.satiation)
+        satiation = 1.0 - torch.exp(-torch.relu(satiation))
+        biases, substance = self.biases[ids], self.substance[ids]
+        utility = q["relevance"] * f + biases[..., 0] + taste - q["satiation_choice"] * satiation
+        utility = utility - q["lure"] * substance - q["position"] * _log_ranks(ids.shape[1])
+        utility = utility - q["null_utility"]
+        odds = q["satisfaction"] * f + biases[..., 1] + q["taste_satisfaction"] * taste
+        odds = odds - q["satiation_satisfaction"] * satiation
+        odds = odds + (q["goodwill_satisfaction"] * state.goodwill)[:, None] + q["session_bias"]
+        return Appraisal(vectors, f, utility, odds)
+
+    def _updated(
+        self,
+        q: dict[str, Tensor],
+        state: State,
+        ids: Tensor,
+        appraisal: Appraisal,
+        outcome: Outcome,
+        transition: Transition,
+    ) -> State:
+        """The state after the step, also of users for whom there was none."""
+        chosen, consumed, surprise, expected = outcome
+        vectors, substance = appraisal.vectors, self.substance[ids]
+        pull = q["chosen"] * chosen - q["passed"] * expected + q["satisfied"] * surprise
+        change = torch.einsum("nk,nkd->nd", pull, vectors) @ self.phrases.T
+        change = change.clamp(-_STEP, _STEP)
+        belief = (1.0 - q["forgetting"]) * state.belief * change.exp()
+        belief = belief + q["forgetting"] * self._prior_now()
+        belief = belief + q["query"] * self._queried(transition)
+        pull = q["taste_chosen"] * chosen - q["taste_passed"] * expected
+        pull = pull + q["taste_satisfied"] * surprise
+        taste = q["taste"] * state.taste + torch.einsum("nk,nkr->nr", pull, self.tastes[ids])
+        consumption = (chosen * consumed[:, None])[..., None]
+        return State(
+            belief.clamp(self.least, MOST),
+            taste,
+            q["satiation"] * state.satiation + (consumption * vectors).sum(1),
+            q["goodwill"] * state.goodwill + (consumption[..., 0] * substance).sum(1),
+        )
 
     def _prior_now(self) -> Tensor:
         return self.prior.exp().clamp(self.least, MOST)
 
-    def _asked(self, happened: Happened) -> Tensor:
-        asked = torch.zeros(len(happened.query), len(self.prior))
-        rows = torch.nonzero(happened.query >= 0)[:, 0]
-        asked[rows, happened.query[rows]] = 1.0
-        return asked
+    def _queried(self, transition: Transition) -> Tensor:
+        phrases = torch.zeros(len(transition.query), len(self.prior))
+        rows = torch.nonzero(transition.query >= 0)[:, 0]
+        phrases[rows, transition.query[rows]] = 1.0
+        return phrases
 
     def penalty(self, strength: float, steps: int) -> Tensor:
         """Returns what pulls items towards their texts alone; it fades as steps are seen."""
@@ -200,9 +208,16 @@ class UserModel(nn.Module):
         learnt = (self.biases, self.tastes, self.shared_taste, prior)
         biases, tastes, shared_taste, prior = (x.detach().numpy().copy() for x in learnt)
         return Exported(
-            *(q, np.ascontiguousarray(self.phrases.numpy().T), self.phrases.numpy()),
-            *(self.vectors.numpy(), self.substance.numpy()),
-            *(biases, tastes, shared_taste, prior, np.float32(self.least)),
+            parameters=q,
+            phrases_across=np.ascontiguousarray(self.phrases.numpy().T),
+            phrases=self.phrases.numpy(),
+            vectors=self.vectors.numpy(),
+            substance=self.substance.numpy(),
+            biases=biases,
+            tastes=tastes,
+            shared_taste=shared_taste,
+            prior=prior,
+            least=np.float32(self.least),
         )
 
 
@@ -219,6 +234,29 @@ class Exported(NamedTuple):
     shared_taste: npt.NDArray[np.float32]  # (P, TASTES)
     prior: npt.NDArray[np.float32]  # (P,)
     least: np.float32
+
+
+def _predict(
+    q: dict[str, Tensor], appraisal: Appraisal, transition: Transition, present: Tensor
+) -> tuple[Prediction, Outcome]:
+    n, k = appraisal.utility.shape
+    share = torch.cat([appraisal.utility, torch.zeros(n, 1)], 1).log_softmax(1)
+    consumed = present & (transition.choice < k)
+    slot = transition.choice.clamp(max=k - 1)[:, None]
+    chosen = functional.one_hot(transition.choice, k + 1)[:, :k].float()
+    log_odds = appraisal.log_odds.gather(1, slot)[:, 0]
+    satisfaction_loss = functional.binary_cross_entropy_with_logits(
+        log_odds, transition.satisfied, reduction="none"
+    )
+    satisfaction = torch.sigmoid(log_odds)
+    prediction = Prediction(
+        -share.gather(1, transition.choice[:, None])[:, 0] * present,
+        satisfaction_loss * consumed,
+        q["reward"] * satisfaction * appraisal.relevance.gather(1, slot)[:, 0],
+        consumed,
+    )
+    surprise = (transition.satisfied - satisfaction)[:, None] * chosen
+    return prediction, Outcome(chosen, consumed, surprise, share[:, :k].exp())
 
 
 def _log_ranks(k: int) -> Tensor:

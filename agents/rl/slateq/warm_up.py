@@ -1,4 +1,4 @@
-"""The user model's first lesson: the logs of the training users."""
+"""Warm-up of the user model: the logs of the training users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.rl.slateq.user_model import Happened, UserModel
+from agents.rl.slateq.user_model import Transition, UserModel
 from llmrec_env.world import PublicData
 
 _BATCH = 128  # users
@@ -36,11 +36,15 @@ def learn_logs(model: UserModel, data: PublicData, settings: Any, seed: int) -> 
         for rows in np.array_split(rng.permutation(n), max(n // _BATCH, 1)):
             q, state, parts = model.parameters_now(), model.start(len(rows)), []
             for t in range(steps):
-                slate, chosen, satisfied, query = (x[rows, t] for x in columns)
-                whole = [torch.from_numpy(x.astype(np.int64)) for x in (slate, chosen, query)]
-                happened = Happened(whole[0], whole[1], torch.from_numpy(satisfied), whole[2])
-                judged, state = model.step(q, state, happened)
-                parts.append((judged.choice_loss + judged.satisfaction_loss).mean())
+                slate, choices, satisfied, query = (column[rows, t] for column in columns)
+                transition = Transition(
+                    torch.from_numpy(slate.astype(np.int64)),
+                    torch.from_numpy(choices.astype(np.int64)),
+                    torch.from_numpy(satisfied),
+                    torch.from_numpy(query.astype(np.int64)),
+                )
+                prediction, state = model.step(q, state, transition)
+                parts.append((prediction.choice_loss + prediction.satisfaction_loss).mean())
             loss = torch.stack(parts).mean() + model.penalty(settings.shrinkage, n * steps)
             optimiser.zero_grad()
             loss.backward()

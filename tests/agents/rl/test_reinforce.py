@@ -17,7 +17,7 @@ from agents.saving import read_agent
 from llmrec_env.config import EnvConfig
 
 N = 4
-NO_CAP = float("inf")
+NO_CLIP = float("inf")
 
 
 def _training(new_vec, n=N, **changes):
@@ -55,54 +55,54 @@ def test_the_multiplier_is_that_of_the_paper():
 def test_the_gradient_is_that_of_the_chance_to_be_on_the_slate(slots):
     # Chen et al. (2019), eq. 6: the same as replacing π by α = 1 - (1 - π)^K.
     scores = torch.tensor([[0.3, -1.0, 2.0], [0.0, 0.5, 0.1]], dtype=torch.float64)
-    taken, credit = torch.tensor([2, 1]), torch.tensor([1.5, -0.7], dtype=torch.float64)
-    behaviour = torch.tensor([0.4, 0.25], dtype=torch.float64)
+    chosen, credit = torch.tensor([2, 1]), torch.tensor([1.5, -0.7], dtype=torch.float64)
+    log_beta = torch.tensor([0.4, 0.25], dtype=torch.float64)
 
     def on_slate(x):
-        probability = x.softmax(1).gather(1, taken[:, None])[:, 0]
-        return -credit / behaviour * (1 - (1 - probability) ** slots)
+        probability = x.softmax(1).gather(1, chosen[:, None])[:, 0]
+        return -credit / log_beta * (1 - (1 - probability) ** slots)
 
     def ours(x):
-        return corrected_loss(log_policy(x, taken), behaviour.log(), credit, slots, NO_CAP)
+        return corrected_loss(log_policy(x, chosen), log_beta.log(), credit, slots, NO_CLIP)
 
     torch.testing.assert_close(_gradient(ours, scores), _gradient(on_slate, scores))
 
 
 def test_its_gradient_by_hand():
-    scores, taken = torch.tensor([[0.0, float(np.log(3.0))]]), torch.tensor([1])  # π = 1/4, 3/4
-    behaviour, credit = torch.tensor([0.5]).log(), torch.tensor([2.0])
+    scores, chosen = torch.tensor([[0.0, float(np.log(3.0))]]), torch.tensor([1])  # π = 1/4, 3/4
+    log_beta, credit = torch.tensor([0.5]).log(), torch.tensor([2.0])
     # π/β · λ · R · (1{a} - π) = 1.5 · 2 · 0.25 · 2 · (-3/4, 1/4), of which the loss is minus.
     towards = torch.tensor([[-1.5 * 0.75, 1.5 * 0.25]])
     towards[0, 0] = -towards[0, 1]  # gradients of a softmax sum to 0
     found = _gradient(
-        lambda x: corrected_loss(log_policy(x, taken), behaviour, credit, 2, NO_CAP), scores
+        lambda x: corrected_loss(log_policy(x, chosen), log_beta, credit, 2, NO_CLIP), scores
     )
     torch.testing.assert_close(found, -towards)
 
 
 def test_slates_of_one_on_policy_are_plain_reinforce():
-    scores, taken = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8)
-    taken, credit = taken % 5, torch.linspace(-1, 1, 8)
-    behaviour = log_policy(scores, taken)
+    scores, chosen = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    chosen, credit = chosen % 5, torch.linspace(-1, 1, 8)
+    log_beta = log_policy(scores, chosen)
     found = _gradient(
-        lambda x: corrected_loss(log_policy(x, taken), behaviour, credit, 1, 1.0), scores
+        lambda x: corrected_loss(log_policy(x, chosen), log_beta, credit, 1, 1.0), scores
     )
-    one_hot = torch.nn.functional.one_hot(taken, 5)
+    one_hot = torch.nn.functional.one_hot(chosen, 5)
     torch.testing.assert_close(found, -credit[:, None] * (one_hot - scores.softmax(1)))
 
 
-def test_weights_are_capped():
+def test_ratios_are_clipped():
     logs, credit = torch.tensor([0.5, 0.5, 0.5]).log(), torch.ones(3)
-    behaviour = torch.tensor([0.01, 0.1, 0.5]).log()  # π / β = 50, 5, 1
-    loss = corrected_loss(logs, behaviour, credit, 1, 4.0)
+    log_beta = torch.tensor([0.01, 0.1, 0.5]).log()  # π / β = 50, 5, 1
+    loss = corrected_loss(logs, log_beta, credit, 1, 4.0)
     torch.testing.assert_close(loss, -torch.tensor([4.0, 4.0, 1.0]) * logs)
 
 
 def test_what_was_not_consumed_teaches_nothing():
-    scores, taken = torch.zeros(2, 3), torch.tensor([0, 0])
-    behaviour, credit = log_policy(scores, taken), torch.tensor([0.0, 1.0])
+    scores, chosen = torch.zeros(2, 3), torch.tensor([0, 0])
+    log_beta, credit = log_policy(scores, chosen), torch.tensor([0.0, 1.0])
     found = _gradient(
-        lambda x: corrected_loss(log_policy(x, taken), behaviour, credit, 3, 5.0), scores
+        lambda x: corrected_loss(log_policy(x, chosen), log_beta, credit, 3, 5.0), scores
     )
     assert not found[0].any() and found[1].any()
 
@@ -110,13 +110,13 @@ def test_what_was_not_consumed_teaches_nothing():
 def test_the_correction_finds_the_second_best_too():
     # Section 6.1.3 of the paper: ten items, a uniform β; plain REINFORCE is content with the best.
     reward = torch.tensor([1.0] * 8 + [9.0, 10.0])
-    behaviour, every = torch.full((10,), 0.1).log(), torch.arange(10)
+    log_beta, every = torch.full((10,), 0.1).log(), torch.arange(10)
     policy = {}
     for slots in (1, 2):
         scores = torch.zeros(10, requires_grad=True)
         for _ in range(4_000):
             logs = log_policy(scores.expand(10, 10), every)
-            loss = (behaviour.exp() * corrected_loss(logs, behaviour, reward, slots, NO_CAP)).sum()
+            loss = (log_beta.exp() * corrected_loss(logs, log_beta, reward, slots, NO_CLIP)).sum()
             (gradient,) = torch.autograd.grad(loss, scores)
             scores = (scores - 0.1 * gradient).detach().requires_grad_()
         policy[slots] = scores.softmax(0)
@@ -132,12 +132,12 @@ def test_it_imitates_what_satisfied(new_vec):
     agent._prepare(env)
     agent._rng = np.random.default_rng(0)
     data = env.public_data()
-    logged = logged_choices(data, env.config, agent.features, agent._rng)
-    assert len(logged.seen) == ((data.logs.items >= 0) & (data.logs.satisfied == 1)).sum()
+    logged = logged_choices(data, env.config, agent.extractor, agent._rng)
+    assert len(logged.features) == ((data.logs.items >= 0) & (data.logs.satisfied == 1)).sum()
 
     @torch.no_grad()
     def likelihood():
-        scores = agent.policy.scores(logged.seen)[:, : agent.slots]
+        scores = agent.policy.scores(logged.features)[:, : agent.slots]
         return float(log_policy(scores, logged.choice).mean())
 
     before = likelihood()
@@ -152,13 +152,13 @@ def test_a_rollout_holds_what_was_consumed_and_by_which_policy(new_vec):
     env, agent = _training(new_vec, n=16), TopKReinforce(steps=90)
     agent._prepare(env)
     agent._rng = np.random.default_rng(0)
-    rollout = agent._play(env, agent._see(env.reset(seed=0)[0]))
+    rollout = agent._collect(env, agent._encode(env.reset(seed=0)[0]))
     assert rollout.done.any()
     # What happened in the last step of a session is not what `info` says of the next one.
     assert rollout.consumed.numpy().reshape(90, 16)[rollout.done].any()
     with torch.no_grad():
-        logs = log_policy(agent.policy.scores(rollout.seen), rollout.taken)
-    torch.testing.assert_close(rollout.behaviour, logs)
+        logs = log_policy(agent.policy.scores(rollout.features), rollout.chosen)
+    torch.testing.assert_close(rollout.log_beta, logs)
     rewarded = torch.from_numpy(rollout.reward).flatten() > 0
     assert rewarded.any() and rollout.consumed[rewarded].all()
 
@@ -187,7 +187,7 @@ def test_segments_go_on_bit_for_bit_after_a_restart(new_vec):
         env = _training(new_vec)  # nothing is left over from earlier segments
         done = 128 * segments[0]
         for segment in segments:
-            torch.rand(3)  # the luck of others plays no part
+            torch.rand(3)  # the random numbers of others play no part
             done += agent.learn(env, 128, segment, done)
         return agent
 
@@ -202,7 +202,7 @@ def test_segments_go_on_bit_for_bit_after_a_restart(new_vec):
     assert not torch.equal(other["start"], whole.state()["policy"]["start"])
 
 
-def test_learning_leaves_the_luck_of_the_caller_alone(new_vec):
+def test_learning_leaves_the_random_state_of_the_caller_alone(new_vec):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)

@@ -10,9 +10,15 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 
-from agents.features import FeatureExtractor, Seen
-from agents.rl.sb3.pointer import PointerPolicy, Rollouts, Slates, slate_log_prob
+from agents.features import FeatureExtractor
+from agents.rl.sb3.pointer import (
+    PointerPolicy,
+    SlateDistribution,
+    SlateRolloutBuffer,
+    slate_log_prob,
+)
 from agents.rl.sb3.scorer import candidate_scores, scores_in_torch
+from agents.rl.sb3.wrappers import FeatureWrapper
 from llmrec_env.sb3 import Sb3VecEnv
 
 USER, C, F, K = 6, 5, 3, 2
@@ -86,7 +92,7 @@ def test_gradients_of_probabilities_agree_with_differences():
 def test_slates_are_drawn_as_often_as_they_should_be():
     torch.manual_seed(1)
     scores, draws = torch.randn(1, 4), 20_000
-    drawn = Slates(2).proba_distribution(scores.expand(draws, 4)).sample()
+    drawn = SlateDistribution(2).proba_distribution(scores.expand(draws, 4)).sample()
     slates = _all_slates(4, 2)
     expected = slate_log_prob(scores.expand(len(slates), 4), slates).exp()
     for slate, probability in zip(slates, expected.tolist(), strict=True):
@@ -97,14 +103,14 @@ def test_slates_are_drawn_as_often_as_they_should_be():
 def test_no_slate_holds_an_item_twice():
     torch.manual_seed(2)
     for scores in (torch.zeros(500, 6), 100 * torch.randn(500, 6), torch.full((500, 6), -1e9)):
-        slates = Slates(5).proba_distribution(scores)
+        slates = SlateDistribution(5).proba_distribution(scores)
         for drawn in (slates.sample(), slates.mode()):
             assert all(len(set(slate)) == 5 for slate in drawn.tolist())
 
 
 def test_the_entropy_is_that_of_the_first_slot():
     scores = torch.tensor([[0.0, 0.0, 0.0, 0.0], [9.0, -99.0, -99.0, -99.0]])
-    entropy = Slates(3).proba_distribution(scores).entropy()
+    entropy = SlateDistribution(3).proba_distribution(scores).entropy()
     np.testing.assert_allclose(entropy, [np.log(4), 0.0], atol=1e-6)
 
 
@@ -186,16 +192,16 @@ def test_slates_of_one_are_single_numbers(new_policy, observations):
 @pytest.mark.parametrize("modes", [{}, {"action": "item", "slate_size": 1}])
 def test_plain_algorithms_train_it(new_vec, algorithm, modes, tmp_path):
     env = new_vec(N, observation="dict", autoreset_mode="same_step", **modes)
-    features = FeatureExtractor()
-    features.fit(env.public_data(), env.config)
-    vec_env = Seen(Sb3VecEnv(env), features)
-    settings = {"n_steps": 16, "seed": 1, "policy_kwargs": features.policy_kwargs()}
+    extractor = FeatureExtractor()
+    extractor.fit(env.public_data(), env.config)
+    vec_env = FeatureWrapper(Sb3VecEnv(env), extractor)
+    settings = {"n_steps": 16, "seed": 1, "policy_kwargs": extractor.policy_kwargs()}
     model = algorithm(PointerPolicy, vec_env, **settings)
     before = [parameter.clone() for parameter in model.policy.parameters()]
     model.learn(64)
     moved = [not torch.equal(*pair) for pair in zip(before, model.policy.parameters(), strict=True)]
     assert sum(moved) > len(moved) / 2
-    observation = features.see(env.reset(seed=0)[0])
+    observation = extractor.encode(env.reset(seed=0)[0])
     actions, _ = model.predict(observation, deterministic=True)
     model.policy.save(tmp_path / "policy.pt")
     again = PointerPolicy.load(tmp_path / "policy.pt")
@@ -205,15 +211,15 @@ def test_plain_algorithms_train_it(new_vec, algorithm, modes, tmp_path):
 def test_a_seed_decides_what_it_learns_and_the_buffer_changes_nothing(new_vec):
     def learn(buffer=None):
         env = new_vec(N, observation="dict", autoreset_mode="same_step")
-        features = FeatureExtractor(("session", "candidate_features"))
-        features.fit(env.public_data(), env.config)
-        settings = {"n_steps": 8, "batch_size": 16, "policy_kwargs": features.policy_kwargs()}
+        extractor = FeatureExtractor(("session", "candidate_features"))
+        extractor.fit(env.public_data(), env.config)
+        settings = {"n_steps": 8, "batch_size": 16, "policy_kwargs": extractor.policy_kwargs()}
         settings |= {"seed": 5, "rollout_buffer_class": buffer}
-        model = PPO(PointerPolicy, Seen(Sb3VecEnv(env), features), **settings)
+        model = PPO(PointerPolicy, FeatureWrapper(Sb3VecEnv(env), extractor), **settings)
         return torch.cat([x.flatten() for x in model.learn(64).policy.parameters()])
 
     first = learn()
-    assert torch.equal(first, learn()) and torch.equal(first, learn(Rollouts))
+    assert torch.equal(first, learn()) and torch.equal(first, learn(SlateRolloutBuffer))
 
 
 def test_deterministic_slates_come_from_the_average_of_the_weights(new_policy, observations):
@@ -232,9 +238,9 @@ def test_deterministic_slates_come_from_the_average_of_the_weights(new_policy, o
     np.testing.assert_array_equal(after, best)
 
 
-@pytest.mark.parametrize(("keep", "expected"), [(0.95, 4.0), (0.5, 4.5), (0.0, 6.0)])
-def test_weights_are_averaged_over_updates(new_policy, keep, expected):
-    policy = new_policy(keep=keep)
+@pytest.mark.parametrize(("ema_decay", "expected"), [(0.95, 4.0), (0.5, 4.5), (0.0, 6.0)])
+def test_weights_are_averaged_over_updates(new_policy, ema_decay, expected):
+    policy = new_policy(ema_decay=ema_decay)
     for value in (0.0, 6.0, 6.0):
         with torch.no_grad():
             policy.start.fill_(value)
@@ -246,7 +252,7 @@ def test_weights_are_averaged_over_updates(new_policy, keep, expected):
 
 
 def test_spaces_that_do_not_fit_are_refused(new_policy):
-    with pytest.raises(ValueError, match=r"candidates=0.*policy_kwargs=sight.policy_kwargs"):
+    with pytest.raises(ValueError, match=r"candidates=0.*policy_kwargs=extractor.policy_kwargs"):
         new_policy(action_space=spaces.MultiDiscrete([C] * K), candidates=0)
     for space in (spaces.Box(-1, 1, (8,)), spaces.MultiDiscrete([C, C + 1])):
         with pytest.raises(ValueError, match="does not pick among candidates=5"):

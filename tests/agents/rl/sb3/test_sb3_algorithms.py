@@ -298,14 +298,14 @@ def test_plain_ppo_learns_in_a_task_made_by_gymnasium(tiny):
     assert any((x != y).any() for x, y in zip(before, model.policy.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("teacher", [None, "content"])
-def test_a_pointer_that_sees_what_joint_believes_is_saved_with_it(new_vec, tmp_path, teacher):
-    settings = {**TINY_SETTINGS["ppo-pointer"], "on_joint": True, "teacher": teacher}
+@pytest.mark.parametrize("expert", [None, "content"])
+def test_a_pointer_that_sees_what_joint_believes_is_saved_with_it(new_vec, tmp_path, expert):
+    settings = {**TINY_SETTINGS["ppo-pointer"], "joint_features": True, "expert": expert}
     agent = StableBaselines("ppo-pointer", 3, **settings)
     modes = {"observation": "dict", "action": "slate"}
     train_env = new_vec(8, autoreset_mode="same_step", **modes)
-    lessons = agent.learn(train_env, 512, 0, 0)
-    assert lessons >= 512
+    steps = agent.learn(train_env, 512, 0, 0)
+    assert steps >= 512
     agent.save(tmp_path)
     _, config, weights = read_agent(tmp_path)
     assert any(name.startswith("joint.") for name in weights)
@@ -320,6 +320,6 @@ def test_a_pointer_that_sees_what_joint_believes_is_saved_with_it(new_vec, tmp_p
 def test_what_a_pointer_sees_can_be_left_out_by_its_own_blocks(new_vec):
     agent = StableBaselines("ppo-pointer", 3, ("outcomes",), **TINY_SETTINGS["ppo-pointer"])
     agent.learn(new_vec(4, autoreset_mode="same_step", observation="dict"), 64, 0, 0)
-    assert "outcomes" not in agent._view.features.blocks
+    assert "outcomes" not in agent.policy_input.extractor.blocks
     with pytest.raises(ValueError, match="outcomes"):
         StableBaselines("ppo", 3, ("outcomes",))

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("sb3_contrib")
 from agents.rl.sb3 import StableBaselines
-from agents.rl.sb3.wrappers import Offered, offered_view
+from agents.rl.sb3.wrappers import CandidateEncoder, masked_input
 
 N = 4
 
@@ -40,7 +40,7 @@ def test_only_what_is_offered_of_a_whole_catalogue_is_chosen(new_vec):
 
 def test_masks_are_those_of_the_observation_that_was_shown_last(new_vec):
     _, env = _pair(new_vec, "slate", candidates=0, patience_start=1.0)
-    vec_env = offered_view(env, ["session"]).wrap(env)
+    vec_env = masked_input(env, ["session"]).wrap(env)
     vec_env.seed(0)
     seen, ended = vec_env.reset(), 0
     for _ in range(30):
@@ -61,4 +61,4 @@ def test_masked_picks_see_what_a_vector_observation_shows(new_vec):
     seen, _ = new_vec(3, observation="vector", **modes).reset(seed=4)
     env = new_vec(3, observation="dict", **modes)
     blocks, _ = env.reset(seed=4)
-    np.testing.assert_array_equal(Offered(env.config, []).see(blocks), seen)
+    np.testing.assert_array_equal(CandidateEncoder(env.config, []).encode(blocks), seen)

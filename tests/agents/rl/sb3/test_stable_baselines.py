@@ -8,7 +8,7 @@ import pytest
 from agents import make_agent
 from agents.base import OnlineAgent
 from agents.rl.sb3 import BLOCKS
-from agents.rl.sb3.wrappers import Hiding
+from agents.rl.sb3.wrappers import AblationWrapper
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.sb3 import Sb3VecEnv
@@ -65,7 +65,7 @@ def test_rewards_are_normalised_as_before_the_segment(new_agent, env):
 
 
 def test_blocks_left_out_are_neither_learnt_from_nor_acted_on(new_agent, env, tiny):
-    agent = new_agent(without=["satiation", "session"])
+    agent = new_agent(ablated=["satiation", "session"])
     agent.fit(env, 64)
     length = tiny["dim"]
     hidden = np.zeros(len(VECTOR_BLOCKS) * length + len(SESSION_NUMBERS), bool)
@@ -77,7 +77,7 @@ def test_blocks_left_out_are_neither_learnt_from_nor_acted_on(new_agent, env, ti
     np.testing.assert_array_equal(agent.act(observation, starts), agent.act(changed, starts))
     seen = np.where(hidden, observation, 0.5).astype(np.float32)
     assert (agent.act(observation, starts) != agent.act(seen, starts)).any()
-    vec_env = Hiding(Sb3VecEnv(env), (~hidden).astype(np.float32))
+    vec_env = AblationWrapper(Sb3VecEnv(env), (~hidden).astype(np.float32))
     vec_env.seed(0)
     assert not vec_env.reset()[:, hidden].any()
     for _ in range(40):
@@ -90,5 +90,5 @@ def test_blocks_left_out_are_neither_learnt_from_nor_acted_on(new_agent, env, ti
 
 def test_an_unknown_block_is_named_with_the_nearest(new_agent):
     with pytest.raises(ValueError, match=r"observation block 'satiaton'. Did you mean 'satiation'"):
-        new_agent(without=["satiaton"])
+        new_agent(ablated=["satiaton"])
     assert set(VECTOR_BLOCKS) < set(BLOCKS)

@@ -10,11 +10,12 @@ torch = pytest.importorskip("torch")
 
 from agents import make_agent  # noqa: E402
 from agents.base import OnlineAgent, Privileged  # noqa: E402
-from agents.rl.slateq import PrivilegedSlateQ, SlateQ  # noqa: E402
+from agents.rl.slateq.learner import SlateQ  # noqa: E402
+from agents.rl.slateq.privileged import PrivilegedSlateQ  # noqa: E402
 from agents.rollout import rollout  # noqa: E402
 from agents.saving import read_agent  # noqa: E402
 
-SHORT = {"steps": 8, "log_epochs": 1, "blind": 0, "ramp": 1}
+SHORT = {"steps": 8, "log_epochs": 1, "warm_up": 0, "ramp": 1}
 MODES = {"observation": "dict", "action": "slate"}
 
 
@@ -49,10 +50,10 @@ def test_killed_and_resumed_it_is_the_same_to_the_bit(train_env):
 
 
 def test_user_steps_are_counted_and_reported(train_env):
-    agent, told = SlateQ(3, **SHORT), []
-    agent.on_steps = told.append
+    agent, reports = SlateQ(3, **SHORT), []
+    agent.on_steps = reports.append
     assert agent.learn(train_env, 128, 0, 100) == 128
-    assert told == [132, 164, 196, 228]
+    assert reports == [132, 164, 196, 228]
 
 
 @pytest.mark.parametrize("cause", ["rate", "reward"])
@@ -138,7 +139,7 @@ def test_given_the_interests_it_plans_and_is_about_as_good_as_the_myopic_oracle(
     agents = {
         "near": PrivilegedSlateQ(1, gamma=0.0, **exact),
         "far": PrivilegedSlateQ(1, **exact),
-        "blind": SlateQ(1),
+        "uninformed": SlateQ(1),
         "myopic": make_agent("oracle-myopic", train_env.config),
     }
     returns = {}
@@ -146,6 +147,6 @@ def test_given_the_interests_it_plans_and_is_about_as_good_as_the_myopic_oracle(
         agent.fit(train_env, 100_000)
         played = [rollout(agent, env, users, seed).reward.sum(1).mean() for seed in (3, 4)]
         returns[name] = float(np.mean(played))
-    assert returns["far"] > 1.3 * returns["blind"]
+    assert returns["far"] > 1.3 * returns["uninformed"]
     assert returns["far"] > 1.03 * returns["near"]
     assert returns["far"] > 0.95 * returns["myopic"]

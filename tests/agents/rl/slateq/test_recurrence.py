@@ -11,11 +11,10 @@ from agents.rl.slateq.tracking import Tracker  # noqa: E402
 from agents.rl.slateq.user_model import (  # noqa: E402
     LEAST_MASS,
     MOST,
-    POSITIVE,
-    SHARES,
-    Happened,
+    Transition,
     UserModel,
 )
+from agents.rl.slateq.user_parameters import STARTS  # noqa: E402
 
 N, STEPS, K = 6, 12, 5
 
@@ -51,10 +50,10 @@ def _steps(data, seed=0):
     return slates, items[..., 0].astype(np.int32), satisfied, queries, choice
 
 
-def _happened(steps, t):
+def _transition(steps, t):
     slates, _, satisfied, queries, choice = (torch.from_numpy(x[:, t].copy()) for x in steps)
-    pleased = (satisfied == 1).float()
-    return Happened(slates.long(), choice.long(), pleased, queries.long())
+    satisfaction = (satisfied == 1).float()
+    return Transition(slates.long(), choice.long(), satisfaction, queries.long())
 
 
 def _observation(steps, data):
@@ -73,28 +72,28 @@ def test_the_compiled_recurrence_is_the_one_that_is_trained(model, data):
     state = model.start(N)
     with torch.no_grad():
         for t in range(STEPS):
-            _, state = model.step(model.parameters_now(), state, _happened(steps, t))
+            _, state = model.step(model.parameters_now(), state, _transition(steps, t))
     for own, other in zip(tracker.state, state, strict=True):
         np.testing.assert_allclose(own, other.numpy(), rtol=2e-4, atol=2e-5)
 
 
-def test_candidates_are_judged_as_slates_are(model, data):
+def test_candidates_are_prediction_as_slates_are(model, data):
     steps = _steps(data)
     tracker = Tracker(model.exported())
     observation = _observation(steps, data)
     tracker.observe(observation, np.ones(N, bool))
-    odds, seen = tracker.appraise(observation["candidates"][:, :1])
+    odds, features = tracker.appraise(observation["candidates"][:, :1])
     slate = torch.from_numpy(observation["candidates"][:, :1]).long()
-    alone = Happened(slate, torch.zeros(N, dtype=torch.long), torch.ones(N), torch.full((N,), -1))
+    alone = Transition(slate, torch.zeros(N, dtype=torch.long), torch.ones(N), torch.full((N,), -1))
     state = model.start(N)
     with torch.no_grad():
         for t in range(STEPS):
-            _, state = model.step(model.parameters_now(), state, _happened(steps, t))
-        judged, _ = model.step(model.parameters_now(), state, alone)
-    np.testing.assert_allclose(np.log1p(1.0 / odds[:, 0]), judged.choice_loss, rtol=1e-3)
-    np.testing.assert_allclose(-np.log(seen[:, 0, 1]), judged.satisfaction_loss, rtol=1e-3)
-    reward = float(model.raw["reward"].detach()) * seen[:, 0, 0] * seen[:, 0, 1]
-    np.testing.assert_allclose(reward, judged.reward, rtol=1e-3, atol=1e-5)
+            _, state = model.step(model.parameters_now(), state, _transition(steps, t))
+        prediction, _ = model.step(model.parameters_now(), state, alone)
+    np.testing.assert_allclose(np.log1p(1.0 / odds[:, 0]), prediction.choice_loss, rtol=1e-3)
+    np.testing.assert_allclose(-np.log(features[:, 0, 1]), prediction.satisfaction_loss, rtol=1e-3)
+    reward = float(model.raw["reward"].detach()) * features[:, 0, 0] * features[:, 0, 1]
+    np.testing.assert_allclose(reward, prediction.reward, rtol=1e-3, atol=1e-5)
 
 
 def test_a_session_does_not_depend_on_the_others(model, data):
@@ -114,8 +113,8 @@ def test_gradients_reach_through_steps_and_are_right(model, data):
             model.raw[name] += shift
         state, total = model.start(N), torch.zeros(())
         for t in range(6):
-            judged, state = model.step(model.parameters_now(), state, _happened(steps, t))
-            total = total + judged.choice_loss.double().sum()
+            prediction, state = model.step(model.parameters_now(), state, _transition(steps, t))
+            total = total + prediction.choice_loss.double().sum()
         with torch.no_grad():
             model.raw[name] -= shift
         return total
@@ -133,24 +132,25 @@ def test_beliefs_and_parameters_keep_their_bounds(model, data):
     state = model.start(N)
     with torch.no_grad():
         for t in range(STEPS):
-            _, state = model.step(model.parameters_now(), state, _happened(_steps(data), t))
+            _, state = model.step(model.parameters_now(), state, _transition(_steps(data), t))
     least = LEAST_MASS / len(data.phrase_vectors)
     assert float(state.belief.min()) >= least * 0.999 and float(state.belief.max()) <= MOST
     now = model.parameters_now()
-    assert all(float(now[name].detach()) > 0 for name in POSITIVE)
-    assert all(0 < float(now[name].detach()) < 1 for name in SHARES)
+    for name, (bound, _) in STARTS.items():
+        value = float(now[name].detach())
+        assert bound == "free" or 0 < value < (1 if bound == "share" else np.inf)
 
 
 def _after(model, choice, query=-1, item=3):
     """Belief in the phrase nearest to an item, before and after it was shown."""
     phrase = int((model.phrases @ model.vectors[item]).argmax())
     others = [i for i in range(40) if i != item][:4]
-    happened = Happened(
+    transition = Transition(
         *(torch.tensor([[item, *others]]), torch.tensor([choice]), torch.ones(1)),
         torch.tensor([phrase if query == "own" else -1]),
     )
     state = model.start(1)
-    _, after = model.step(model.parameters_now(), state, happened)
+    _, after = model.step(model.parameters_now(), state, transition)
     return tuple(x.belief[0, phrase].item() for x in (state, after))
 
 
@@ -158,9 +158,9 @@ def test_what_is_chosen_or_asked_for_is_believed_in_and_what_is_passed_over_is_n
     model = UserModel(data)
     before, chosen = _after(model, choice=0)
     _, passed = _after(model, choice=K)
-    _, asked = _after(model, choice=K, query="own")
+    _, queried = _after(model, choice=K, query="own")
     assert passed < before < chosen
-    assert asked > before
+    assert queried > before
 
 
 def test_the_pull_towards_the_texts_fades_with_steps(model):

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from agents.rl.slateq.future import STATE_LENGTH, Future, add_future, targets  # noqa: E402
 from agents.rl.slateq.slates import SLATES  # noqa: E402
-from agents.rl.slateq.tracking import SEEN  # noqa: E402
+from agents.rl.slateq.tracking import ITEM_FEATURES  # noqa: E402
 
 C, K = 7, 3
 EVEN = np.ones(K)
@@ -71,18 +71,18 @@ def test_a_penalty_for_likeness_spreads_slates():
 
 
 def test_targets_are_of_the_next_state_and_end_with_the_session():
-    rng, steps, gamma, trace = np.random.default_rng(0), 6, 0.9, 0.7
+    rng, steps, gamma, td_lambda = np.random.default_rng(0), 6, 0.9, 0.7
     value = rng.random((steps + 1, 2)).astype(np.float32)
     reward = rng.random((steps, 2)).astype(np.float32)
     done = np.zeros((steps, 2), bool)
     done[2, 0] = True
-    returns, future = targets(value, reward, done, gamma, trace)
+    returns, future = targets(value, reward, done, gamma, td_lambda)
 
     def of(t, i):
         if t == steps:
             return value[t, i]
         return reward[t, i] + gamma * (not done[t, i]) * (
-            (1 - trace) * value[t + 1, i] + trace * of(t + 1, i)
+            (1 - td_lambda) * value[t + 1, i] + td_lambda * of(t + 1, i)
         )
 
     for t, i in itertools.product(range(steps), range(2)):
@@ -98,19 +98,21 @@ def test_the_compiled_advantage_is_the_one_that_learns():
         torch.nn.init.normal_(parameter)
     rng = np.random.default_rng(1)
     states = rng.normal(size=(4, STATE_LENGTH)).astype(np.float32)
-    seen = rng.normal(size=(4, C, len(SEEN))).astype(np.float32)
+    features = rng.normal(size=(4, C, len(ITEM_FEATURES))).astype(np.float32)
     value = np.zeros((4, C))
-    add_future(*future.exported(), states, seen, 0.5, value)
+    add_future(*future.exported(), states, features, 0.5, value)
     rows = np.repeat(states, C, axis=0)
     with torch.no_grad():
-        expected = future.advantage(torch.from_numpy(rows), torch.from_numpy(seen.reshape(-1, 4)))
+        expected = future.advantage(
+            torch.from_numpy(rows), torch.from_numpy(features.reshape(-1, 4))
+        )
     np.testing.assert_allclose(value, 0.5 * expected.numpy().reshape(4, C), rtol=1e-4, atol=1e-5)
 
 
 def test_it_learns_that_substance_lasts():
     torch.manual_seed(0)
     future, rng = Future(), np.random.default_rng(2)
-    item = rng.random((2_000, len(SEEN))).astype(np.float32)
+    item = rng.random((2_000, len(ITEM_FEATURES))).astype(np.float32)
     consumed = (rng.random(2_000) < 0.5).astype(np.float32)
     later = 1.0 + 0.7 * consumed * item[:, 3]
     batch = {"item": item, "consumed": consumed, "future": later, "returns": later}
