@@ -171,10 +171,9 @@ class FeatureExtractor:
 
         The joint score alone where it is shown, else the ranking of the zero action of `weights`.
         """
+        weights: dict[str, float] = dict(zip(FEATURES, CONTENT_PLAN.tolist(), strict=False))
         if "joint_score" in self.columns:
             weights = {"joint_score": 0.2}  # of standardised scores; the others are cosines
-        else:
-            weights = dict(zip(FEATURES, CONTENT_PLAN.tolist(), strict=False))
         return np.array([weights.get(name, 0.0) for name in self.columns], np.float32)
 
     def policy_kwargs(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every SB3 algorithm promises: segments, actions, saved agents, and clear refusals."""
+"""SB3 adapter: segments, actions, saved agents and clear refusals, for every algorithm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
 
 from agents.base import OnlineAgent  # noqa: E402
-from agents.registry import defaults_of  # noqa: E402
 from agents.rl.sb3 import ALGORITHMS, StableBaselines  # noqa: E402
 from agents.saving import read_agent  # noqa: E402
 
@@ -36,20 +35,30 @@ CASES = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make(new_vec):
     """Makes agents with tiny settings, and environments that suit an agent."""
 
     class Make:
         def agent(self, name, action=None, seed=3, **settings):
-            return StableBaselines(name, seed, action=action, **{**TINY_SETTINGS[name], **settings})
+            return StableBaselines(name, seed, action=action, **TINY_SETTINGS[name] | settings)
 
         def env(self, agent, n=N, reset="same_step", **changes):
             modes = {"action": agent.action, "observation": agent.observation}
             modes |= {"slate_size": 1} if agent.action == "item" else {}
-            return new_vec(n, autoreset_mode=reset, **{**modes, **changes})
+            return new_vec(n, autoreset_mode=reset, **modes | changes)
 
     return Make()
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def trained(make, request):
+    """An agent after one segment; and how to make one that has not learnt."""
+    name, action, settings = request.param
+    agent = make.agent(name, action, **settings)
+    assert isinstance(agent, OnlineAgent) and agent.name == name
+    assert agent.learn(make.env(agent), 64, 0, 0) == 64
+    return agent, lambda: make.agent(name, action, **settings)
 
 
 def _weights(agent):
@@ -64,26 +73,6 @@ def _through_a_file(state):
     return torch.load(file, weights_only=True)
 
 
-@pytest.mark.parametrize(("name", "action", "settings"), CASES)
-def test_a_training_that_was_killed_goes_on_with_the_same_bits(make, name, action, settings):
-    agent = make.agent(name, action, **settings)
-    env = make.env(agent)
-    assert isinstance(agent, OnlineAgent) and agent.name == name
-    assert agent.learn(env, 64, 0, 0) == 64
-    before = _weights(agent)
-    state = _through_a_file(agent.state())
-    agent.learn(env, 64, 1, 64)
-    assert (_weights(agent) != before).any()
-    other = make.agent(name, action, **settings)
-    elsewhere = make.env(other)
-    elsewhere.reset(seed=77)  # whatever was played there before
-    other.restore(state)
-    other.learn(elsewhere, 64, 1, 64)
-    np.testing.assert_array_equal(_weights(agent), _weights(other))
-    for one, same in zip(_leaves(agent.state()), _leaves(other.state()), strict=True):
-        np.testing.assert_array_equal(one, same)
-
-
 def _leaves(state):
     if isinstance(state, dict):
         return [leaf for value in state.values() for leaf in _leaves(value)]
@@ -92,14 +81,12 @@ def _leaves(state):
     return [np.asarray(state)]
 
 
-@pytest.mark.parametrize(("name", "action", "settings"), CASES)
-def test_it_acts_in_its_space_and_is_saved_and_loaded(make, tmp_path, name, action, settings):
-    agent = make.agent(name, action, **settings)
-    agent.learn(make.env(agent), 64, 0, 0)
+def test_it_acts_in_its_space_and_is_saved_and_loaded(trained, make, tmp_path):
+    agent, _ = trained
     env = make.env(agent, n=7, reset="next_step", split="test")
     agent.save(tmp_path)
-    read_name, config, weights = read_agent(tmp_path)
-    loaded = StableBaselines(read_name, **config)
+    name, config, weights = read_agent(tmp_path)
+    loaded = StableBaselines(name, **config)
     loaded.load(weights, env)
     observation, _ = env.reset(seed=3)
     starts = np.ones(7, bool)
@@ -110,8 +97,40 @@ def test_it_acts_in_its_space_and_is_saved_and_loaded(make, tmp_path, name, acti
         np.testing.assert_array_equal(actions, loaded.act(observation, starts))
         observation, *_ = env.step(actions)
         starts = np.zeros(7, bool)
+    before = _weights(loaded)
     loaded.learn(make.env(loaded), 64, 1, 64)  # goes on from these weights
-    assert read_name == name and 0 < np.abs(_weights(loaded) - _weights(agent)).max() < 1.0
+    assert 0 < np.abs(_weights(loaded) - before).max() < 1.0
+
+
+def test_a_killed_training_goes_on_with_the_same_bits(trained, make):
+    agent, new_agent = trained
+    before, state = _weights(agent), _through_a_file(agent.state())
+    agent.learn(make.env(agent), 64, 1, 64)
+    assert (_weights(agent) != before).any()
+    resumed = new_agent()
+    env = make.env(resumed)
+    env.reset(seed=77)  # whatever was played there before
+    resumed.restore(state)
+    resumed.learn(env, 64, 1, 64)
+    for one, same in zip(_leaves(agent.state()), _leaves(resumed.state()), strict=True):
+        np.testing.assert_array_equal(one, same)
+    agent.restore(state)
+
+
+def test_another_segment_draws_other_numbers_and_fit_is_its_segments(make, monkeypatch):
+    monkeypatch.setattr("agents.base.SEGMENT", 64)
+    whole, parts, other = (make.agent("ppo") for _ in range(3))
+    whole.fit(make.env(whole), 128)
+    parts.learn(make.env(parts), 64, 0, 0)
+    before, state = parts.model.get_vec_normalize_env().ret_rms.count, parts.state()
+    parts.learn(make.env(parts), 64, 1, 64)
+    np.testing.assert_array_equal(_weights(whole), _weights(parts))
+    # Rewards are normalised as before the segment.
+    after = parts.model.get_vec_normalize_env().ret_rms.count
+    assert after == pytest.approx(before + 64, abs=1)
+    other.restore(state)
+    other.learn(make.env(other), 64, 2, 64)
+    assert (_weights(other) != _weights(parts)).any()
 
 
 @pytest.mark.parametrize(
@@ -277,13 +296,6 @@ def test_a_missing_package_names_the_extra(make, monkeypatch):
     agent = make.agent("tqc")
     with pytest.raises(ImportError, match=r"TQC is part of sb3-contrib.*llmrec-env\[agents\]"):
         agent.fit(make.env(agent), 64)
-
-
-def test_every_algorithm_has_settings_as_plain_data():
-    import json
-
-    for name in ALGORITHMS:
-        assert json.loads(json.dumps(defaults_of(name))) == defaults_of(name) != {}
 
 
 def test_plain_ppo_learns_in_a_task_made_by_gymnasium(tiny):

@@ -1,4 +1,4 @@
-"""Masked picks: only what is offered can be chosen, in training and in acting."""
+"""Policy inputs: ablated blocks are not seen, and only what is offered can be chosen."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sb3_contrib")
-from agents.rl.sb3 import StableBaselines
-from agents.rl.sb3.wrappers import CandidateEncoder, masked_input
+from agents.rl.sb3.adapter import BLOCKS, StableBaselines
+from agents.rl.sb3.wrappers import AblationWrapper, CandidateEncoder, masked_input
+from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
+from llmrec_env.sb3 import Sb3VecEnv
 
 N = 4
+SHORT = {"n_steps": 8, "batch_size": 32, "n_epochs": 1}
 
 
 def _pair(new_vec, action="item", **changes):
-    settings = {"n_steps": 8, "batch_size": 32, "n_epochs": 1, "ent_coef": 1.0}
-    agent = StableBaselines("maskable-ppo", 3, action=action, **settings)
+    agent = StableBaselines("maskable-ppo", 3, action=action, ent_coef=1.0, **SHORT)
     modes = {"action": action, "observation": "dict", "slate_size": 1 if action == "item" else 5}
     return agent, new_vec(N, autoreset_mode="same_step", **modes, **changes)
 
@@ -62,3 +64,34 @@ def test_masked_picks_see_what_a_vector_observation_shows(new_vec):
     env = new_vec(3, observation="dict", **modes)
     blocks, _ = env.reset(seed=4)
     np.testing.assert_array_equal(CandidateEncoder(env.config, []).encode(blocks), seen)
+
+
+def test_ablated_blocks_are_neither_learnt_from_nor_acted_on(new_vec, tiny):
+    agent = StableBaselines("ppo", 3, ["satiation", "session"], **SHORT)
+    env = new_vec(4, autoreset_mode="same_step", action="weights")
+    agent.fit(env, 64)
+    length = tiny["dim"]
+    hidden = np.zeros(len(VECTOR_BLOCKS) * length + len(SESSION_NUMBERS), bool)
+    place = VECTOR_BLOCKS.index("satiation") * length
+    hidden[place : place + length] = hidden[-len(SESSION_NUMBERS) :] = True
+    observation, _ = env.reset(seed=0)
+    starts = np.ones(4, bool)
+    changed = np.where(hidden, 9.0, observation).astype(np.float32)
+    np.testing.assert_array_equal(agent.act(observation, starts), agent.act(changed, starts))
+    seen = np.where(hidden, observation, 0.5).astype(np.float32)
+    assert (agent.act(observation, starts) != agent.act(seen, starts)).any()
+    vec_env = AblationWrapper(Sb3VecEnv(env), (~hidden).astype(np.float32))
+    vec_env.seed(0)
+    assert not vec_env.reset()[:, hidden].any()
+    for _ in range(40):
+        vec_env.step_async(np.zeros((4, 8), np.float32))
+        observations, _, dones, infos = vec_env.step_wait()
+        assert not observations[:, hidden].any() and observations[:, ~hidden].any()
+        for i in np.flatnonzero(dones):
+            assert not infos[i]["terminal_observation"][hidden].any()
+
+
+def test_an_unknown_block_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match=r"observation block 'satiaton'. Did you mean 'satiation'"):
+        StableBaselines("ppo", ablated=["satiaton"])
+    assert set(VECTOR_BLOCKS) < set(BLOCKS)
