@@ -15,6 +15,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")  # SB3's progress bar
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
 def test_a_snippet_runs(snippet, tiny, tmp_path, monkeypatch, capsys):
     for task in llmrec_env.TASKS:
