@@ -20,16 +20,30 @@ from llmrec_env.world import load_text_space
 Session = Mapping[str, Any]
 
 _NUMBER = (int, float)
+_ERROR = (int, float, type(None))
 _SESSION: dict[str, Any] = {
-    **dict.fromkeys(("label", "task", "agent"), str),
-    **dict.fromkeys(("world", "seed", "user"), int),
-    **{"env": dict, "survived": bool, "steps": list},
+    "label": str,
+    "task": str,
+    "env": dict,
+    "agent": str,
+    "world": int,
+    "seed": int,
+    "user": int,
+    "survived": bool,
+    "steps": list,
 }
 _STEP: dict[str, Any] = {
-    **dict.fromkeys(("interests", "slate", "events"), list),
-    **dict.fromkeys(("goodwill", "patience", "reward"), _NUMBER),
-    **dict.fromkeys(("choice", "satisfied", "query"), int),
-    "tracking_error": (*_NUMBER, type(None)),
+    "interests": list,
+    "slate": list,
+    "events": list,
+    "choice": int,
+    "satisfied": int,
+    "query": int,
+    "reward": _NUMBER,
+    "patience": _NUMBER,
+    "goodwill": _NUMBER,
+    "tracking_error": _ERROR,
+    "belief_error": _ERROR,
 }
 
 
@@ -62,9 +76,9 @@ def read_sessions(folder: str | os.PathLike[str]) -> list[Session]:
     for number, session in enumerate(sessions):
         if not _is_like(session, _SESSION) or not session["steps"]:
             raise ResultsError(f"{path}: session {number} lacks something; run again.")
-        for place, step in enumerate(session["steps"]):
+        for index, step in enumerate(session["steps"]):
             if not (_is_like(step, _STEP) and _has_ids(step)):
-                what = f"step {place} of session {number} lacks something"
+                what = f"step {index} of session {number} lacks something"
                 raise ResultsError(f"{path}: {what}; run again.")
     return sessions
 
@@ -91,7 +105,7 @@ def texts_of(sessions: Sequence[Session], with_texts: bool = False) -> Texts:
         )
     try:
         space = load_text_space(
-            *(config.catalog, config.num_items, config.encoder, config.dim, config.device)
+            config.catalog, config.num_items, config.encoder, config.dim, config.device
         )
     except Exception as error:  # of files, packages, encoders: a report does not fail for texts
         # The message is left out: it may quote a text.
@@ -112,9 +126,9 @@ def phrases_in(step: Mapping[str, Any]) -> set[int]:
     return named | ({step["query"]} - {-1})
 
 
-def _is_like(found: Any, kinds: Mapping[str, Any]) -> bool:
-    return isinstance(found, dict) and all(
-        name in found and isinstance(found[name], kind) for name, kind in kinds.items()
+def _is_like(value: Any, kinds: Mapping[str, Any]) -> bool:
+    return isinstance(value, dict) and all(
+        name in value and isinstance(value[name], kind) for name, kind in kinds.items()
     )
 
 

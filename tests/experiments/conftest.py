@@ -67,7 +67,10 @@ def kept_session(tiny: dict[str, Any]) -> Callable[..., dict[str, Any]]:
                 "satisfied": t % 2,
                 "query": 7 if t == 1 else -1,
                 "events": [["died", 7], ["born", 8]] if t == 2 else [],
-                **{"goodwill": -0.1, "patience": 10.0 - t, "tracking_error": 40.0 + t},
+                "goodwill": -0.1,
+                "patience": 10.0 - t,
+                "tracking_error": 40.0 + t,
+                "belief_error": 20.0 + t,
                 "reward": 0.25 * (t % 2),
             }
             for t in range(num_steps)

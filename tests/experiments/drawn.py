@@ -15,27 +15,26 @@ def session(agent: str = "ppo", num_steps: int = 30) -> Session:
     steps = [
         {
             "interests": [[0, 1.0], [1 if t < 10 else 2, 0.8], [3, 0.01]],
-            **{"slate": [(t + k) % 9 for k in range(5)], "choice": t % 6 - 1, "satisfied": t % 2},
-            **{
-                "goodwill": 0.1,
-                "patience": 9.0,
-                "tracking_error": None,
-                "reward": 0.5,
-                "query": -1,
-            },
+            "slate": [(t + k) % 9 for k in range(5)],
+            "choice": t % 6 - 1,
+            "satisfied": t % 2,
+            "goodwill": 0.1,
+            "patience": 9.0,
+            "tracking_error": None,
+            "belief_error": None,
+            "reward": 0.5,
+            "query": -1,
             "events": [["died", 1], ["born", 2]] if t == 9 else [],
         }
         for t in range(num_steps)
     ]
     about = {"label": "t", "task": "llmrec/Drift-v0", "env": {}, "agent": agent, "world": 0}
-    return {**about, "seed": 0, "user": 9, "survived": False, "steps": steps}
+    return about | {"seed": 0, "user": 9, "survived": False, "steps": steps}
 
 
 def texts(figure: Figure) -> list[str]:
     figure.draw_without_rendering()
-    found = [text.get_text() for axes in figure.axes for text in axes.texts]
-    for axes in figure.axes:
-        found += [label.get_text() for label in axes.get_yticklabels()]
-        legend = axes.get_legend()
-        found += [text.get_text() for text in legend.get_texts()] if legend else []
-    return found
+    labels = [text for axes in figure.axes for text in (*axes.texts, *axes.get_yticklabels())]
+    legends = [legend for axes in figure.axes if (legend := axes.get_legend())]
+    labels += [text for legend in legends for text in legend.get_texts()]
+    return [label.get_text() for label in labels]

@@ -143,7 +143,7 @@ def worlds(rows: Sequence[WorldRow]) -> Figure | None:
     worlds.
     """
     improvements = {(row.agent, row.world): improvement_of(row) for row in rows}
-    drawn = {place: x for place, x in improvements.items() if x and x.low > -1.0}
+    drawn = {key: x for key, x in improvements.items() if x and x.low > -1.0}
     agents = list(dict.fromkeys(agent for agent, _ in drawn))
     if len({world for _, world in drawn}) < 2:
         return None

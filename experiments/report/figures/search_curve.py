@@ -22,7 +22,7 @@ class Point(NamedTuple):
 
 @styled
 def best_so_far(agent: str, points: Sequence[Point], default: float | None) -> Figure:
-    """Returns the best return so far, by trials in one panel and by user-steps in the other.
+    """Returns the best return so far, by trials in one panel and by environment steps in the other.
 
     Dots are trials, ticks at the lower edge those that were given up.
 
@@ -48,10 +48,10 @@ def best_so_far(agent: str, points: Sequence[Point], default: float | None) -> F
             axes.axhline(default, color=INK, linestyle=(0, (4, 2)), linewidth=0.8, zorder=0)
     if default is not None:
         style = {"color": INK, "fontsize": 6, "va": "center"}
-        place: Any = panels[1].get_yaxis_transform()
-        panels[1].text(1.02, default, "as it was", transform=place, **style)
+        style["transform"] = panels[1].get_yaxis_transform()
+        panels[1].text(1.02, default, "as it was", **style)
     panels[0].set(xlabel="trial", ylabel=f"return of {agent}, validation users")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    panels[1].set_xlabel("user-steps of training in all trials")
+    panels[1].set_xlabel("environment steps of training in all trials")
     panels[1].xaxis.set_major_formatter(EngFormatter(sep=""))
     return figure

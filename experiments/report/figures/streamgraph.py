@@ -1,4 +1,4 @@
-"""The interests of one user as a river of texts, and what was shown at a few of its steps."""
+"""Streamgraph of one user's interests as texts, and the slates of a few of its steps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _COLOURS += "#C8A2D8 #D9B08C #A8D5A2 #F7C59F #9FB3C8 #E0A0A0".split()
 _GOOD, _BAD = "#d5ebdd", "#f6dfd3"  # behind a chosen item; its mark says the same without colour
 _GREY = "#666666"
 _SMALL, _LETTERS = 5.6, 6.2  # points of type: of titles, of names on bands
-_LEFT, _KEY = 0.42, 1.75  # inches: beside the river
-_RIVER, _TOP, _GAP, _MARKS = 2.0, 0.3, 0.34, 0.2  # inches: heights
+_LEFT, _KEY = 0.42, 1.75  # inches: beside the graph
+_STREAM, _TOP, _GAP, _MARKS = 2.0, 0.3, 0.34, 0.2  # inches: heights
 _COLUMNS, _LINES, _LINE, _SPACE = 4, 3, 0.092, 0.05  # slates; lines of a title; inches
 _SHORTEST = 14  # letters that are left of a name on a narrow band
 
 
 class _Band(NamedTuple):
-    """Where a phrase lies in the river, step by step."""
+    """Where a phrase lies in the graph, step by step."""
 
     phrase: int
     low: Floats
@@ -37,7 +37,7 @@ class _Band(NamedTuple):
 
 
 @styled
-def river(session: Session, texts: Texts) -> Figure:
+def streamgraph(session: Session, texts: Texts) -> Figure:
     """Returns one session: shares of the active interests, and the slates of a few steps.
 
     A band is as wide as its interest's share of what the user is into. Triangles mark steps in
@@ -47,32 +47,31 @@ def river(session: Session, texts: Texts) -> Figure:
     columns = _chosen_steps(steps)
     rows = max(len(step["slate"]) for step in steps)
     below = 0.34 + rows * (_LINES * _LINE + _SPACE) + 0.16
-    height = _TOP + _RIVER + _MARKS + _GAP + below
+    height = _TOP + _STREAM + _MARKS + _GAP + below
     figure = Figure((PAGE, height))
     figure.set_layout_engine("none")
     bands = _bands(steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # as in the file: drawn as boxes
         axes, sheet = _axes(figure, 0.0), figure.add_axes((0, 0, 1, 1), facecolor="none")
-        if left := _name_bands(axes, bands, texts, draw=False):
+        if _name_bands(axes, bands, texts, draw=False):
             axes.remove()
             axes = _axes(figure, _KEY)
         sheet.set(xlim=(0, PAGE), ylim=(0, height))
         sheet.set_axis_off()
         _draw_bands(axes, bands)
-        left = _name_bands(axes, bands, texts)
-        _draw_key(axes, left, texts)
+        _draw_key(axes, _name_bands(axes, bands, texts), texts)
         _draw_marks(axes, steps)
         _write_title(sheet, session)
-        for place, step in enumerate(columns):
-            _draw_slate(sheet, axes, place, step, steps[step], texts)
+        for column, step in enumerate(columns):
+            _draw_slate(sheet, axes, column, step, steps[step], texts)
     return figure
 
 
 def _axes(figure: Figure, right: float) -> Axes:
-    """The axes of the river, with `right` inches for a key beside them."""
+    """The axes of the graph, with `right` inches for a key beside them."""
     width, height = figure.get_size_inches()
-    box = (_LEFT, height - _TOP - _RIVER, width - _LEFT - 0.12 - right, _RIVER)
+    box = (_LEFT, height - _TOP - _STREAM, width - _LEFT - 0.12 - right, _STREAM)
     axes = figure.add_axes(tuple(np.array(box) / [width, height, width, height]))
     axes.set(ylim=(0, 1), yticks=(), ylabel="share of interest")
     axes.spines[:].set_visible(False)
@@ -82,21 +81,21 @@ def _axes(figure: Figure, right: float) -> Axes:
 def _chosen_steps(steps: Sequence[Mapping[str, Any]]) -> list[int]:
     """The steps in which something was chosen that lie next to evenly spread moments."""
     consumed = [t for t, step in enumerate(steps) if step["choice"] >= 0] or [*range(len(steps))]
-    found: list[int] = []
+    chosen: list[int] = []
     for part in range(_COLUMNS):
         moment = (part + 0.5) / _COLUMNS * len(steps)
-        left = [t for t in consumed if t not in found]
-        found += [min(left, key=lambda t: abs(t - moment))] if left else []
-    return sorted(found)
+        candidates = [t for t in consumed if t not in chosen]
+        chosen += [min(candidates, key=lambda t: abs(t - moment))] if candidates else []
+    return sorted(chosen)
 
 
 def _bands(steps: Sequence[Mapping[str, Any]]) -> list[_Band]:
     phrases = list(dict.fromkeys(phrase for step in steps for phrase, _ in step["interests"]))
-    place = {phrase: i for i, phrase in enumerate(phrases)}
+    rows = {phrase: row for row, phrase in enumerate(phrases)}
     weights = np.zeros((len(phrases), len(steps)))
     for t, step in enumerate(steps):
         for phrase, weight in step["interests"]:
-            weights[place[phrase], t] = weight
+            weights[rows[phrase], t] = weight
     lower, upper = stack(weights / np.maximum(weights.sum(axis=0), 1e-9))
     return [_Band(*band) for band in zip(phrases, lower, upper, strict=True)]
 
@@ -140,8 +139,8 @@ def _forms(text: str) -> Iterator[str]:
     breaks = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
     if breaks:
         yield "\n".join(min(breaks, key=lambda lines: max(map(len, lines))))
-    for kept in range(len(words) - 1, 0, -1):
-        if len(short := " ".join(words[:kept])) >= _SHORTEST:
+    for count in range(len(words) - 1, 0, -1):
+        if len(short := " ".join(words[:count])) >= _SHORTEST:
             yield f"{short}…"
 
 
@@ -155,11 +154,11 @@ def _widest(band: _Band, span: float) -> tuple[tuple[float, float], float]:
 
 
 def _draw_key(axes: Axes, bands: Sequence[_Band], texts: Texts) -> None:
-    """Names beside the river, each with its colour, the bands too narrow for theirs."""
+    """Names beside the graph, each with its colour, the bands too narrow for theirs."""
     colours = {str(x.get_label()): x.get_facecolor() for x in axes.collections}
     names = [fit(texts.phrases[band.phrase], _SMALL, 72 * (_KEY - 0.35), 2) for band in bands]
     gap = min(0.055, 1.0 / max(sum(map(len, names)), 1))
-    size = min(_SMALL, 0.8 * gap * 72 * _RIVER)
+    size = min(_SMALL, 0.8 * gap * 72 * _STREAM)
     y = 1.0
     for band, lines in zip(bands, names, strict=True):
         swatch = Rectangle((1.02, y - 0.9 * gap), 0.02, 0.8 * gap, transform=axes.transAxes)
@@ -172,7 +171,7 @@ def _draw_key(axes: Axes, bands: Sequence[_Band], texts: Texts) -> None:
 
 
 def _draw_marks(axes: Axes, steps: Sequence[Mapping[str, Any]]) -> None:
-    """Marks switches above the river, and what was chosen below it."""
+    """Marks switches above the graph, and what was chosen below it."""
     style: Any = {"clip_on": False, "transform": axes.get_xaxis_transform(), "linestyle": "none"}
     numbered = [*enumerate(steps, 1)]
     switched = [t + 0.5 for t, step in numbered if any(x[0] == "died" for x in step["events"])]
@@ -201,20 +200,20 @@ def _write_title(sheet: Axes, session: Session) -> None:
 
 
 def _draw_slate(
-    sheet: Axes, axes: Axes, place: int, t: int, step: Mapping[str, Any], texts: Texts
+    sheet: Axes, axes: Axes, column: int, t: int, step: Mapping[str, Any], texts: Texts
 ) -> None:
-    """Writes the slate of a step into one of the columns, joined to its place in the river."""
+    """Writes the slate of a step into one of the columns, joined to its step in the graph."""
     width = (PAGE - _LEFT - 0.12) / _COLUMNS
-    left, top = _LEFT + place * width, sheet.get_ylim()[1] - _TOP - _RIVER - _MARKS - _GAP
+    left, top = _LEFT + column * width, sheet.get_ylim()[1] - _TOP - _STREAM - _MARKS - _GAP
     pixels = axes.transData.transform((t + 1, 0.0))
     x, y = sheet.transData.inverted().transform(pixels)
     ends = [x, x, left + width / 2 - 0.04], [y - 0.24, y - 0.3, top + 0.03]
     sheet.plot(*ends, color=FAINT, linewidth=0.6)
     good, chosen = bool(step["satisfied"]), step["choice"] >= 0
-    said = ("satisfied" if good else "not satisfied") if chosen else "nothing chosen"
+    outcome = ("satisfied" if good else "not satisfied") if chosen else "nothing chosen"
     style: Any = {"va": "center", "fontsize": _SMALL, "parse_math": False}
     sheet.text(left, top - 0.06, f"step {t + 1}", fontsize=7, fontweight="bold", va="center")
-    sheet.text(left + width - 0.12, top - 0.06, said, ha="right", color=_GREY, **style)
+    sheet.text(left + width - 0.12, top - 0.06, outcome, ha="right", color=_GREY, **style)
     y, tall = top - 0.18, _LINES * _LINE + _SPACE
     slate: list[int] = step["slate"]
     for slot, item in enumerate(slate):

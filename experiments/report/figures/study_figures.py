@@ -1,4 +1,4 @@
-"""Figures of the studies: what happens to returns and gains when a parameter or a part changes."""
+"""Figures of the studies: returns and improvements when a parameter or a part changes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _ZERO: Any = {"color": FAINT, "linewidth": 0.6}
 
 @styled
 def by_value(
-    parameter: str, metric: str, agents: Mapping[str, Points], gains: Mapping[str, Points]
+    parameter: str, metric: str, agents: Mapping[str, Points], improvements: Mapping[str, Points]
 ) -> Figure:
-    """Returns a metric by the value of a parameter, a line an agent; below it, paired gains.
+    """Returns a metric by the value of a parameter, a line an agent, and improvements below.
 
     Args:
         parameter: name of the horizontal axis.
         metric: name of what is drawn of the agents.
         agents: by name.
-        gains: relative, by what is compared, as "drift-aware over content"; may be empty.
+        improvements: relative, by what is compared, as "drift-aware over content"; may be empty.
     """
-    panels = 2 if gains else 1
+    panels = 2 if improvements else 1
     figure = Figure((COLUMN, 2.3 * panels))
     axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
     for agent, points in agents.items():
@@ -40,52 +40,52 @@ def by_value(
     last = {agent: max(points) for agent, points in agents.items()}
     axes[0].set_xlim(right=max(last.values()))
     label_ends(axes[0], {agent: (x, agents[agent][x].value) for agent, x in last.items()})
-    for name, points in gains.items():
+    for name, points in improvements.items():
         _band(axes[1], points, name, colour_of(name.split(" over ")[0]))
-    if gains:
+    if improvements:
         handles, names = axes[1].get_legend_handles_labels()
         style: Any = {"frameon": False, "fontsize": 6, "labelcolor": "linecolor"}
         figure.legend(handles, names, loc="outside lower left", **style)
         axes[1].axhline(0.0, **_ZERO)
         axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes[1].set_title("paired gain, with 95 % interval", loc="left")
+        axes[1].set_title("relative improvement, with 95 % interval", loc="left")
     axes[-1].set_xlabel(parameter)
     return figure
 
 
 @styled
-def forest(gains: Mapping[str, Mapping[str, Interval]]) -> Figure:
-    """Returns gains with intervals by variant, a panel for each comparison.
+def forest(improvements: Mapping[str, Mapping[str, Interval]]) -> Figure:
+    """Returns improvements with intervals by variant, a panel for each comparison.
 
     Args:
-        gains: relative, by comparison and then by variant; intervals that hold 0 are grey.
+        improvements: relative, by comparison and then by variant; intervals that hold 0 are grey.
     """
-    rows = [len(variants) for variants in gains.values()]
+    rows = [len(variants) for variants in improvements.values()]
     figure = Figure((1.35 * COLUMN, 0.2 + 0.45 * len(rows) + 0.17 * sum(rows)))
     shape = {"height_ratios": [1 + count for count in rows]}
     panels = figure.subplots(len(rows), squeeze=False, gridspec_kw=shape)[:, 0]
-    for axes, (name, variants) in zip(panels, gains.items(), strict=True):
+    for axes, (name, variants) in zip(panels, improvements.items(), strict=True):
         _intervals(axes, variants)
-        axes.set_title(f"gain of {name}", loc="left")
+        axes.set_title(f"improvement of {name}", loc="left")
     return figure
 
 
 @styled
 def variants_and_known(
-    gains: Mapping[str, Interval], over: str, known: Mapping[str, Mapping[int, Interval]]
+    improvements: Mapping[str, Interval], over: str, known: Mapping[str, Mapping[int, Interval]]
 ) -> Figure:
-    """Returns gains of variants with intervals; beside them returns by what is known of users.
+    """Returns improvements of variants, and beside them returns by what is known of users.
 
     Args:
-        gains: relative, by variant; intervals that hold 0 are grey.
-        over: what they are gains over.
+        improvements: relative, by variant; intervals that hold 0 are grey.
+        over: what they improve on.
         known: return by the number of logged slates, by agent; if empty, there is one panel.
     """
     panels = 2 if known else 1
-    figure = Figure((PAGE if known else 1.35 * COLUMN, max(2.0, 0.5 + 0.17 * len(gains))))
+    figure = Figure((PAGE if known else 1.35 * COLUMN, max(2.0, 0.5 + 0.17 * len(improvements))))
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    _intervals(axes[0], gains)
-    axes[0].set_title(f"paired gain over {over}", loc="left")
+    _intervals(axes[0], improvements)
+    axes[0].set_title(f"relative improvement over {over}", loc="left")
     if known:
         slates = sorted({number for points in known.values() for number in points})
         ends: dict[str, tuple[float, float]] = {}
@@ -105,11 +105,11 @@ def variants_and_known(
 def budgets(
     agents: Mapping[str, Mapping[int, Sequence[float]]], references: Mapping[str, float]
 ) -> Figure:
-    """Returns the return of each training seed by user-steps: mean, and range over seeds.
+    """Returns the return of each training seed by environment steps: mean, and range over seeds.
 
     Args:
-        agents: returns of the seeds by user-steps, by agent.
-        references: returns of agents that do not learn by acting, drawn as dashed lines.
+        agents: returns of the seeds by environment steps, by agent.
+        references: returns of agents that do not learn online, drawn as dashed lines.
     """
     figure = Figure((COLUMN, 2.2))
     axes = figure.subplots()
@@ -124,7 +124,7 @@ def budgets(
         axes.fill_between([*seeds], low, high, **band)
         axes.plot([*seeds], means, "o-", color=colour_of(agent), markersize=2.5)
         ends[agent] = (float(max(seeds)), means[-1])
-    axes.set(xlim=(0, last), xlabel="user-steps of training")
+    axes.set(xlim=(0, last), xlabel="environment steps of training")
     axes.set(ylim=(0, axes.get_ylim()[1]), ylabel="return, validation users")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     label_ends(axes, ends)
@@ -155,13 +155,13 @@ def _band(axes: Axes, points: Points, name: str, colour: str) -> None:
     axes.plot(values, middle, "o-", color=colour, markersize=2.5, label=name)
 
 
-def _intervals(axes: Axes, gains: Mapping[str, Interval]) -> None:
-    for y, gain in enumerate(gains.values()):
-        colour = FAINT if gain.low <= 0.0 <= gain.high else INK
-        axes.plot([gain.low, gain.high], [y, y], color=colour, linewidth=1.6)
-        axes.plot(gain.value, y, "o", color=colour, markersize=3.5)
+def _intervals(axes: Axes, improvements: Mapping[str, Interval]) -> None:
+    for y, improved in enumerate(improvements.values()):
+        colour = INK if improved.is_clear else FAINT
+        axes.plot([improved.low, improved.high], [y, y], color=colour, linewidth=1.6)
+        axes.plot(improved.value, y, "o", color=colour, markersize=3.5)
     axes.axvline(0.0, **_ZERO)
-    axes.set_yticks(range(len(gains)), list(gains))
-    axes.set_ylim(len(gains) - 0.5, -0.5)
+    axes.set_yticks(range(len(improvements)), list(improvements))
+    axes.set_ylim(len(improvements) - 0.5, -0.5)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.tick_params(axis="y", length=0)

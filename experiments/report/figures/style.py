@@ -48,7 +48,7 @@ _STYLE: Any = {
 styled = mpl.rc_context(_STYLE)
 Floats = npt.NDArray[np.float64]
 # Where a label stands: horizontal and vertical shift from its point, in points of type.
-_PLACES = ((5, 0), (-5, 0), (0, 6), (0, -6), (5, 6), (5, -6), (-5, 6), (-5, -6))
+_OFFSETS = ((5, 0), (-5, 0), (0, 6), (0, -6), (5, 6), (5, -6), (-5, 6), (-5, -6))
 
 
 def colour_of(agent: str) -> str:
@@ -112,24 +112,24 @@ def label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     assert figure is not None
     figure.draw_without_rendering()  # only now is the place of the axes on the page known
     frame = axes.get_window_extent()
-    taken = [line.get_window_extent().padded(1.0) for line in axes.lines]
+    covered = [line.get_window_extent().padded(1.0) for line in axes.lines]
     for name, point in points.items():
-        tried = [_annotation(axes, name, point, place) for place in _PLACES]
+        tried = [_annotation(axes, name, point, offset) for offset in _OFFSETS]
         boxes = [label.get_window_extent() for label in tried]
-        costs = [box.count_overlaps(taken) + 9 * (not _within(box, frame)) for box in boxes]
+        costs = [box.count_overlaps(covered) + 9 * (not _within(box, frame)) for box in boxes]
         best = costs.index(min(costs))
-        taken.append(boxes[best])
+        covered.append(boxes[best])
         for label in tried[:best] + tried[best + 1 :]:
             label.remove()
 
 
 def _annotation(
-    axes: Axes, text: str, point: tuple[float, float], place: tuple[int, int]
+    axes: Axes, text: str, point: tuple[float, float], offset: tuple[int, int]
 ) -> Annotation:
     style: Any = {"fontsize": 6, "color": colour_of(text), "textcoords": "offset points"}
-    style["ha"] = ("right", "center", "left")[int(np.sign(place[0])) + 1]
-    style["va"] = ("top", "center", "bottom")[int(np.sign(place[1])) + 1]
-    return axes.annotate(text, point, place, **style)
+    style["ha"] = ("right", "center", "left")[int(np.sign(offset[0])) + 1]
+    style["va"] = ("top", "center", "bottom")[int(np.sign(offset[1])) + 1]
+    return axes.annotate(text, point, offset, **style)
 
 
 def _within(box: BboxBase, frame: BboxBase) -> bool:

@@ -27,14 +27,21 @@ _DASHES = (0, (4, 2))
 
 @styled
 def dynamics(points: Sequence[CurvePoint]) -> Figure:
-    """Returns tracking angle, reward and share of users left, step by step, one under another."""
-    figure = Figure((COLUMN, 5.4))
-    panels = (
-        ("tracking_error", "angle to the true interests, degrees"),
-        ("reward", f"reward per step, mean of {SMOOTHED} steps"),
-        ("alive", "users who have not left"),
-    )
-    for axes, (name, title) in zip(figure.subplots(len(panels), sharex=True), panels, strict=True):
+    """Returns tracking errors, reward and share of users left, step by step, one under another.
+
+    The panel of beliefs is left out where no agent holds one.
+    """
+    panels = {
+        "belief_error": "tracking error of the agent's belief, degrees",
+        "tracking_error": "tracking error of the pooled history, degrees",
+        "reward": f"reward per step, mean of {SMOOTHED} steps",
+        "alive": "users who have not left",
+    }
+    if not any(math.isfinite(point.belief_error) for point in points):
+        del panels["belief_error"]
+    figure = Figure((COLUMN, 1.8 * len(panels)))
+    rows = zip(figure.subplots(len(panels), sharex=True), panels.items(), strict=True)
+    for axes, (name, title) in rows:
         ends: dict[str, tuple[float, float]] = {}
         for agent, (steps, values) in lines_of(points, "step", name).items():
             if name == "reward":
@@ -43,7 +50,7 @@ def dynamics(points: Sequence[CurvePoint]) -> Figure:
             ends |= _end(agent, steps, values)
         axes.set_title(title, loc="left")
         axes.set_xlim(min(p.step for p in points), max(p.step for p in points))
-        if name != "tracking_error":
+        if not name.endswith("error"):
             axes.set_ylim(bottom=0)
         if name == "alive":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -83,7 +90,7 @@ def adaptation(points: Sequence[AdaptationPoint]) -> Figure | None:
 def learning(
     points: Sequence[LearningPoint], references: Mapping[str, float] | None = None
 ) -> Figure:
-    """Returns the return on validation users against the user-steps of training.
+    """Returns the return on validation users against the environment steps of training.
 
     A line is the mean over worlds and training seeds, the band the range over seeds of their means
     over worlds. `references` are returns of other agents on test users, drawn as dashed lines.
@@ -105,7 +112,7 @@ def learning(
         marker = {"marker": "." if len(steps) < 20 else "", "clip_on": False}
         axes.plot(steps, mean, color=colour_of(agent), **marker)
         ends[agent] = (float(steps[-1]), float(mean[-1]))
-    axes.set(xlim=(0, last), xlabel="user-steps of training")
+    axes.set(xlim=(0, last), xlabel="environment steps of training")
     axes.set(ylim=(0, 1.05 * axes.get_ylim()[1]), ylabel="return, validation users")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     label_ends(axes, ends)
@@ -116,13 +123,13 @@ def _by_seed(points: Sequence[LearningPoint]) -> tuple[Floats, Floats]:
     """Steps of training, (t,), and at each the mean over worlds of every seed, (seeds, t)."""
     seeds = sorted({point.seed for point in points})
     steps = sorted({point.train_steps for point in points})
-    found = np.full((len(seeds), len(steps)), np.nan)
+    means = np.full((len(seeds), len(steps)), np.nan)
     for i, seed in enumerate(seeds):
         for j, step in enumerate(steps):
             own = [p.ret for p in points if (p.seed, p.train_steps) == (seed, step)]
             if own:
-                found[i, j] = np.mean(own)
-    return np.array(steps, np.float64), found
+                means[i, j] = np.mean(own)
+    return np.array(steps, np.float64), means
 
 
 def _end(agent: str, x: Floats, y: Floats) -> dict[str, tuple[float, float]]:

@@ -110,11 +110,11 @@ def choose(browser: Any, name: str, value: str) -> None:
 
 def test_stepping_shows_the_slates_of_the_data(page: Any, world: World) -> None:
     titles = world.catalog.titles or world.catalog.texts
-    assert text_of(page, "place") == "step 1 of 8"
+    assert text_of(page, "position") == "step 1 of 8"
     assert slate(page, "first") == list(titles[0:5])
     assert slate(page, "second") == list(titles[100:105])
     page.find_element(By.ID, "next").click()
-    assert text_of(page, "place") == "step 2 of 8"
+    assert text_of(page, "position") == "step 2 of 8"
     assert slate(page, "first") == list(titles[5:10])
     assert slate(page, "second") == list(titles[105:110])
     page.find_element(By.ID, "previous").click()
@@ -145,7 +145,7 @@ def test_another_agent_and_another_user_are_shown(page: Any, world: World) -> No
     titles = world.catalog.titles or world.catalog.texts
     choose(page, "second", "oracle-planning")
     assert slate(page, "second") == list(titles[200:205])
-    assert text_of(page, "place") == "step 1 of 6"
+    assert text_of(page, "position") == "step 1 of 6"
     choose(page, "second", "ppo")
     choose(page, "user", "user 19 of world 0")
     assert slate(page, "first") == list(titles[300:305])
@@ -170,10 +170,10 @@ def test_a_session_that_has_ended_says_so(page: Any) -> None:
 
 def test_the_slider_moves_and_lists_keep_their_arrow_keys(page: Any) -> None:
     page.find_element(By.ID, "step").send_keys(Keys.END)
-    assert text_of(page, "place") == "step 8 of 8"
+    assert text_of(page, "position") == "step 8 of 8"
     assert not page.find_element(By.ID, "next").is_enabled()
     page.find_element(By.ID, "second").send_keys(Keys.ARROW_RIGHT)
-    assert page.find_element(By.ID, "place").text.startswith(("step 8 of 8", "step 6 of 6"))
+    assert page.find_element(By.ID, "position").text.startswith(("step 8 of 8", "step 6 of 6"))
 
 
 def test_nothing_is_requested_and_nothing_fails(page: Any) -> None:

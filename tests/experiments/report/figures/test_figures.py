@@ -1,5 +1,6 @@
-from collections.abc import Callable
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from matplotlib.image import AxesImage
 
 from experiments.report import figures
 from experiments.report.figures import style
+from experiments.report.run_results import RunResults
 from experiments.statistics.intervals import Resampling
 from experiments.statistics.leaderboard import LADDER, group, leaderboard
 from experiments.store import (
@@ -35,14 +37,15 @@ def rollout() -> list[Episode]:
 
 
 def curves() -> list[CurvePoint]:
-    """Nobody is left of the first agent from step 5 on."""
-    return [
-        CurvePoint(
-            "t", agent, step, *((np.nan, 0.0, np.nan) if not i and step > 4 else (i, 1.0, 40.0 + i))
-        )
-        for i, agent in enumerate(AGENTS)
-        for step in range(12)
-    ]
+    """Nobody is left of the first agent from step 5 on; the last two hold no belief."""
+    points = []
+    for i, agent in enumerate(AGENTS):
+        belief = 30.0 + i if i < len(AGENTS) - 2 else np.nan
+        for step in range(12):
+            gone = not i and step > 4
+            values = (np.nan, 0.0, np.nan, np.nan) if gone else (i, 1.0, 40.0 + i, belief)
+            points.append(CurvePoint("t", agent, step, *values))
+    return points
 
 
 LEARNING = [
@@ -80,42 +83,49 @@ def world_table() -> list[WorldRow]:
     ]
 
 
-def adapting(points: list[AdaptationPoint]) -> Figure:
-    figure = figures.adaptation(points)
-    assert figure
-    return figure
-
-
-def _diversity() -> Figure:
+def results(folder: Path = Path(), **tables: Any) -> RunResults:
+    """A run with every table but those that are told otherwise."""
     rows = leaderboard(rollout(), how=FAST)
-    figure = figures.diversity(rows, diversities(rows))
-    assert figure
-    return figure
+    every = {
+        "learning": LEARNING,
+        "adaptation": adaptations(),
+        "worlds": world_table(),
+        "metrics": diversities(rows),
+        "sessions": [session()],
+    }
+    return RunResults(folder, rows, rollout(), curves(), **(every | tables))
 
 
-def _worlds() -> Figure:
-    figure = figures.worlds(world_table())
-    assert figure
-    return figure
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, Figure]:
+    """The figures of all tables, drawn once."""
+    return figures.task_figures(results(), TEXTS)
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {
-    "leaderboard": lambda: figures.leaderboard(leaderboard(rollout(), how=FAST)),
-    "dynamics": lambda: figures.dynamics(curves()),
-    "adaptation": lambda: adapting(adaptations()),
-    "distribution": lambda: figures.distribution(group(rollout())["t"], FAST),
-    "improvement": lambda: figures.improvement(group(rollout())["t"], FAST),
-    "diversity": _diversity,
-    "worlds": _worlds,
-    "learning": lambda: figures.learning(LEARNING, {"drift-aware": 3.0}),
-    "river": lambda: figures.river(session(), TEXTS),
-}
+@pytest.fixture(scope="module")
+def drawn_again() -> dict[str, Figure]:
+    return figures.task_figures(results(), TEXTS)
+
+
+FIGURES = (
+    "leaderboard",
+    "distribution",
+    "improvement",
+    "dynamics",
+    "adaptation",
+    "diversity",
+    "worlds",
+    "learning",
+    "streamgraph",
+)
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_files_are_complete_and_the_same_every_time(tmp_path: Path, name: str) -> None:
-    once = figures.save(FIGURES[name](), tmp_path / "a" / "figure.one")
-    again = figures.save(FIGURES[name](), tmp_path / "b" / "figure.one")
+def test_files_are_complete_and_the_same_every_time(
+    tmp_path: Path, drawn: dict[str, Figure], drawn_again: dict[str, Figure], name: str
+) -> None:
+    once = figures.save(drawn[name], tmp_path / "a" / "figure.one")
+    again = figures.save(drawn_again[name], tmp_path / "b" / "figure.one")
     assert [path.name for path in once] == ["figure.one.png", "figure.one.svg", "figure.one.pdf"]
     for path, other in zip(once, again, strict=True):
         assert path.read_bytes() == other.read_bytes()
@@ -126,13 +136,13 @@ def test_files_are_complete_and_the_same_every_time(tmp_path: Path, name: str) -
 @pytest.mark.parametrize(
     "name", ["leaderboard", "dynamics", "adaptation", "distribution", "improvement", "diversity"]
 )
-def test_every_agent_is_named(name: str) -> None:
-    assert set(AGENTS) <= set(texts(FIGURES[name]()))
+def test_every_agent_is_named(drawn: dict[str, Figure], name: str) -> None:
+    assert set(AGENTS) <= set(texts(drawn[name]))
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_no_text_is_cut_off(name: str) -> None:
-    figure = FIGURES[name]()
+def test_no_text_is_cut_off(drawn: dict[str, Figure], name: str) -> None:
+    figure = drawn[name]
     figure.draw_without_rendering()
     page = figure.bbox
     for axes in figure.axes:
@@ -143,13 +153,12 @@ def test_no_text_is_cut_off(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dynamics", "adaptation"])
-def test_labels_of_one_panel_do_not_overlap(name: str) -> None:
-    figure = FIGURES[name]()
-    figure.draw_without_rendering()
-    for axes in figure.axes:
+def test_labels_of_one_panel_do_not_overlap(drawn: dict[str, Figure], name: str) -> None:
+    drawn[name].draw_without_rendering()
+    for axes in drawn[name].axes:
         named = [text for text in axes.texts if text.get_text() in AGENTS]
         boxes = sorted((text.get_window_extent() for text in named), key=lambda box: box.y0)
-        assert len(boxes) == len(AGENTS)
+        assert len(boxes) == len(AGENTS) - 2 * ("belief" in axes.get_title("left"))
         middles = [(box.y0 + box.y1) / 2 for box in boxes]
         assert np.diff(middles).min() > 0.7 * boxes[0].height
 
@@ -167,7 +176,7 @@ def test_colours_depend_on_the_name_alone_and_differ_in_the_ladder() -> None:
     assert figures.colour_of("my-agent") not in figures.COLOURS.values()
 
 
-def test_gains_that_cannot_be_told_from_zero_are_in_brackets() -> None:
+def test_improvements_that_cannot_be_told_from_zero_are_in_brackets() -> None:
     episodes = [episode for episode in rollout() if episode.agent in ("random", "oracle-planning")]
     generator = np.random.default_rng(1)
     for user, old in enumerate(group(rollout())["t"]["oracle-planning"]):
@@ -179,9 +188,9 @@ def test_gains_that_cannot_be_told_from_zero_are_in_brackets() -> None:
     assert gains[1].startswith("(")
 
 
-def test_the_matrix_holds_the_probabilities() -> None:
-    figure = FIGURES["improvement"]()
-    (image,) = [child for child in figure.axes[0].get_children() if isinstance(child, AxesImage)]
+def test_the_matrix_holds_the_probabilities(drawn: dict[str, Figure]) -> None:
+    axes = drawn["improvement"].axes[0]
+    (image,) = [child for child in axes.get_children() if isinstance(child, AxesImage)]
     shares = np.ma.filled(image.get_array(), np.nan)  # type: ignore[arg-type]
     returns = [[x.ret for x in own] for own in group(rollout())["t"].values()]
     assert shares[3, 1] == pytest.approx(np.mean(np.array(returns[3]) > np.array(returns[1])))
@@ -214,15 +223,19 @@ def lines_of(figure: Figure) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def test_adaptation_does_not_smooth_over_the_switch_and_ends_where_users_are_few() -> None:
-    lines = lines_of(adapting(adaptations()))
+def test_adaptation_does_not_smooth_over_the_switch_and_ends_where_users_are_few(
+    drawn: dict[str, Figure],
+) -> None:
+    lines = lines_of(drawn["adaptation"])
     _, first = lines[style.colour_of(AGENTS[0])]
     assert np.isfinite(first[:6]).all()
     assert np.isnan(first[6:]).all()
     _, other = lines[style.colour_of(AGENTS[2])]
     assert other[0] == pytest.approx(0.2)
     jump = [AdaptationPoint("t", "ppo", lag, 9.0 if not lag else 1.0, 30) for lag in range(9)]
-    _, values = lines_of(adapting(jump))[style.colour_of("ppo")]
+    figure = figures.adaptation(jump)
+    assert figure
+    _, values = lines_of(figure)[style.colour_of("ppo")]
     assert values == pytest.approx([9.0, *[1.0] * 8])
 
 
@@ -233,8 +246,8 @@ def test_where_nothing_switches_nobody_adapts() -> None:
     )
 
 
-def test_learning_averages_worlds_and_shows_the_range_over_seeds() -> None:
-    figure = FIGURES["learning"]()
+def test_learning_averages_worlds_and_shows_the_range_over_seeds(drawn: dict[str, Figure]) -> None:
+    figure = drawn["learning"]
     x, y = lines_of(figure)[style.colour_of("ppo")]
     assert x == pytest.approx([0, 1000, 2000, 3000, 4000])
     assert y == pytest.approx(np.arange(5) + 5.5)  # seeds are 1 apart, worlds 10
@@ -244,10 +257,11 @@ def test_learning_averages_worlds_and_shows_the_range_over_seeds() -> None:
     assert "drift-aware (test users)" in texts(figure)
 
 
-def test_labels_of_points_that_lie_close_do_not_cover_each_other() -> None:
-    figure = _diversity()
-    figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+def test_labels_of_points_that_lie_close_do_not_cover_each_other(
+    drawn: dict[str, Figure],
+) -> None:
+    drawn["diversity"].draw_without_rendering()
+    boxes = [text.get_window_extent() for text in drawn["diversity"].axes[0].texts]
     assert len(boxes) == len(AGENTS)
     covered = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
     assert not covered
@@ -260,8 +274,8 @@ def test_diversity_needs_slates_and_worlds_need_more_than_one() -> None:
     assert figures.worlds([row for row in world_table() if row.world == 0]) is None
 
 
-def test_gains_in_a_world_that_may_be_none_are_hollow() -> None:
-    marks = [line for line in _worlds().axes[0].get_lines() if line.get_marker() == "o"]
+def test_improvements_in_a_world_that_may_be_none_are_hollow(drawn: dict[str, Figure]) -> None:
+    marks = [line for line in drawn["worlds"].axes[0].get_lines() if line.get_marker() == "o"]
     hollow = [line.get_markerfacecolor() == "white" for line in marks]
     assert hollow == [False, True] * (len(AGENTS) - 1)
     assert float(np.asarray(marks[0].get_xdata())[0]) == pytest.approx(1.5)
@@ -274,22 +288,26 @@ def test_smoothing_keeps_the_level_and_the_gaps() -> None:
     assert style.smooth(np.array([3.0]), 5) == pytest.approx([3.0])
 
 
+def test_beliefs_have_a_panel_of_their_own_where_an_agent_holds_one(
+    drawn: dict[str, Figure],
+) -> None:
+    own, pooled, *_ = drawn["dynamics"].axes
+    assert "agent's belief" in own.get_title("left")
+    assert "pooled history" in pooled.get_title("left")
+    assert "oracle-planning" not in {text.get_text() for text in own.texts}
+    plain = [dataclasses.replace(point, belief_error=np.nan) for point in curves()]
+    assert len(figures.dynamics(plain).axes) == 3
+
+
 def test_figures_of_all_tasks_are_written(tmp_path: Path) -> None:
-    rows = leaderboard(rollout(), how=FAST)
-    tables = (adaptations(), world_table(), diversities(rows), [session()])
-    written = figures.write_figures(
-        *(tmp_path, rows, rollout(), curves(), LEARNING), *tables, {"t": TEXTS}
-    )
-    assert set(written) == {("t", name) for name in FIGURES}
+    paths = figures.write_figures(results(tmp_path), {"t": TEXTS})
+    assert set(paths) == {("t", name) for name in FIGURES}
     assert len(list((tmp_path / "figures").iterdir())) == 3 * len(FIGURES)
-    assert all(path.suffix == ".svg" and path.exists() for path in written.values())
+    assert all(path.suffix == ".svg" and path.exists() for path in paths.values())
 
 
-def test_figures_of_tables_that_are_not_there_are_left_out(tmp_path: Path) -> None:
-    rows = leaderboard(rollout(), how=FAST)
-    written = figures.write_figures(tmp_path, rows, rollout(), curves())
-    assert {name for _, name in written} == {
-        *("leaderboard", "dynamics", "distribution", "improvement")
-    }
-    without = figures.write_figures(tmp_path, rows, rollout(), curves(), sessions=[session()])
-    assert ("t", "river") not in without
+def test_figures_of_tables_that_are_not_there_are_left_out() -> None:
+    nothing = {"learning": [], "adaptation": [], "worlds": [], "metrics": [], "sessions": []}
+    own = figures.task_figures(results(**nothing), TEXTS)
+    assert set(own) == {"leaderboard", "dynamics", "distribution", "improvement"}
+    assert "streamgraph" not in figures.task_figures(results())

@@ -6,10 +6,10 @@ from experiments.statistics.leaderboard import leaderboard
 from experiments.store import Episode
 
 
-def test_the_river_names_every_interest_and_marks_what_was_chosen() -> None:
-    shown = texts(figures.river(session(), TEXTS))
+def test_the_streamgraph_names_every_interest_and_marks_what_was_chosen() -> None:
+    shown = texts(figures.streamgraph(session(), TEXTS))
     for i in range(4):
-        assert f"interest number {i}" in shown  # the faint one beside the river
+        assert f"interest number {i}" in shown  # the faint one beside the graph
     assert not any("interest number 4" in text for text in shown)
     assert "ppo, user 9 of world 0: return 15.0, left after step 30" in shown
     steps = [int(text.split()[1]) for text in shown if text.startswith("step ")]
@@ -20,8 +20,8 @@ def test_the_river_names_every_interest_and_marks_what_was_chosen() -> None:
     assert all(step["choice"] >= 0 for step in chosen)
 
 
-def test_the_river_of_a_session_of_one_step_is_drawn() -> None:
-    assert "interest number 0" in texts(figures.river(session(num_steps=1), TEXTS))
+def test_the_streamgraph_of_a_session_of_one_step_is_drawn() -> None:
+    assert "interest number 0" in texts(figures.streamgraph(session(num_steps=1), TEXTS))
 
 
 def test_the_best_agent_that_is_no_oracle_is_shown() -> None:
@@ -32,8 +32,13 @@ def test_the_best_agent_that_is_no_oracle_is_shown() -> None:
         for user in range(9)
     ]
     rows = leaderboard(episodes, how=Resampling(resamples=200))
-    kept = [session("random"), session("content"), session("oracle-myopic"), session("content", 40)]
-    assert figures.best_session(rows, kept) is kept[3]
-    kept[3]["steps"][9]["events"].clear()
-    assert figures.best_session(rows, kept) is kept[1]  # shorter, but with a switch
-    assert figures.best_session(rows, kept[2:3]) is None
+    sessions = [
+        session("random"),
+        session("content"),
+        session("oracle-myopic"),
+        session("content", 40),
+    ]
+    assert figures.best_session(rows, sessions) is sessions[3]
+    sessions[3]["steps"][9]["events"].clear()
+    assert figures.best_session(rows, sessions) is sessions[1]  # shorter, but with a switch
+    assert figures.best_session(rows, sessions[2:3]) is None

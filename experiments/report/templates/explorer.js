@@ -21,14 +21,15 @@
 
   // The order is that of _packed in explorer.py.
   function read(step) {
-    const [flat, slate, choice, satisfied, reward, patience, goodwill, angle, query, events] = step;
+    const [flat, slate, choice, satisfied, reward, patience, goodwill, history, belief, query,
+      events] = step;
     const interests = [];
     for (let i = 0; i < flat.length; i += 2) {
       interests.push({ text: data.phrases[flat[i]], share: flat[i + 1] });
     }
     interests.sort((a, b) => b.share - a.share);
     return {
-      interests, choice, satisfied, reward, patience, goodwill, angle,
+      interests, choice, satisfied, reward, patience, goodwill, history, belief,
       slate: slate.map((item) => data.titles[item]),
       query: query < 0 ? "" : data.phrases[query],
       events: events.map(([kind, ...ids]) =>
@@ -134,7 +135,9 @@
       return `${at(side).value}: ended, ${ending(session)}.`;
     }
     const step = read(session.steps[t]);
-    const off = step.angle === null ? "" : `, estimate ${step.angle}° off`;
+    const errors = [["the agent believes", step.belief], ["the history says", step.history]];
+    const off = errors.filter(([, error]) => error !== null)
+      .map(([what, error]) => `, ${what} ${error}° off`).join("");
     panel.replaceChildren(
       heading,
       make("p", "sums", make("strong", "", `Return ${sums[t].toFixed(2)}`),
@@ -175,8 +178,8 @@
     const slider = at("step");
     slider.max = last;
     const t = Number(slider.value) - 1;
-    at("place").textContent = `step ${t + 1} of ${last}`;
-    slider.setAttribute("aria-valuetext", at("place").textContent);
+    at("position").textContent = `step ${t + 1} of ${last}`;
+    slider.setAttribute("aria-valuetext", at("position").textContent);
     at("previous").disabled = t <= 0;
     at("next").disabled = t >= last - 1;
     spark(t);
