@@ -56,7 +56,7 @@ class Agent(Protocol):
 class Believer(Protocol):
     """An agent that holds a belief about what its users are into."""
 
-    def interest(self, observation: Observation) -> npt.NDArray[np.floating]:
+    def belief(self, observation: Observation) -> npt.NDArray[np.floating]:
         """Returns the direction in which it takes each session's interests to lie, (n, d).
 
         Of agents with a state, the belief from which they acted last.

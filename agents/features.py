@@ -208,7 +208,7 @@ class FeatureExtractor:
 
     def _belief(self, observation: Any, out: Floats) -> None:
         assert self._joint is not None  # checked in fit
-        out[:] = self._joint.interest(observation)[:, : self._dim]
+        out[:] = self._joint.belief(observation)[:, : self._dim]
 
     # --- columns of the candidates
 

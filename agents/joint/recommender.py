@@ -188,7 +188,7 @@ class Joint(Ranker):
         v[:, d : 2 * d] -= self.settings.skipped * batch["blocks"][:, SKIPPED]
         return v.numpy()
 
-    def interest(self, observation: Any) -> Floats:
+    def belief(self, observation: Any) -> Floats:
         """Returns the belief about the current interest of each session, (n, d), to learn from."""
         with torch.no_grad():
             return self.model.belief(batch_observed(observation)).numpy()

@@ -18,9 +18,9 @@ class Content(Ranker):
 
     def scores(self, observation: Any) -> Floats:
         """Returns v . y of each candidate."""
-        return score(self.interest(observation), observation["candidates"], self.data.items.vectors)
+        return score(self.belief(observation), observation["candidates"], self.data.items.vectors)
 
-    def interest(self, observation: Any) -> Floats:
+    def belief(self, observation: Any) -> Floats:
         """Returns v of each session, (n, d)."""
         return pool(
             observation["history"],

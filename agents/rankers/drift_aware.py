@@ -30,12 +30,16 @@ class DriftAware(Collaborative):
         self.recent, self.interest, self.skipped = recent, interest, skipped
         self.collaborative, self.popular = collaborative, popular
 
+    def belief(self, observation: Any) -> Floats:
+        """Returns the direction in which it takes interests to lie, (n, d)."""
+        blocks = {"recent": self.recent, "interest": self.interest, "skipped": -self.skipped}
+        direction = sum(weight * observation[name] for name, weight in blocks.items())
+        return np.asarray(direction, np.float32)
+
     def scores(self, observation: Any) -> Floats:
         """Returns the blend of content, collaborative and popularity scores."""
         candidates, vectors = observation["candidates"], self.data.items.vectors
-        blocks = {"recent": self.recent, "interest": self.interest, "skipped": -self.skipped}
-        direction = sum(weight * observation[name] for name, weight in blocks.items())
-        blend = score(np.asarray(direction, np.float32), candidates, vectors)
+        blend = score(self.belief(observation), candidates, vectors)
         blend += self.collaborative * standardise(super().scores(observation))
         blend += self.popular * standardise(look_up(self.data.items.popularity, candidates))
         return np.where(candidates < 0, UNAVAILABLE, blend)

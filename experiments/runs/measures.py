@@ -90,7 +90,7 @@ class Truth:
             seen = self.simulator.histories["recent"]
             self.tracking_error[running, t] = metrics.tracking_error(interests, seen)[running]
             if self.believer:
-                belief = self.believer.interest(observation)
+                belief = self.believer.belief(observation)
                 self.belief_error[running, t] = metrics.tracking_error(interests, belief)[running]
             if self.config.candidates and t % _CEILING_STRIDE == 0:
                 self._ceilings.append(np.where(running, self._ceiling(interests), np.nan))

@@ -1,4 +1,4 @@
-"""What sessions say about the users in them: predicted and actual responses, luck, drift."""
+"""What sessions say about the users in them: predicted and actual responses, randomness, drift."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Responses:
     """Writes down what the model of the users predicts for each slate, and what they did.
 
     For `play(watch=...)`. The prediction is made from the state before the step, without the
-    luck of the step.
+    randomness of the step.
     """
 
     def __init__(self, env: RecVectorEnv) -> None:
@@ -58,8 +58,8 @@ class Responses:
     def __call__(self, t: int, running: npt.NDArray[np.bool_], observation: Any = None) -> None:
         """Looks at the environment before step t."""
         if t > 0:
-            self._write(self.simulator.responses[self._there])
-        self._there = running.copy()
+            self._write(self.simulator.responses[self._running])
+        self._running = running.copy()
         self._before = self.simulator.users[running]
         self._write_states(self._before)
 
@@ -79,8 +79,8 @@ class Responses:
     def satisfaction(self) -> _Floats:
         """P(z = 1) of every item that was consumed, (c,)."""
         chosen = np.concatenate(self._chosen)
-        taken = np.flatnonzero(chosen >= 0)
-        return np.concatenate(self._satisfaction)[taken, chosen[taken]]
+        consumed = np.flatnonzero(chosen >= 0)
+        return np.concatenate(self._satisfaction)[consumed, chosen[consumed]]
 
     @property
     def satisfied(self) -> npt.NDArray[np.bool_]:
@@ -97,8 +97,14 @@ class Responses:
         choice, satisfaction = np.empty(slates.shape), np.empty(slates.shape)
         if len(responses):
             predict(
-                *(self._before, world.params, world.interests.vectors, world.items.vectors),
-                *(world.traits, np.ascontiguousarray(slates), choice, satisfaction),
+                self._before,
+                world.params,
+                world.interests.vectors,
+                world.items.vectors,
+                world.traits,
+                np.ascontiguousarray(slates),
+                choice,
+                satisfaction,
             )
         self._choice.append(choice)
         self._satisfaction.append(satisfaction)
@@ -110,7 +116,10 @@ class Responses:
     def _write_states(self, users: npt.NDArray[np.void]) -> None:
         awake = users["active"] == 1
         columns = (
-            *(users["goodwill"], users["patience"], awake.sum(axis=1), users["weight"][awake]),
+            users["goodwill"],
+            users["patience"],
+            awake.sum(axis=1),
+            users["weight"][awake],
             np.linalg.norm(users["satiation"], axis=1),
         )
         for name, column in zip(STATES, columns, strict=True):
@@ -128,9 +137,9 @@ class Calibration(NamedTuple):
     """(predicted, observed) of each bin; all bins hold as many predictions."""
 
 
-def calibrated(predicted: npt.ArrayLike, happened: npt.ArrayLike, bins: int = 10) -> Calibration:
+def calibrated(predicted: npt.ArrayLike, observed: npt.ArrayLike, bins: int = 10) -> Calibration:
     """Returns how far frequencies are from probabilities (Naeini et al. 2015, equal-mass bins)."""
-    p, z = (np.asarray(x, np.float64).ravel() for x in (predicted, happened))
+    p, z = (np.asarray(x, np.float64).ravel() for x in (predicted, observed))
     if len(p) != len(z) or len(p) < bins:
         raise ValueError(
             f"{len(p)} predictions, {len(z)} events: needs {bins} pairs; play more users."
@@ -196,7 +205,7 @@ def user_share(returns: npt.ArrayLike) -> float:
 def half_life(likeness: npt.ArrayLike, floor: float) -> int | None:
     """Returns the first step at which likeness has come half of the way from its start to `floor`.
 
-    None: not within the steps that are there.
+    None: not within these steps.
     """
     values = np.asarray(likeness, np.float64)
     below = np.flatnonzero(values <= (values[0] + floor) / 2.0)

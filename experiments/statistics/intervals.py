@@ -19,7 +19,7 @@ from experiments.statistics.resampling import (
     Floats,
     Interval,
     Resampling,
-    draws,
+    draw_counts,
     percentiles,
 )
 
@@ -42,7 +42,7 @@ __all__ = (
 )
 
 _LISTED = 5  # missing sessions an error names
-_PLACE = ("first", "second", "third")
+_ORDINALS = ("first", "second", "third")
 
 Statistic = Literal["mean", "iqm"]
 
@@ -85,7 +85,7 @@ class Scores:
             seeds: training seed of every session, (m,); None: one seed.
 
         Raises:
-            ValueError: lengths differ, a value is not finite, a session is there twice or is
+            ValueError: lengths differ, a value is not finite, a session is held twice or is
                 missing for one of the seeds, or a world has fewer than two users.
         """
         flat = _finite(values)
@@ -113,19 +113,21 @@ def iqm(values: npt.ArrayLike) -> float:
 
 
 def bootstrap_interval(
-    scores: Scores, statistic: Statistic = "mean", how: Resampling = DEFAULT
+    scores: Scores, statistic: Statistic = "mean", resampling: Resampling = DEFAULT
 ) -> Interval:
     """Returns the mean or the interquartile mean over users, with its bootstrap interval."""
     if statistic not in ("mean", "iqm"):
         raise ValueError(f"statistic must be 'mean' or 'iqm', not {statistic!r}.")
     if statistic == "mean":
-        return _interval(scores, [scores.values], lambda means: means[0], how)
-    ordered, below = np.sort(scores.values, axis=None), _below(scores, how)
+        return _interval(scores, [scores.values], lambda means: means[0], resampling)
+    ordered, below = np.sort(scores.values, axis=None), _below(scores, resampling)
     drawn = np.concatenate([_iqms(ordered, counts) for counts in below])
-    return Interval(iqm(scores.values), *percentiles(drawn, how).tolist())
+    return Interval(iqm(scores.values), *percentiles(drawn, resampling).tolist())
 
 
-def performance_profile(scores: Scores, at: npt.ArrayLike, how: Resampling = DEFAULT) -> Profile:
+def performance_profile(
+    scores: Scores, at: npt.ArrayLike, resampling: Resampling = DEFAULT
+) -> Profile:
     """Returns the share of sessions whose score exceeds each threshold.
 
     The run-score distribution of Agarwal et al. 2021, with intervals that hold for one threshold
@@ -134,7 +136,7 @@ def performance_profile(scores: Scores, at: npt.ArrayLike, how: Resampling = DEF
     Args:
         scores: of one agent.
         at: thresholds, in any order, (m,).
-        how: of the intervals.
+        resampling: of the intervals.
 
     Raises:
         ValueError: a threshold is NaN, or thresholds are not a list.
@@ -142,23 +144,23 @@ def performance_profile(scores: Scores, at: npt.ArrayLike, how: Resampling = DEF
     thresholds = np.asarray(at, np.float64)
     if thresholds.ndim != 1 or np.isnan(thresholds).any():
         raise ValueError(f"at must be a list of thresholds, none NaN, not {at!r:.60}.")
-    # Where each threshold stands among the sessions in order: so many do not exceed it.
-    place = np.searchsorted(np.sort(scores.values, axis=None), thresholds, side="right")
-    share = 1.0 - place / scores.values.size
-    drawn = [1.0 - below[:, place] / below[:, -1:] for below in _below(scores, how)]
-    return Profile(share, *percentiles(np.concatenate(drawn), how))
+    # The rank of each threshold among the sessions: so many do not exceed it.
+    rank = np.searchsorted(np.sort(scores.values, axis=None), thresholds, side="right")
+    share = 1.0 - rank / scores.values.size
+    drawn = [1.0 - below[:, rank] / below[:, -1:] for below in _below(scores, resampling)]
+    return Profile(share, *percentiles(np.concatenate(drawn), resampling))
 
 
-def ratio(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
+def ratio(a: Scores, b: Scores, resampling: Resampling = DEFAULT) -> Interval:
     """Returns mean(a) / mean(b), both resampled together.
 
     Pairs and errors are those of `relative_improvement`.
     """
-    return _interval(a, _paired(a, b), _ratio, how)
+    return _interval(a, _paired(a, b), _ratio, resampling)
 
 
-def relative_improvement(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
-    """Returns the relative gain mean(a) / mean(b) - 1, both resampled together.
+def relative_improvement(a: Scores, b: Scores, resampling: Resampling = DEFAULT) -> Interval:
+    """Returns the relative improvement mean(a) / mean(b) - 1, both resampled together.
 
     Users are paired by (world, user), and seeds by seed; an agent of one seed stands against every
     seed of the other.
@@ -167,17 +169,16 @@ def relative_improvement(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Int
         ValueError: a session of one has no partner; the message lists the missing ones.
         RatioError: the mean of b is not above zero, or not in every resample.
     """
-    gain = ratio(a, b, how)
-    return Interval(*(x - 1.0 for x in gain))
+    return Interval(*(x - 1.0 for x in ratio(a, b, resampling)))
 
 
-def paired_difference(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
+def paired_difference(a: Scores, b: Scores, resampling: Resampling = DEFAULT) -> Interval:
     """Returns mean(a) - mean(b), both resampled together; for pairs see `relative_improvement`."""
     pair = _paired(a, b)
-    return _interval(a, [pair[0] - pair[1]], lambda means: means[0], how)
+    return _interval(a, [pair[0] - pair[1]], lambda means: means[0], resampling)
 
 
-def probability_of_improvement(a: Scores, b: Scores, how: Resampling = DEFAULT) -> Interval:
+def probability_of_improvement(a: Scores, b: Scores, resampling: Resampling = DEFAULT) -> Interval:
     """Returns the probability that a user's session with a beats the same session with b.
 
     Unlike that of Agarwal et al. 2021 it is paired; a tie counts half. Errors are those of
@@ -185,11 +186,11 @@ def probability_of_improvement(a: Scores, b: Scores, how: Resampling = DEFAULT) 
     """
     pair = _paired(a, b)
     wins = 0.5 + 0.5 * np.sign(pair[0] - pair[1])
-    return _interval(a, [wins], lambda means: means[0], how)
+    return _interval(a, [wins], lambda means: means[0], resampling)
 
 
 def normalised_score(
-    scores: Scores, low: Scores, high: Scores, how: Resampling = DEFAULT
+    scores: Scores, low: Scores, high: Scores, resampling: Resampling = DEFAULT
 ) -> Interval:
     """Returns (mean - mean(low)) / (mean(high) - mean(low)): 0 is `low`, 1 is `high`.
 
@@ -197,7 +198,7 @@ def normalised_score(
         ValueError: a session of one has no partner.
         RatioError: the mean of `high` is not above that of `low`, or not in every resample.
     """
-    return _interval(scores, _paired(scores, low, high), _normalised, how)
+    return _interval(scores, _paired(scores, low, high), _normalised, resampling)
 
 
 # --- pairs
@@ -216,13 +217,13 @@ def _paired(*scores: Scores) -> list[Floats]:
     return [np.broadcast_to(x.values, shape) for x in scores]
 
 
-def _check_same(kind: str, found: dict[int, set]) -> None:
-    everything = set.union(*found.values())
-    for i, keys in sorted(found.items()):
+def _check_same(kind: str, keys_of: dict[int, set]) -> None:
+    everything = set.union(*keys_of.values())
+    for i, keys in sorted(keys_of.items()):
         if missing := sorted(everything - keys):
             what = f"{len(missing)} missing, first {missing[:_LISTED]}"
             raise ValueError(
-                f"The {_PLACE[i]} agent lacks a {kind}: {what}; evaluate it there too."
+                f"The {_ORDINALS[i]} agent lacks a {kind}: {what}; evaluate it on those too."
             )
 
 
@@ -245,23 +246,23 @@ def _interval(
     frame: Scores,
     values: list[Floats],
     combine: Callable[[list[Floats]], Floats],
-    how: Resampling,
+    resampling: Resampling,
 ) -> Interval:
     """What `combine` makes of the means of `values`, each (users, seeds), all resampled alike."""
     table = np.stack(values, axis=1)  # (users, values, seeds)
     value = float(combine([np.array([x.mean()]) for x in values])[0])
     drawn = []
-    for users, seeds in draws(frame.worlds, table.shape[2], how):
+    for users, seeds in draw_counts(frame.worlds, table.shape[2], resampling):
         sums = (users @ table.reshape(len(table), -1)).reshape(-1, *table.shape[1:])
         means = np.einsum("bvs,bs->vb", sums, seeds) / (len(table) * seeds[0].sum())
         drawn.append(combine(list(means)))
-    return Interval(value, *percentiles(np.concatenate(drawn), how).tolist())
+    return Interval(value, *percentiles(np.concatenate(drawn), resampling).tolist())
 
 
-def _below(scores: Scores, how: Resampling) -> Iterator[Floats]:
+def _below(scores: Scores, resampling: Resampling) -> Iterator[Floats]:
     """How many drawn sessions are among the lowest 0, 1, ... of all, (block, sessions + 1)."""
     row, column = np.unravel_index(np.argsort(scores.values, axis=None), scores.values.shape)
-    for users, seeds in draws(scores.worlds, len(scores.seeds), how):
+    for users, seeds in draw_counts(scores.worlds, len(scores.seeds), resampling):
         below = np.zeros((len(users), len(row) + 1))
         weights = users[:, row] * seeds[:, column] if len(scores.seeds) > 1 else users[:, row]
         np.cumsum(weights, axis=1, out=below[:, 1:])
@@ -272,8 +273,8 @@ def _iqms(ordered: Floats, below: Floats) -> Floats:
     """Interquartile mean of each row of counts of ascending values, (block,)."""
     total = below[:, -1:]
     cut = np.floor(0.25 * total)  # as scipy's trim_mean: whole sessions only
-    kept = np.diff(np.clip(below, cut, total - cut), axis=1)
-    return (kept @ ordered) / (total - 2.0 * cut)[:, 0]
+    counts = np.diff(np.clip(below, cut, total - cut), axis=1)
+    return (counts @ ordered) / (total - 2.0 * cut)[:, 0]
 
 
 def _finite(values: npt.ArrayLike) -> Floats:
@@ -295,7 +296,7 @@ def _table(values: Floats, keys: npt.NDArray[np.int64]) -> Scores:
     columns, column = np.unique(keys[:, 2], return_inverse=True)
     counts = np.zeros((len(pairs), len(columns)), np.int64)
     np.add.at(counts, (row, column), 1)
-    for wrong, what in ((counts > 1, "there more than once"), (counts == 0, "missing")):
+    for wrong, what in ((counts > 1, "held more than once"), (counts == 0, "missing")):
         if wrong.any():
             at = [(*pairs[i].tolist(), int(columns[j])) for i, j in np.argwhere(wrong)[:_LISTED]]
             raise ValueError(f"{wrong.sum()} sessions are {what}; first (world, user, seed): {at}.")

@@ -21,15 +21,15 @@ def leaderboard(
     episodes: Iterable[Episode],
     order: Sequence[str] = LADDER,
     train_steps: Mapping[str, int] | None = None,
-    how: Resampling = DEFAULT,
+    resampling: Resampling = DEFAULT,
 ) -> list[Row]:
     """Returns a row for every task and agent, tasks as they come, agents in canonical order.
 
     Args:
         episodes: sessions of all agents on the same users.
         order: agents in canonical order; others follow `drift-aware`, by name.
-        train_steps: user-steps an agent was trained for, by agent; 0 where it is not named.
-        how: of the intervals.
+        train_steps: environment steps an agent was trained for, by agent; 0 where it is not named.
+        resampling: of the intervals.
 
     Raises:
         ValueError: agents met different sessions, or a return is not finite.
@@ -39,15 +39,17 @@ def leaderboard(
         names = in_order(agents, order)
         scores = {name: scores_of(agents[name]) for name in names}
         for above, name in zip([None, *names[:-1]], names, strict=True):
-            numbers = _mean_and_gain(scores, name, above, how)
-            numbers |= _robust(scores, name, above, how) | _described(agents[name], scores[name])
+            numbers = _mean_and_improvement(scores, name, above, resampling)
+            numbers |= _robust(scores, name, above, resampling) | _described(
+                agents[name], scores[name]
+            )
             steps = (train_steps or {}).get(name, 0)
             rows.append(Row(task=task, agent=name, train_steps=steps, **numbers))
     return rows
 
 
 def world_rows(
-    episodes: Iterable[Episode], order: Sequence[str] = LADDER, how: Resampling = DEFAULT
+    episodes: Iterable[Episode], order: Sequence[str] = LADDER, resampling: Resampling = DEFAULT
 ) -> list[WorldRow]:
     """Returns a row for every task, world and agent: does what holds on the whole hold in each?
 
@@ -60,20 +62,20 @@ def world_rows(
             met = {name: [x for x in agents[name] if x.world == world] for name in names}
             if missing := [name for name in names if not met[name]]:
                 what = f"{missing[0]} has no session in world {world}"
-                raise ValueError(f"{what} of {task}; evaluate it there too.")
+                raise ValueError(f"{what} of {task}; evaluate it in that world too.")
             scores = {name: scores_of(met[name]) for name in names}
             for above, name in zip([None, *names[:-1]], names, strict=True):
-                numbers = _mean_and_gain(scores, name, above, how)
+                numbers = _mean_and_improvement(scores, name, above, resampling)
                 numbers |= {"seeds": len(scores[name].seeds), "users": len(scores[name].users)}
                 rows.append(WorldRow(task=task, agent=name, world=world, **numbers))
     return rows
 
 
 def in_order(agents: Iterable[str], order: Sequence[str] = LADDER) -> list[str]:
-    """Returns agents in canonical order; those without a place follow `drift-aware`, by name."""
-    place = {name: (i, "") for i, name in enumerate(order)}
-    rest = place.get("drift-aware", (len(order), ""))[0]
-    return sorted(set(agents), key=lambda name: place.get(name, (rest, name)))
+    """Returns agents in canonical order; those that are not in it follow `drift-aware`, by name."""
+    ranks = {name: (rank, "") for rank, name in enumerate(order)}
+    others, _ = ranks.get("drift-aware", (len(order), ""))
+    return sorted(set(agents), key=lambda name: ranks.get(name, (others, name)))
 
 
 def improvement_of(row: Row | WorldRow) -> Interval | None:
@@ -85,10 +87,10 @@ def improvement_of(row: Row | WorldRow) -> Interval | None:
 
 def group(episodes: Iterable[Episode]) -> dict[str, dict[str, list[Episode]]]:
     """Returns the sessions by task, and by agent within it."""
-    found: dict[str, dict[str, list[Episode]]] = {}
+    groups: dict[str, dict[str, list[Episode]]] = {}
     for episode in episodes:
-        found.setdefault(episode.task, {}).setdefault(episode.agent, []).append(episode)
-    return found
+        groups.setdefault(episode.task, {}).setdefault(episode.agent, []).append(episode)
+    return groups
 
 
 def scores_of(
@@ -99,56 +101,59 @@ def scores_of(
     return Scores.of([value(x) for x in episodes], *keys.T)
 
 
-def _mean_and_gain(
-    scores: Mapping[str, Scores], name: str, above: str | None, how: Resampling
+def _mean_and_improvement(
+    scores: Mapping[str, Scores], name: str, above: str | None, resampling: Resampling
 ) -> dict[str, Any]:
     """The numbers that pooled rows and rows of a world share."""
-    mean = intervals.bootstrap_interval(scores[name], "mean", how)
-    gain = None
+    mean = intervals.bootstrap_interval(scores[name], "mean", resampling)
+    improvement: Sequence[float | None] = (None, None, None)
     if above is not None:
         with contextlib.suppress(intervals.RatioError):
-            gain = intervals.relative_improvement(scores[name], scores[above], how)
-    found = {
+            improvement = intervals.relative_improvement(scores[name], scores[above], resampling)
+    return {
         "mean": mean.value,
         "ci_low": mean.low,
         "ci_high": mean.high,
+        "improvement": improvement[0],
+        "improvement_low": improvement[1],
+        "improvement_high": improvement[2],
         "improvement_over": above,
     }
-    return found | dict(
-        zip(
-            ("improvement", "improvement_low", "improvement_high"), gain or (None,) * 3, strict=True
-        )
-    )
 
 
 def _robust(
-    scores: Mapping[str, Scores], name: str, above: str | None, how: Resampling
+    scores: Mapping[str, Scores], name: str, above: str | None, resampling: Resampling
 ) -> dict[str, Any]:
     """The numbers that do not hang on the scale, or on the few best sessions."""
     own = scores[name]
-    iqm = intervals.bootstrap_interval(own, "iqm", how)
+    iqm = intervals.bootstrap_interval(own, "iqm", resampling)
     better = normalised = None
     if above is not None:
-        better = intervals.probability_of_improvement(own, scores[above], how).value
+        better = intervals.probability_of_improvement(own, scores[above], resampling).value
     if {"random", "oracle-planning"} <= scores.keys():
         with contextlib.suppress(intervals.RatioError):
             ends = scores["random"], scores["oracle-planning"]
-            normalised = intervals.normalised_score(own, *ends, how).value
-    found = {"iqm": iqm.value, "iqm_low": iqm.low, "iqm_high": iqm.high}
-    return found | {"p_improve": better, "normalised": normalised}
+            normalised = intervals.normalised_score(own, *ends, resampling).value
+    return {
+        "iqm": iqm.value,
+        "iqm_low": iqm.low,
+        "iqm_high": iqm.high,
+        "p_improve": better,
+        "normalised": normalised,
+    }
 
 
 def _described(episodes: Sequence[Episode], scores: Scores) -> dict[str, Any]:
     """The numbers of a row that are plain means and counts."""
     steps = sum(x.steps for x in episodes)
     consumed = sum(x.consumed for x in episodes)
-    tracking_errors = [x.tracking_error for x in episodes if not math.isnan(x.tracking_error)]
+    errors = [x.tracking_error for x in episodes if not math.isnan(x.tracking_error)]
     return {
         "survive": sum(x.survived for x in episodes) / len(episodes),
         "steps": steps / len(episodes),
         "ctr": consumed / max(1, steps),
         "satisfaction_rate": sum(x.satisfied for x in episodes) / consumed if consumed else None,
-        "tracking_error": sum(tracking_errors) / len(tracking_errors) if tracking_errors else None,
+        "tracking_error": sum(errors) / len(errors) if errors else None,
         "worlds": len(np.unique(scores.worlds)),
         "seeds": len(scores.seeds),
         "users": len(scores.users),

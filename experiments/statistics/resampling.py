@@ -25,8 +25,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_BLOCK_CELLS = 1_000_000  # counts drawn at a time
-_KEPT_CELLS = 10_000_000  # counts kept for the next interval: 80 MB
+_BLOCK_COUNTS = 1_000_000  # counts drawn at a time
+_CACHED_COUNTS = 10_000_000  # counts cached for the next interval: 80 MB
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,42 +64,42 @@ class Resampling:
 DEFAULT = Resampling()
 
 
-def draws(
-    worlds: npt.NDArray[np.int64], num_seeds: int, how: Resampling
+def draw_counts(
+    worlds: npt.NDArray[np.int64], num_seeds: int, resampling: Resampling
 ) -> Iterable[tuple[Floats, Floats]]:
     """Returns how often each user (block, users) and each seed (block, seeds) is drawn, in blocks.
 
     Args:
         worlds: world of each user, (users,), ascending.
         num_seeds: training seeds to draw from.
-        how: how many resamples, and from which generator.
+        resampling: how many resamples, and from which generator.
     """
-    # With a seed, all intervals over the same users take the same draws.
-    if isinstance(how.rng, int) and len(worlds) * how.resamples <= _KEPT_CELLS:
-        return _kept(worlds.tobytes(), num_seeds, how)
-    return _drawn(worlds, num_seeds, how)
+    # With a seed, all intervals over the same users take the same counts.
+    if isinstance(resampling.rng, int) and len(worlds) * resampling.resamples <= _CACHED_COUNTS:
+        return _cached(worlds.tobytes(), num_seeds, resampling)
+    return _drawn(worlds, num_seeds, resampling)
 
 
-def percentiles(drawn: Floats, how: Resampling) -> Floats:
+def percentiles(drawn: Floats, resampling: Resampling) -> Floats:
     """Returns the ends of the interval of values drawn, (resamples, ...), as (2, ...)."""
-    ends = [(1.0 - how.level) / 2.0, (1.0 + how.level) / 2.0]
+    ends = [(1.0 - resampling.level) / 2.0, (1.0 + resampling.level) / 2.0]
     return np.quantile(drawn, ends, axis=0)
 
 
 @functools.lru_cache(maxsize=2)
-def _kept(worlds: bytes, num_seeds: int, how: Resampling) -> list[tuple[Floats, Floats]]:
-    return list(_drawn(np.frombuffer(worlds, np.int64), num_seeds, how))
+def _cached(worlds: bytes, num_seeds: int, resampling: Resampling) -> list[tuple[Floats, Floats]]:
+    return list(_drawn(np.frombuffer(worlds, np.int64), num_seeds, resampling))
 
 
 def _drawn(
-    worlds: npt.NDArray[np.int64], num_seeds: int, how: Resampling
+    worlds: npt.NDArray[np.int64], num_seeds: int, resampling: Resampling
 ) -> Iterator[tuple[Floats, Floats]]:
-    generator = np.random.default_rng(how.rng)
+    generator = np.random.default_rng(resampling.rng)
     num_users = len(worlds)
     _, starts, sizes = np.unique(worlds, return_index=True, return_counts=True)
-    size = max(1, _BLOCK_CELLS // (num_users * num_seeds))
-    for first in range(0, how.resamples, size):
-        block = min(size, how.resamples - first)
+    size = max(1, _BLOCK_COUNTS // (num_users * num_seeds))
+    for first in range(0, resampling.resamples, size):
+        block = min(size, resampling.resamples - first)
         users = [
             start + generator.integers(count, size=(block, count), dtype=np.int32)
             for start, count in zip(starts, sizes, strict=True)

@@ -15,7 +15,7 @@ from experiments.store import AdaptationPoint, CurvePoint, Episode, LearningPoin
 from llmrec_env.config import unknown
 
 _LEAST_SESSIONS = 20
-"""Fewer sessions than this make a mean that shows who happened to stay."""
+"""Fewer sessions than this make a mean that shows who has stayed by chance."""
 
 _OfSession = Callable[[Episode], float]
 
@@ -47,32 +47,32 @@ def check_metric(name: str) -> str:
     return name
 
 
-def by_agent(found: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
+def by_agent(results: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
     """Returns the results of each (task, agent), as named in tables."""
     groups: dict[tuple[str, str], list[RunResult]] = {}
-    for result in found:
+    for result in results:
         groups.setdefault((result.spec.name, result.spec.agent), []).append(result)
     return groups
 
 
-def curve_points(found: Sequence[RunResult]) -> list[CurvePoint]:
+def curve_points(results: Sequence[RunResult]) -> list[CurvePoint]:
     """Returns the means over users, worlds and seeds at each step, for each task and agent."""
     points = []
-    for (task, agent), results in by_agent(found).items():
-        sessions = sum(len(result.episodes) for result in results)
-        reward, alive = (_total(results, name) / sessions for name in ("reward", "alive"))
-        errors = (_mean_error(results, name) for name in ("tracking_error", "belief_error"))
+    for (task, agent), own in by_agent(results).items():
+        sessions = sum(len(result.episodes) for result in own)
+        reward, alive = (_total(own, name) / sessions for name in ("reward", "alive"))
+        errors = (_mean_error(own, name) for name in ("tracking_error", "belief_error"))
         columns = (reward, alive, *errors)
         steps = zip(*(column.tolist() for column in columns), strict=True)
         points += [CurvePoint(task, agent, step, *means) for step, means in enumerate(steps)]
     return points
 
 
-def adaptation_points(found: Sequence[RunResult]) -> list[AdaptationPoint]:
+def adaptation_points(results: Sequence[RunResult]) -> list[AdaptationPoint]:
     """Returns the mean reward by steps since the latest switch, for each task and agent."""
     points = []
-    for (task, agent), results in by_agent(found).items():
-        count, total = (_total(results, f"adaptation_{x}") for x in ("count", "reward"))
+    for (task, agent), own in by_agent(results).items():
+        count, total = (_total(own, f"adaptation_{x}") for x in ("count", "reward"))
         reward = _mean_of_enough(total, count)
         lags = zip(reward.tolist(), count.tolist(), strict=True)
         points += [
@@ -81,27 +81,27 @@ def adaptation_points(found: Sequence[RunResult]) -> list[AdaptationPoint]:
     return points
 
 
-def learning_points(found: Sequence[RunResult]) -> list[LearningPoint]:
-    """Returns the returns on validation users during training, of agents that learn by acting."""
+def learning_points(results: Sequence[RunResult]) -> list[LearningPoint]:
+    """Returns the returns on validation users during training, of online RL agents."""
     return [
         LearningPoint(spec.name, spec.agent, spec.world, spec.seed, int(steps), ret)
-        for spec, learning in ((result.spec, result.learning) for result in found)
+        for spec, learning in ((result.spec, result.learning) for result in results)
         for steps, ret in learning
     ]
 
 
-def metrics_of(found: Sequence[RunResult], how: Resampling = DEFAULT) -> list[Metric]:
+def metrics_of(results: Sequence[RunResult], resampling: Resampling = DEFAULT) -> list[Metric]:
     """Returns every metric but the return of each task and agent.
 
     A metric that is defined for none of an agent's sessions or runs has the value None; a regret
     is left out where the oracle was not played. Intervals are those of means over sessions: they
     are None for metrics of whole runs, and where a resample may hold no session that counts.
     """
-    sessions = group(row for result in found for row in result.episodes)
+    sessions = group(row for result in results for row in result.episodes)
     return [
         Metric(task, agent, name, *(None if math.isnan(x) else x for x in interval))
-        for (task, agent), results in by_agent(found).items()
-        for name, interval in _measured(results, sessions[task], agent, how)
+        for (task, agent), own in by_agent(results).items()
+        for name, interval in _measured(own, sessions[task], agent, resampling)
     ]
 
 
@@ -109,16 +109,16 @@ def _measured(
     results: Sequence[RunResult],
     sessions: Mapping[str, Sequence[Episode]],
     agent: str,
-    how: Resampling,
+    resampling: Resampling,
 ) -> Iterator[tuple[str, Interval]]:
     own = sessions[agent]
-    yield "reward per step", _ratio(own, lambda x: x.ret, lambda x: x.steps, how)
+    yield "reward per step", _ratio(own, lambda x: x.ret, lambda x: x.steps, resampling)
     for name, oracle in ORACLES.items():
         if oracle in sessions:
             best, mine = scores_of(sessions[oracle]), scores_of(own)
-            yield name, intervals.paired_difference(best, mine, how)
+            yield name, intervals.paired_difference(best, mine, resampling)
     for name, value in OF_SESSIONS.items():
-        yield name, _mean_where_defined(own, value, how)
+        yield name, _mean_where_defined(own, value, resampling)
     for name in OF_RUNS:
         values = [result.values.get(name, math.nan) for result in results]
         defined = [x for x in values if not math.isnan(x)]
@@ -126,24 +126,24 @@ def _measured(
 
 
 def _mean_where_defined(
-    episodes: Sequence[Episode], value: _OfSession, how: Resampling
+    episodes: Sequence[Episode], value: _OfSession, resampling: Resampling
 ) -> Interval:
     """A ratio of sums, since resamples differ in how many sessions count."""
     return _ratio(
         episodes,
         lambda x: 0.0 if math.isnan(value(x)) else value(x),
         lambda x: float(not math.isnan(value(x))),
-        how,
+        resampling,
     )
 
 
 def _ratio(
-    episodes: Sequence[Episode], above: _OfSession, below: _OfSession, how: Resampling
+    episodes: Sequence[Episode], above: _OfSession, below: _OfSession, resampling: Resampling
 ) -> Interval:
     """Sum over sessions by sum over sessions, NaN where there is nothing to divide by."""
     numerator, denominator = scores_of(episodes, above), scores_of(episodes, below)
     try:
-        return intervals.ratio(numerator, denominator, how)
+        return intervals.ratio(numerator, denominator, resampling)
     except RatioError:
         total = float(denominator.values.sum())
         return _alone(float(numerator.values.sum()) / total if total > 0.0 else math.nan)

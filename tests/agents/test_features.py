@@ -120,7 +120,7 @@ def test_pooled_is_the_mean_and_the_largest_of_each_column(new_extractor, observ
 def test_the_belief_of_the_joint_recommender_is_shown(new_extractor, observation, joint):
     extractor = new_extractor(JOINT_BLOCKS)
     shown = extractor.encode(observation)[:, extractor.slices["joint"]]
-    np.testing.assert_array_equal(shown, joint.interest(observation)[:, :32])
+    np.testing.assert_array_equal(shown, joint.belief(observation)[:, :32])
 
 
 def test_what_is_seen_of_a_session_does_not_depend_on_the_others(new_extractor, observation):

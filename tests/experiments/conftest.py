@@ -41,7 +41,7 @@ def fill(folder: Path) -> Path:
     ]
     write_table(folder, Episode, episodes)
     write_table(folder, CurvePoint, points)
-    write_table(folder, Row, leaderboard(episodes, how=Resampling(resamples=200)))
+    write_table(folder, Row, leaderboard(episodes, resampling=Resampling(resamples=200)))
     write_manifest(
         folder,
         config={"users": 30, "note": "</pre><script>alert('x')</script>"},

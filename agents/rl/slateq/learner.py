@@ -68,7 +68,7 @@ class SlateQ:
             raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
         return self._decide(observation, episode_starts)[0]
 
-    def interest(self, observation: Any) -> npt.NDArray[np.float32]:
+    def belief(self, observation: Any) -> npt.NDArray[np.float32]:
         """Returns the believed interest of each session, from which `act` acted last, (n, d)."""
         return self.tracker.belief @ self.tracker.model.phrases
 

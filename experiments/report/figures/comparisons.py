@@ -56,7 +56,9 @@ def leaderboard(rows: Sequence[Row]) -> Figure:
 
 
 @styled
-def distribution(episodes: Mapping[str, Sequence[Episode]], how: Resampling = DEFAULT) -> Figure:
+def distribution(
+    episodes: Mapping[str, Sequence[Episode]], resampling: Resampling = DEFAULT
+) -> Figure:
     """Returns the share of sessions of every agent whose return exceeds x, with 95 % bands.
 
     The performance profile of Agarwal et al. 2021, "Deep reinforcement learning at the edge of the
@@ -67,7 +69,10 @@ def distribution(episodes: Mapping[str, Sequence[Episode]], how: Resampling = DE
     top = max(np.quantile([x.ret for x in own], 0.99) for own in episodes.values())
     at = np.linspace(0.0, max(float(top), 1e-9), 101)
     for agent, own in episodes.items():
-        profile, colour = intervals.performance_profile(scores_of(own), at, how), colour_of(agent)
+        profile, colour = (
+            intervals.performance_profile(scores_of(own), at, resampling),
+            colour_of(agent),
+        )
         axes.fill_between(at, profile.low, profile.high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(at, profile.share, color=colour, label=agent)
     axes.set(xlim=(0, at[-1]), ylim=(0, 1.01), xlabel="return x", ylabel="sessions above x")
@@ -77,7 +82,9 @@ def distribution(episodes: Mapping[str, Sequence[Episode]], how: Resampling = DE
 
 
 @styled
-def improvement(episodes: Mapping[str, Sequence[Episode]], how: Resampling = DEFAULT) -> Figure:
+def improvement(
+    episodes: Mapping[str, Sequence[Episode]], resampling: Resampling = DEFAULT
+) -> Figure:
     """Returns how often the agent of a row beats that of a column in the same session, in %.
 
     A number is faint where its interval holds 50 %. All agents must have met the same users.
@@ -88,7 +95,7 @@ def improvement(episodes: Mapping[str, Sequence[Episode]], how: Resampling = DEF
     figure = Figure((COLUMN, 0.75 + 0.25 * len(agents)))
     axes = figure.subplots()
     for i, j in itertools.combinations(range(len(agents)), 2):
-        chance, low, high = probability_of_improvement(scores[j], scores[i], how)
+        chance, low, high = probability_of_improvement(scores[j], scores[i], resampling)
         shares[j, i], shares[i, j] = chance, 1.0 - chance
         colour = "white" if abs(chance - 0.5) > 0.33 else INK  # on dark cells
         colour = FAINT if low <= 0.5 <= high else colour

@@ -145,7 +145,7 @@ def test_what_happens_in_a_session_changes_the_belief_at_once(fitted, new_vec):
     starts = np.ones(4, bool)
     for _ in range(6):
         after, *_ = env.step(fitted.act(before, starts))
-    one, two = fitted.interest(before), fitted.interest(after)
+    one, two = fitted.belief(before), fitted.belief(after)
     assert one.shape == (4, 32) and (np.abs(one - two).max(axis=1) > 1e-3).all()
 
 

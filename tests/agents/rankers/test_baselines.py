@@ -52,11 +52,11 @@ def test_recency_prefers_what_was_liked_last(new_vec):
     first, last = 0, int(np.argmin(vectors @ vectors[0]))
     history[0, :20], kinds[0, :20] = first, SATISFIED
     history[0, :6] = last
-    v = agent.interest({"history": history, "history_feedback": kinds})[0]
+    v = agent.belief({"history": history, "history_feedback": kinds})[0]
     assert v @ vectors[last] > v @ vectors[first]
     mean = Content()
     mean.fit(env, 0)
-    v = mean.interest({"history": history, "history_feedback": kinds})[0]
+    v = mean.belief({"history": history, "history_feedback": kinds})[0]
     assert v @ vectors[last] < v @ vectors[first]
 
 

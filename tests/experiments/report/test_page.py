@@ -56,7 +56,7 @@ class Page(HTMLParser):
 def add_tables(folder: Path) -> None:
     """Writes the tables that older runs do not have."""
     episodes = read_table(folder, Episode)
-    write_table(folder, WorldRow, world_rows(episodes, how=Resampling(resamples=200)))
+    write_table(folder, WorldRow, world_rows(episodes, resampling=Resampling(resamples=200)))
     write_table(folder, LearningPoint, [LearningPoint("Task-v0", "ppo", 0, 0, 10, 9.0)])
     lags = [AdaptationPoint("Task-v0", agent, lag, 0.1, 40) for agent in AGENTS for lag in range(9)]
     write_table(folder, AdaptationPoint, lags)

@@ -42,7 +42,7 @@ def rows() -> list[Row]:
         for agent, mean in MEANS.items()
         for user in range(20)
     ]
-    return leaderboard(episodes, how=Resampling(resamples=200))
+    return leaderboard(episodes, resampling=Resampling(resamples=200))
 
 
 @pytest.mark.parametrize(

@@ -83,12 +83,12 @@ def test_the_error_of_the_belief_is_that_of_the_agent_which_plays(new_vec):
     """Agents that show the same and believe otherwise differ in the one error alone."""
 
     class Wrong(Content):
-        def interest(self, observation):
-            return -Content.interest(self, observation)
+        def belief(self, observation):
+            return -Content.belief(self, observation)
 
         def scores(self, observation):
             vectors = self.data.items.vectors
-            return score(Content.interest(self, observation), observation["candidates"], vectors)
+            return score(Content.belief(self, observation), observation["candidates"], vectors)
 
     truths, curves = {}, {}
     for agent in (Content(), Wrong(), Random()):

@@ -37,7 +37,7 @@ def rollout(worlds: int = 1, users: int = 20, seeds: int = 3) -> list[Episode]:
 
 def test_in_one_world_its_rows_are_the_pooled_ones() -> None:
     episodes = rollout()
-    pooled, apart = leaderboard(episodes, ORDER, how=FAST), world_rows(episodes, ORDER, FAST)
+    pooled, apart = leaderboard(episodes, ORDER, resampling=FAST), world_rows(episodes, ORDER, FAST)
     assert [x.agent for x in apart] == list(ORDER)
     for row, own in zip(pooled, apart, strict=True):
         assert own.world == 0
@@ -51,7 +51,7 @@ def test_gains_of_worlds_tell_what_the_pooled_gain_hides() -> None:
     assert len(rows) == 8
     gains = [rows[world, "content"].improvement for world in range(2)]
     assert gains == pytest.approx([1.0, -0.5])
-    (pooled,) = (x for x in leaderboard(episodes, ORDER, how=FAST) if x.agent == "content")
+    (pooled,) = (x for x in leaderboard(episodes, ORDER, resampling=FAST) if x.agent == "content")
     assert pooled.improvement is not None and -0.5 < pooled.improvement < 1.0
     assert rows[0, "random"].improvement_over is None
     assert rows[1, "ppo"].improvement_over == "content"
@@ -65,7 +65,7 @@ def test_a_row_holds_what_the_statistics_say() -> None:
     episodes = rollout(worlds=2)
     scores = {name: scores_of(own) for name, own in group(episodes)["task"].items()}
     ppo, content = scores["ppo"], scores["content"]
-    row = next(x for x in leaderboard(episodes, ORDER, how=FAST) if x.agent == "ppo")
+    row = next(x for x in leaderboard(episodes, ORDER, resampling=FAST) if x.agent == "ppo")
     mean = intervals.bootstrap_interval(ppo, "mean", FAST)
     iqm = intervals.bootstrap_interval(ppo, "iqm", FAST)
     gain = intervals.relative_improvement(ppo, content, FAST)
@@ -82,7 +82,7 @@ def test_a_row_holds_what_the_statistics_say() -> None:
 
 
 def test_ends_are_normalised_to_zero_and_one() -> None:
-    rows: dict[str, Row] = {x.agent: x for x in leaderboard(rollout(), ORDER, how=FAST)}
+    rows: dict[str, Row] = {x.agent: x for x in leaderboard(rollout(), ORDER, resampling=FAST)}
     assert rows["random"].normalised == 0.0
     assert rows["oracle-planning"].normalised == 1.0
     assert rows["content"].normalised == pytest.approx((2 - 1) / (9 - 1))
@@ -93,13 +93,13 @@ def test_a_world_that_an_agent_did_not_meet_is_refused() -> None:
     with pytest.raises(ValueError, match=r"content has no session in world 1"):
         world_rows(episodes, ORDER, FAST)
     with pytest.raises(ValueError, match="lacks a"):
-        leaderboard(episodes, ORDER, how=FAST)
+        leaderboard(episodes, ORDER, resampling=FAST)
 
 
 def test_plain_numbers_ignore_what_is_unknown() -> None:
     change = {"tracking_error": math.nan, "consumed": 0, "satisfied": 0, "survived": False}
     episodes = [dataclasses.replace(x, **change) if x.user % 2 else x for x in rollout()]
-    row = leaderboard(episodes, ORDER, how=FAST)[0]
+    row = leaderboard(episodes, ORDER, resampling=FAST)[0]
     assert (row.tracking_error, row.survive, row.ctr, row.satisfaction_rate) == (
         40.0,
         0.5,

@@ -10,7 +10,7 @@ from experiments.statistics.intervals import (
     iqm,
     performance_profile,
 )
-from experiments.statistics.resampling import draws
+from experiments.statistics.resampling import draw_counts
 
 FAST = Resampling(resamples=500)
 MANY = Resampling(resamples=20_000)
@@ -57,13 +57,13 @@ def test_intervals_with_several_seeds_cover_and_are_not_much_too_wide() -> None:
 def test_means_over_drawn_seeds_vary_by_the_unbiased_amount(generator) -> None:
     """The variance of a mean over S seeds is s^2 / S with the unbiased s^2."""
     values, users = generator.normal(size=5), np.zeros(10, np.int64)
-    drawn = [seeds @ values / seeds.sum(axis=1) for _, seeds in draws(users, 5, MANY)]
+    drawn = [seeds @ values / seeds.sum(axis=1) for _, seeds in draw_counts(users, 5, MANY)]
     assert np.concatenate(drawn).var() == pytest.approx(values.var(ddof=1) / 5, rel=0.05)
 
 
 def test_every_world_keeps_its_number_of_users() -> None:
     worlds = np.repeat([0, 3, 4], [2, 50, 7])
-    blocks = [users for users, _ in draws(worlds, 1, MANY)]
+    blocks = [users for users, _ in draw_counts(worlds, 1, MANY)]
     assert len(blocks) > 1  # it takes several
     users = np.concatenate(blocks)
     assert users.shape == (MANY.resamples, 59)

@@ -241,26 +241,26 @@ def test_leaderboard_numbers(rows: list[Row]) -> None:
 
 
 def test_leaderboard_without_ends_or_with_nothing_earned() -> None:
-    rows = leaderboard(rollout({"random": 0.0, "content": 1.0}), how=FAST)
+    rows = leaderboard(rollout({"random": 0.0, "content": 1.0}), resampling=FAST)
     assert rows[1].improvement is None
     assert rows[1].improvement_over == "random"
     assert rows[1].normalised is None
     silent = [
         dataclasses.replace(x, consumed=0, satisfied=0, tracking_error=math.nan) for x in rollout()
     ]
-    row = leaderboard(silent, how=FAST)[0]
+    row = leaderboard(silent, resampling=FAST)[0]
     assert (row.ctr, row.satisfaction_rate, row.tracking_error) == (0.0, None, None)
 
 
 def test_leaderboard_refuses_agents_that_met_other_users() -> None:
     episodes = [x for x in rollout() if not (x.agent == "content" and x.user == 4)]
     with pytest.raises(ValueError, match=r"agent lacks a \(world, user\): 2 missing"):
-        leaderboard(episodes, how=FAST)
+        leaderboard(episodes, resampling=FAST)
 
 
 def test_tasks_are_compared_apart() -> None:
     both = rollout() + [dataclasses.replace(x, task="b", ret=2 * x.ret) for x in rollout()]
-    rows = leaderboard(both, how=FAST)
+    rows = leaderboard(both, resampling=FAST)
     assert [row.task for row in rows] == ["task-a"] * 5 + ["b"] * 5
     assert rows[5].improvement is None
     assert rows[5].mean == pytest.approx(2 * rows[0].mean)

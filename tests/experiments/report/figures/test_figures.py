@@ -85,7 +85,7 @@ def world_table() -> list[WorldRow]:
 
 def results(folder: Path = Path(), **tables: Any) -> RunResults:
     """A run with every table but those that are told otherwise."""
-    rows = leaderboard(rollout(), how=FAST)
+    rows = leaderboard(rollout(), resampling=FAST)
     every = {
         "learning": LEARNING,
         "adaptation": adaptations(),
@@ -182,7 +182,7 @@ def test_improvements_that_cannot_be_told_from_zero_are_in_brackets() -> None:
     for user, old in enumerate(group(rollout())["t"]["oracle-planning"]):
         ret = old.ret + float(generator.normal())
         episodes.append(Episode("t", "ppo", 0, 0, user, ret, 9, 3, 2, 40.0, True))
-    shown = texts(figures.leaderboard(leaderboard(episodes, how=FAST)))
+    shown = texts(figures.leaderboard(leaderboard(episodes, resampling=FAST)))
     gains = [text for text in shown if "%" in text]
     assert not gains[0].startswith("(")
     assert gains[1].startswith("(")
@@ -268,7 +268,7 @@ def test_labels_of_points_that_lie_close_do_not_cover_each_other(
 
 
 def test_diversity_needs_slates_and_worlds_need_more_than_one() -> None:
-    rows = leaderboard(rollout(), how=FAST)
+    rows = leaderboard(rollout(), resampling=FAST)
     none = [Metric("t", row.agent, "diversity", None, None, None) for row in rows]
     assert figures.diversity(rows, none) is None
     assert figures.worlds([row for row in world_table() if row.world == 0]) is None

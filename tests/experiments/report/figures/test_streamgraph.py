@@ -31,7 +31,7 @@ def test_the_best_agent_that_is_no_oracle_is_shown() -> None:
         for agent, mean in agents.items()
         for user in range(9)
     ]
-    rows = leaderboard(episodes, how=Resampling(resamples=200))
+    rows = leaderboard(episodes, resampling=Resampling(resamples=200))
     sessions = [
         session("random"),
         session("content"),
