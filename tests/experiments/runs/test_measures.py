@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from agents import AGENTS, make_agent
+from agents.base import Believer
 from agents.rankers.baselines import Random
 from agents.rankers.content import Content
 from agents.rankers.ranker import score
@@ -15,6 +17,7 @@ from experiments.runs import measures
 from experiments.runs.measures import Truth
 from experiments.runs.spec import RunSpec
 from llmrec_env import metrics
+from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.counterfactual import without_recommendations
 
 USERS = np.array([9, 19, 29, 39, 49, 59])
@@ -112,6 +115,13 @@ def test_the_error_of_the_belief_is_that_of_the_agent_which_plays(new_vec):
     assert curves[Content]["tracking_error"] == curves[Wrong]["tracking_error"]
     assert sum(curves[Content]["belief_error"]) < sum(curves[Wrong]["belief_error"])
     assert "belief_error" not in curves[Random]
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_belief_is_asked_of_agents_that_hold_one(name, tiny):
+    """Agents of the registry that have the name of a protocol's method have the method."""
+    agent = make_agent(name, EnvConfig(**tiny))
+    assert isinstance(agent, Believer) == callable(getattr(agent, "belief", None))
 
 
 def test_shift_is_against_the_same_user_alone(seen, rows):
