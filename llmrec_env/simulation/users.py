@@ -1,4 +1,4 @@
-"""HIDDEN: change of a user in a step: interests drift, satiation and goodwill move, patience ends."""
+"""HIDDEN: change of a user in a step: interests, satiation, goodwill and patience."""
 
 from __future__ import annotations
 
