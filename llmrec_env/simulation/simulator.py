@@ -86,7 +86,7 @@ class Simulator:
         self.transition_info = self.responses[list(TRANSITION_FIELDS)]
         self.user_info = self.users[list(USER_FIELDS)]
         world = self.world
-        self._arrays: Any = (  # arguments of `advance`, but the decision
+        self._arrays = (  # arguments of `advance`, but the decision
             tuple(world.items),
             tuple(world.interests),
             world.traits,
