@@ -19,20 +19,7 @@ from experiments.report.figures import study_figures
 from experiments.report.text_tables import Table, improvement
 from experiments.runs.environments import task_config
 from experiments.runs.runner import RunOptions
-from experiments.studies.study import (
-    Improvements,
-    RunFlags,
-    Scale,
-    ScaleFlags,
-    Sessions,
-    check_names,
-    config_of,
-    do_runs,
-    improvement_of,
-    improvements_of,
-    plan_runs,
-    publish,
-)
+from experiments.studies import study
 from llmrec_env.config import unknown
 from llmrec_env.interface.observation import VECTOR_BLOCKS
 
@@ -76,9 +63,9 @@ def run(
     blocks: tuple[str, ...] = tuple(BLOCKS),
     task: str = "llmrec/Drift-v0",
     env: EnvFields = NO_FIELDS,
-    scale: ScaleFlags = Scale(),  # noqa: B008, a frozen dataclass
-    options: RunFlags = _OPTIONS,
-) -> Improvements:
+    scale: study.ScaleFlags = study.SCALE,
+    options: study.RunFlags = _OPTIONS,
+) -> study.Improvements:
     """Plays agents with one part after another taken away; prints and draws who improves on whom.
 
     Args:
@@ -88,24 +75,23 @@ def run(
         encoders: to put in the place of the task's.
         blocks: of the observation of ppo; `all` leaves nothing to see.
         task: a registered id.
-        env: fields of the environment that override the task's.
-        scale: how much is run.
-        options: where and how the runs are done.
 
     Raises:
         ConfigError: an unknown mechanism or encoder.
         ValueError: an unknown agent, task or block.
     """
-    check_names(agents, (task,))
+    study.check_names(agents, (task,))
     fields = given_fields(env)
     parts = {"mechanisms": mechanisms, "encoder": encoders, "observation": blocks}
     parts = {name: parts[name] for name in groups}
     specs = [
         spec
         for x in variants_of(task, agents, fields, parts)
-        for spec in plan_runs((task,), x.agents, scale, x.env, label=x.label, settings=x.settings)
+        for spec in study.plan_runs(
+            (task,), x.agents, scale, x.env, label=x.label, settings=x.settings
+        )
     ]
-    sessions = do_runs(specs, options, config_of(scale, fields, task=task, agents=agents, **parts))
+    _, sessions = study.do_runs(specs, options, scale, fields, task=task, agents=agents, **parts)
     improvements = compared(sessions)
     rows = [
         [name, label, improvement(share)]
@@ -115,7 +101,7 @@ def run(
     title = "relative improvement in return, paired [95 %]"
     table = Table(["comparison", "variant", "improvement"], rows, title, labels=2)
     figure = study_figures.forest(improvements) if improvements else None
-    publish("ablation", options.output, [table], figure)
+    study.publish("ablation", options.output, [table], figure)
     return improvements
 
 
@@ -148,13 +134,13 @@ def variants_of(
     return variants
 
 
-def compared(sessions: Sessions) -> Improvements:
+def compared(sessions: study.Sessions) -> study.Improvements:
     """Returns the improvements of each variant, and what each block of the observation is worth."""
-    improvements = improvements_of(sessions, COMPARISONS)
+    improvements = study.improvements_of(sessions, COMPARISONS)
     for label, episodes in sessions.items():
         block = label.removeprefix(f"{LEARNER} ")
         if block != label:
-            share = improvement_of(sessions[WHOLE][LEARNER], episodes[LEARNER])
+            share = study.improvement_of(sessions[WHOLE][LEARNER], episodes[LEARNER])
             if share:
                 name = f"{LEARNER} over itself without a block"
                 improvements.setdefault(name, {})[block] = share

@@ -13,7 +13,7 @@ from experiments.report.result_tables import print_leaderboard
 from experiments.runs.costs import print_plan
 from experiments.runs.runner import RunOptions, run_specs
 from experiments.statistics.leaderboard import LADDER
-from experiments.studies.study import RunFlags, Scale, plan_runs
+from experiments.studies import study
 
 
 class Preset(NamedTuple):
@@ -21,7 +21,7 @@ class Preset(NamedTuple):
 
     tasks: tuple[str, ...]
     agents: tuple[str, ...]
-    scale: Scale
+    scale: study.Scale
 
 
 LEARNERS = tuple(
@@ -31,22 +31,22 @@ _FOUR = ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/S
 _STANDARD = tuple(name for name in LADDER if name != "slateq")
 """`slateq` would take as long as all others: it is compared in the preset `rl`."""
 PRESETS = {
-    "quick": Preset(("llmrec/Drift-v0",), LADDER, Scale(worlds=2, seeds=1, steps=150_000)),
-    "standard": Preset(_FOUR, _STANDARD, Scale(worlds=3, seeds=5, steps=500_000)),
+    "quick": Preset(("llmrec/Drift-v0",), LADDER, study.Scale(worlds=2, seeds=1, steps=150_000)),
+    "standard": Preset(_FOUR, _STANDARD, study.Scale(worlds=3, seeds=5, steps=500_000)),
     "rl": Preset(
         _FOUR,
         ("content", "drift-aware", "joint", "ppo", "slateq", "oracle-myopic", "oracle-planning"),
-        Scale(worlds=2, seeds=5, steps=500_000),
+        study.Scale(worlds=2, seeds=5, steps=500_000),
     ),
     "algorithms": Preset(
         _FOUR,
         ("random", "popular", "drift-aware", "joint", *LEARNERS),
-        Scale(worlds=1, seeds=3, steps=50_000),
+        study.Scale(worlds=1, seeds=3, steps=50_000),
     ),
     "full": Preset(
         tuple(llmrec_env.TASKS),
         tuple(name for name, spec in AGENTS.items() if not spec.trains_encoder),
-        Scale(worlds=5, seeds=10, steps=2_000_000),
+        study.Scale(worlds=5, seeds=10, steps=2_000_000),
     ),
 }
 WATCHED = 3
@@ -62,7 +62,7 @@ def run(
     steps: int | None = None,
     seeds: int | None = None,
     env: EnvFields = NO_FIELDS,
-    options: RunFlags = RunOptions(),  # noqa: B008, a frozen dataclass
+    options: study.RunFlags = RunOptions(),  # noqa: B008, a frozen dataclass
     dry_run: bool = False,
 ) -> list[store.Row]:
     """Trains and compares agents, and writes leaderboard, sessions, curves and manifest.
@@ -77,8 +77,6 @@ def run(
         users: held-out test users of each world; all of them by default.
         steps: environment steps of training for an agent that learns online.
         seeds: training seeds of the agents that are trained with several.
-        env: fields of the environment that override the tasks'.
-        options: where and how the runs are done.
         dry_run: only list what would be run, and what it costs.
 
     Raises:
@@ -89,7 +87,7 @@ def run(
     given = {name: value for name, value in sizes.items() if value is not None}
     scale = dataclasses.replace(plan.scale, **given)
     tasks, fields = tasks or plan.tasks, given_fields(env)
-    specs = plan_runs(tasks, agents or plan.agents, scale, fields, watched=WATCHED)
+    specs = study.plan_runs(tasks, agents or plan.agents, scale, fields, watched=WATCHED)
     if dry_run:
         print_plan(specs, options.jobs)
         return []

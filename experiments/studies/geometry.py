@@ -1,4 +1,4 @@
-"""Where texts lie: cosines by facet and topic, and how visible substance is, beside the targets."""
+"""Geometry of encoded texts: cosines by facet and topic, and how visible substance is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import tyro
 
+from experiments.report.text_tables import Table, number, print_tables
 from llmrec_env.content.catalog import Catalog
 from llmrec_env.content.embedding_space import Space
 from llmrec_env.content.encoders import load_encoder
@@ -63,17 +63,18 @@ def run(
     raw_phrases = reader.encode(phrases.texts)
     space = Space.fit(raw_items, raw_phrases, dim)
     vectors, phrase_vectors = space.project_items(raw_items), space.project_phrases(raw_phrases)
-    found = {f"raw_{key}": x for key, x in cosines(items, phrases, raw_items, raw_phrases).items()}
+    measured = {
+        f"raw_{key}": x for key, x in cosines(items, phrases, raw_items, raw_phrases).items()
+    }
     centred = cosines(items, phrases, vectors, phrase_vectors)
-    found |= {f"centred_{key}": x for key, x in centred.items()}
-    found |= {"kept_variance": space.kept_variance, "scale": space.scale}
+    measured |= {f"centred_{key}": x for key, x in centred.items()}
+    measured |= {"kept_variance": space.kept_variance, "scale": space.scale}
     if items.substance is not None:
         probe = vectors @ substance_probe(reader.encode, space)
-        found["substance_correlation"] = float(np.corrcoef(probe, items.substance)[0, 1])
-    _print(
-        found, f"{items.name}, {len(items):,} items, {len(phrases):,} phrases, {encoder}, d={dim}"
-    )
-    return found
+        measured["substance_correlation"] = float(np.corrcoef(probe, items.substance)[0, 1])
+    size = f"{len(items):,} items, {len(phrases):,} phrases"
+    print_tables(*_tables(measured, f"{items.name}, {size}, {encoder}, d={dim}"))
+    return measured
 
 
 def cosines(
@@ -127,20 +128,23 @@ def _within_facets(vectors: _Rows, facets: npt.NDArray[np.int32]) -> float:
     return total / max(pairs, 1)
 
 
-def _print(found: dict[str, float], heading: str) -> None:
-    print(f"\n{heading}\n{'mean cosine':38}{'raw':>8}{'target':>8}{'centred':>9}{'target':>8}")
-    for key, (label, raw, centred) in _TARGETS.items():
-        before, after = found[f"raw_{key}"], found[f"centred_{key}"]
-        print(f"{label:38}{before:8.3f}{raw:>8}{after:9.3f}{centred:>8}")
-    for key, (label, target) in _SUMMARIES.items():
-        if key in found:
-            print(f"{label:54}{found[key]:9.3f}{target:>8}")
-
-
-def main() -> None:
-    """Measure from the command line."""
-    tyro.cli(run, console_outputs=True)
-
-
-if __name__ == "__main__":
-    main()
+def _tables(measured: dict[str, float], title: str) -> list[Table]:
+    cosine_rows = [
+        [
+            label,
+            number(measured[f"raw_{key}"], decimals=3),
+            raw,
+            number(measured[f"centred_{key}"], decimals=3),
+            centred,
+        ]
+        for key, (label, raw, centred) in _TARGETS.items()
+    ]
+    summary_rows = [
+        [label, number(measured[key], decimals=3), target]
+        for key, (label, target) in _SUMMARIES.items()
+        if key in measured
+    ]
+    return [
+        Table(["mean cosine", "raw", "aim", "centred", "aim"], cosine_rows, title),
+        Table(["", "measured", "aim"], summary_rows),
+    ]

@@ -17,7 +17,7 @@ from experiments.statistics.intervals import (
     relative_improvement,
 )
 from experiments.statistics.leaderboard import group, scores_of
-from experiments.studies.study import publish
+from experiments.studies import study
 from llmrec_env.config import unknown
 
 FLOOR, CEILING = "drift-aware", "oracle-planning"
@@ -57,7 +57,7 @@ def run(
                 raise ValueError(unknown(f"agent in {folder}", name, list(episodes)))
         scores = {name: scores_of(sessions) for name, sessions in episodes.items()}
         improvements += [_improvement(task, agent, over, scores) for agent in agents]
-    publish("improvement", folder, [_table(improvements, over)])
+    study.publish("improvement", folder, [_table(improvements, over)])
     return improvements
 
 

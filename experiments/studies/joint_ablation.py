@@ -13,21 +13,13 @@ from experiments.report import text_tables
 from experiments.report.figures import study_figures
 from experiments.report.text_tables import Cell, Table, number, percent
 from experiments.runs.environments import task_config
-from experiments.runs.runner import RunOptions, run_specs, run_sweep
+from experiments.runs.runner import RunOptions, run_sweep
 from experiments.runs.spec import RunResult, RunSpec
 from experiments.statistics.intervals import Interval, bootstrap_interval
 from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode
+from experiments.studies import study
 from experiments.studies.cold_start import cold_items, cold_users
-from experiments.studies.study import (
-    RunFlags,
-    Scale,
-    ScaleFlags,
-    config_of,
-    improvement_of,
-    plan_runs,
-    publish,
-)
 
 REFERENCES = ("content", "collaborative", "drift-aware")
 DEFAULT = "joint"
@@ -47,7 +39,7 @@ LOSSES: tuple[dict[str, Any], ...] = (
     {"click_loss": "softmax"},
     {"shrinkage": 1.0},
 )
-_SCALE = Scale(worlds=1)
+_SCALE = study.Scale(worlds=1)
 _OPTIONS = RunOptions(output=Path("runs/joint-ablation"))
 
 Part = Literal["weights", "losses", "users", "items"]
@@ -59,8 +51,8 @@ def run(
     epochs: int | None = None,
     task: str = "llmrec/Drift-v0",
     env: EnvFields = NO_FIELDS,
-    scale: ScaleFlags = _SCALE,
-    options: RunFlags = _OPTIONS,
+    scale: study.ScaleFlags = _SCALE,
+    options: study.RunFlags = _OPTIONS,
 ) -> dict[str, Any]:
     """Plays variants of the joint recommender, and it and others with cold users and cold items.
 
@@ -74,18 +66,15 @@ def run(
         language: also train the language model, in these modes; minutes each on a CPU.
         epochs: of the joint recommender, at most; by default its own.
         task: a registered id.
-        env: fields of the environment that override the task's.
-        scale: how much is run.
-        options: where and how the runs are done.
 
     Returns:
         `variants`, `users` and `items`, as in the file.
     """
-    settings = {} if epochs is None else {"epochs": epochs}
-    base = RunSpec(task, DEFAULT, 0, users=scale.users, env=given_fields(env), settings=settings)
+    fixed = {} if epochs is None else {"epochs": epochs}
+    base = RunSpec(task, DEFAULT, 0, users=scale.users, env=given_fields(env), settings=fixed)
     specs = _plan(base, parts, language, scale)
-    config = config_of(scale, base.env, task=task, parts=parts, language=language, epochs=epochs)
-    run_specs(specs, options, config)
+    settings = {"task": task, "parts": parts, "language": language, "epochs": epochs}
+    study.do_runs(specs, options, scale, base.env, **settings)
     variants = _variants(run_sweep(specs, options.output))  # all there: nothing runs again
     results: dict[str, Any] = {"variants": variants, "users": {}, "items": {}}
     if "users" in parts:
@@ -95,7 +84,7 @@ def run(
     shares = {name: x[DEFAULT] for name, x in variants.items() if x[DEFAULT] is not None}
     returns = returns_known(results["users"])
     figure = study_figures.variants_and_known(shares, DEFAULT, returns)
-    publish("joint", options.output, tables_of(results), figure, content=results)
+    study.publish("joint", options.output, tables_of(results), figure, content=results)
     for mode in language:
         _print_size(mode, task_config(task, base.env).encoder)
     return results
@@ -113,7 +102,7 @@ def label_of(settings: Mapping[str, Any]) -> str:
 
 
 def _plan(
-    base: RunSpec, parts: Sequence[str], language: Sequence[str], scale: Scale
+    base: RunSpec, parts: Sequence[str], language: Sequence[str], scale: study.Scale
 ) -> list[RunSpec]:
     """Runs, world by world, so that each world is built once."""
     variants: dict[str, tuple[str, dict[str, Any]]] = {DEFAULT: (DEFAULT, base.settings)}
@@ -121,9 +110,11 @@ def _plan(
         if part in parts:
             variants |= {label_of(x): (DEFAULT, x | base.settings) for x in changes}
     variants |= {f"joint-{mode}": (f"joint-{mode}", base.settings) for mode in language}
-    specs = plan_runs((base.task,), REFERENCES, scale, base.env, label="references")
+    specs = study.plan_runs((base.task,), REFERENCES, scale, base.env, label="references")
     for label, (agent, settings) in variants.items():
-        specs += plan_runs((base.task,), (agent,), scale, base.env, label=label, settings=settings)
+        specs += study.plan_runs(
+            (base.task,), (agent,), scale, base.env, label=label, settings=settings
+        )
     return sorted(specs, key=lambda spec: spec.world)
 
 
@@ -139,7 +130,7 @@ def _variants(results: Sequence[RunResult]) -> dict[str, dict[str, Any]]:
     for name, own in sessions.items():
         row: dict[str, Any] = {"return": bootstrap_interval(scores_of(own))}
         for other in COMPARED:
-            row[other] = None if other == name else improvement_of(own, sessions[other])
+            row[other] = None if other == name else study.improvement_of(own, sessions[other])
         variants[name] = row | {"seconds": float(np.mean(seconds[name]))}
     return variants
 

@@ -9,15 +9,9 @@ from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.result_tables import print_leaderboard
 from experiments.report.text_tables import improvement
-from experiments.runs.runner import RunOptions, run_specs
+from experiments.runs.runner import RunOptions
 from experiments.statistics.leaderboard import improvement_of
-from experiments.studies.study import (
-    RunFlags,
-    Scale,
-    ScaleFlags,
-    config_of,
-    plan_runs,
-)
+from experiments.studies import study
 
 RUNGS = (
     "random",
@@ -31,7 +25,7 @@ RUNGS = (
 )
 """Every agent must beat the one before it by an interval above zero."""
 PLANNING_IMPROVEMENT = 0.10
-_SCALE = Scale(worlds=3)
+_SCALE = study.Scale(worlds=3)
 _OPTIONS = RunOptions(output=Path("runs/ladder"))
 
 
@@ -40,8 +34,8 @@ def run(
     candidates: tuple[int, ...] = (100, 0),
     task: str = "llmrec/Drift-v0",
     env: EnvFields = NO_FIELDS,
-    scale: ScaleFlags = _SCALE,
-    options: RunFlags = _OPTIONS,
+    scale: study.ScaleFlags = _SCALE,
+    options: study.RunFlags = _OPTIONS,
 ) -> dict[tuple[str, int], list[store.Row]]:
     """Plays the ladder of agents on each catalogue and candidate number, and prints what fails.
 
@@ -49,18 +43,15 @@ def run(
         catalogs: names or paths of catalogues.
         candidates: items offered at a step; 0 is the whole catalogue.
         task: a registered id.
-        env: fields of the environment that override the task's.
-        scale: how much is run; no agent here depends on steps or seeds.
-        options: where and how the runs are done; one folder below the output for each ladder.
     """
     ladders = {}
     for catalog in catalogs:
         for count in candidates:
             fields = given_fields(env) | {"catalog": catalog, "candidates": count}
             folder = options.output / f"{Path(catalog).stem}-{count or 'all'}"
-            specs = plan_runs((task,), RUNGS, scale, fields)
+            specs = study.plan_runs((task,), RUNGS, scale, fields)
             where = dataclasses.replace(options, output=folder)
-            rows = run_specs(specs, where, config_of(scale, fields, task=task))
+            rows, _ = study.do_runs(specs, where, scale, fields, task=task)
             print(f"\n{catalog}, {count or 'all'} candidates")
             print_leaderboard(rows)
             print(*verdicts(rows), sep="\n")

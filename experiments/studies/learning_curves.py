@@ -17,21 +17,13 @@ from experiments.runs.evaluation import validator
 from experiments.runs.runner import RunOptions
 from experiments.runs.spec import RunSpec
 from experiments.store import LearningPoint
+from experiments.studies import study
 from experiments.studies.benchmark import LEARNERS
-from experiments.studies.study import (
-    RunFlags,
-    Scale,
-    ScaleFlags,
-    config_of,
-    do_runs,
-    plan_runs,
-    publish,
-)
 from llmrec_env.config import unknown
 
 _BUDGETS = 10
 """Most budgets that the table shows."""
-_SCALE = Scale(worlds=1, steps=300_000, seeds=3)
+_SCALE = study.Scale(worlds=1, steps=300_000, seeds=3)
 _OPTIONS = RunOptions(output=Path("runs/learning-curves"))
 
 
@@ -40,8 +32,8 @@ def run(
     references: tuple[str, ...] = ("drift-aware",),
     task: str = "llmrec/Drift-v0",
     env: EnvFields = NO_FIELDS,
-    scale: ScaleFlags = _SCALE,
-    options: RunFlags = _OPTIONS,
+    scale: study.ScaleFlags = _SCALE,
+    options: study.RunFlags = _OPTIONS,
 ) -> list[LearningPoint]:
     """Trains agents, and prints and draws their return on validation users by budget.
 
@@ -49,9 +41,6 @@ def run(
         agents: names of online RL agents.
         references: agents of another kind, to play with the same users and random numbers.
         task: a registered id.
-        env: fields of the environment that override the task's.
-        scale: how much is run.
-        options: where and how the runs are done.
 
     Raises:
         ValueError: an unknown agent or task, or an agent that does not learn online.
@@ -60,9 +49,11 @@ def run(
         if agent not in LEARNERS:
             raise ValueError(unknown("online RL agent", agent, list(LEARNERS)))
     fields = given_fields(env)
-    specs = plan_runs((task,), agents, scale, fields)
-    reference_specs = plan_runs((task,), references, Scale(scale.worlds, seeds=1), fields)
-    do_runs(specs, options, config_of(scale, fields, task=task, agents=agents))
+    specs = study.plan_runs((task,), agents, scale, fields)
+    reference_specs = study.plan_runs(
+        (task,), references, study.Scale(scale.worlds, seeds=1), fields
+    )
+    study.do_runs(specs, options, scale, fields, task=task, agents=agents)
     points = store.read_table(options.output, LearningPoint)
     returns = {
         agent: float(np.mean([validation_return(x) for x in reference_specs if x.agent == agent]))
@@ -70,7 +61,7 @@ def run(
     }
     curves = {agent: at_budgets(points, agent) for agent in agents}
     figure = study_figures.budgets(curves, returns)
-    publish("learning-curves", options.output, [budget_table(curves, returns)], figure)
+    study.publish("learning-curves", options.output, [budget_table(curves, returns)], figure)
     return points
 
 

@@ -25,24 +25,12 @@ from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval, paired_difference
 from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode
-from experiments.studies.study import (
-    Improvements,
-    RunFlags,
-    Scale,
-    ScaleFlags,
-    Sessions,
-    check_names,
-    config_of,
-    do_runs,
-    improvement_of,
-    plan_runs,
-    publish,
-)
+from experiments.studies import study
 
 TASKS = ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/Static-v0")
 ORACLES = ("oracle-myopic", "oracle-planning")
 """Agents that see the interests and do not learn; the second looks ahead."""
-_SCALE = Scale(worlds=3, steps=300_000, seeds=3)
+_SCALE = study.Scale(worlds=3, steps=300_000, seeds=3)
 _OPTIONS = RunOptions(output=Path("runs/lookahead"))
 
 
@@ -54,16 +42,16 @@ class Probe:
     gammas: tuple[float, float]
     tasks: tuple[str, ...]
     oracles: bool
-    scale: Scale
+    scale: study.Scale
     env: dict[str, Any]
 
     def specs(self) -> list[RunSpec]:
         """Returns the runs, world by world so that each world is built once."""
         specs = []
         for task in self.tasks:
-            runs = plan_runs((task,), ORACLES if self.oracles else (), self.scale, self.env)
+            runs = study.plan_runs((task,), ORACLES if self.oracles else (), self.scale, self.env)
             for gamma in self.gammas:
-                runs += plan_runs(
+                runs += study.plan_runs(
                     (task,),
                     self.agents,
                     self.scale,
@@ -99,8 +87,8 @@ def run(
     tasks: tuple[str, ...] = TASKS,
     oracles: bool = True,
     env: EnvFields = NO_FIELDS,
-    scale: ScaleFlags = _SCALE,
-    options: RunFlags = _OPTIONS,
+    scale: study.ScaleFlags = _SCALE,
+    options: study.RunFlags = _OPTIONS,
 ) -> list[Lookahead]:
     """Trains agents with two discounts; prints, writes and draws what the second one adds.
 
@@ -111,9 +99,6 @@ def run(
         gammas: two discounts, the near-sighted one first.
         tasks: registered ids.
         oracles: also play the two oracles: what looking ahead is worth to who knows the user.
-        env: fields of the environment that override the tasks'.
-        scale: how much is run.
-        options: where and how the runs are done.
 
     Raises:
         ValueError: an unknown agent or task, an agent without a discount, or discounts that are
@@ -121,11 +106,12 @@ def run(
     """
     probe = Probe(agents, gammas, tasks, oracles, scale, given_fields(env))
     _check(probe)
-    config = config_of(scale, probe.env, agents=agents, gammas=gammas, tasks=tasks, oracles=oracles)
-    lines = compared(do_runs(probe.specs(), options, config), probe)
+    settings = {"agents": agents, "gammas": gammas, "tasks": tasks, "oracles": oracles}
+    _, sessions = study.do_runs(probe.specs(), options, scale, probe.env, **settings)
+    lines = compared(sessions, probe)
     improvements = by_agent(lines)
     figure = study_figures.forest(improvements) if improvements else None
-    publish("lookahead", options.output, [table_of(lines, gammas)], figure, records=lines)
+    study.publish("lookahead", options.output, [table_of(lines, gammas)], figure, records=lines)
     return lines
 
 
@@ -138,13 +124,13 @@ def _check(probe: Probe) -> None:
     near, far = probe.gammas
     if not 0.0 <= near < far <= 1.0:
         raise ValueError(f"gammas={probe.gammas} must ascend within [0, 1]; try 0 0.98.")
-    check_names(probe.agents, probe.tasks)
+    study.check_names(probe.agents, probe.tasks)
     for task in probe.tasks:
         for agent in probe.agents:
             make_agent(agent, task_config(task, probe.env), gamma=near)
 
 
-def compared(sessions: Sessions, probe: Probe) -> list[Lookahead]:
+def compared(sessions: study.Sessions, probe: Probe) -> list[Lookahead]:
     """Returns what each agent earns more on each task, the oracles last.
 
     Args:
@@ -181,15 +167,15 @@ def _line(task: str, agent: str, near: Sequence[Episode], far: Sequence[Episode]
         float(near_scores.values.mean()),
         float(far_scores.values.mean()),
         paired_difference(far_scores, near_scores),
-        improvement_of(far, near),
+        study.improvement_of(far, near),
         len(far_scores.seeds),
         len(far_scores.users),
     )
 
 
-def by_agent(lines: Sequence[Lookahead]) -> Improvements:
+def by_agent(lines: Sequence[Lookahead]) -> study.Improvements:
     """Returns the relative improvements for a figure, by what they are of, and by task."""
-    improvements: Improvements = {}
+    improvements: study.Improvements = {}
     for line in lines:
         if line.improvement:
             name = line.agent if " over " in line.agent else f"{line.agent} by looking ahead"

@@ -1,9 +1,9 @@
-"""Recommenders on real logs: who finds what users like later, in records held out by time?"""
+"""Recommenders on real logs, ranked by what users like later in records held out by time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from agents.dataset import UNSATISFIED_WEIGHT, Dataset
@@ -25,6 +23,7 @@ from agents.rankers.als import alternating_least_squares, solve_factors
 from agents.rankers.ease import Ease
 from agents.rankers.item_knn import ItemNeighbours
 from agents.rankers.ranker import HistoryRanker
+from experiments.report.text_tables import Table, number, print_tables
 from llmrec_env import metrics
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.datasets import (
@@ -60,12 +59,12 @@ def _popular(trained: Trained) -> Floats:
 
 
 def _factorised(trained: Trained) -> Floats:
-    found = trained.interactions
-    shape = (found.num_users, found.num_items)
-    entries = (found.users, found.items, found.weights.astype(np.float64))
+    data = trained.interactions
+    shape = (data.num_users, data.num_items)
+    entries = (data.users, data.items, data.weights.astype(np.float64))
     options: dict[str, Any] = {"regularisation": 3.0, "confidence": 8.0}
     items = alternating_least_squares(*entries, shape, rank=24, **options, seed=trained.seed)
-    users = solve_factors(items, *entries, found.num_users, **options)
+    users = solve_factors(items, *entries, data.num_users, **options)
     return users @ items.T
 
 
@@ -74,9 +73,9 @@ def _implicit(trained: Trained) -> Floats:
     from implicit.als import AlternatingLeastSquares
     from scipy import sparse
 
-    found = trained.interactions
-    shape = (found.num_users, found.num_items)
-    matrix = sparse.csr_matrix((8.0 * found.weights, (found.users, found.items)), shape)
+    data = trained.interactions
+    shape = (data.num_users, data.num_items)
+    matrix = sparse.csr_matrix((8.0 * data.weights, (data.users, data.items)), shape)
     model: Any = AlternatingLeastSquares(
         factors=24, regularization=3.0, iterations=6, num_threads=1, random_state=trained.seed
     )
@@ -154,22 +153,30 @@ def run(
     records, texts = _read(logs, min_ratings, encoder, dim)
     split = split_by_time(records, test_share, 0.0, unseen="drop")
     print(f"{len(split.train):,} records to learn from, {len(split.test):,} to find")
-    found = {}
+    results = {}
     for name in agents:
         started, values = time.perf_counter(), []
         for seed in range(seeds if name != "popular" else 1):
             data, config = own_data(
-                *(split.train, texts), slate_size=20, threshold=threshold, seed=seed
+                split.train,
+                texts,
+                slate_size=20,
+                threshold=threshold,
+                seed=seed,
             )
             trained = Trained(_interactions(split.train, threshold), data, config, seed)
-            values.append(judged(SCORERS[name](trained), split.train, split.test, threshold))
+            values.append(
+                ranking_metrics(SCORERS[name](trained), split.train, split.test, threshold)
+            )
         means = {metric: float(np.mean([x[metric] for x in values])) for metric in values[0]}
-        found[name] = means | {"seconds": (time.perf_counter() - started) / len(values)}
-    _print(found)
-    return found
+        results[name] = means | {"seconds": (time.perf_counter() - started) / len(values)}
+    print_tables(_table(results))
+    return results
 
 
-def judged(scores: Floats, train: Records, test: Records, threshold: float) -> dict[str, float]:
+def ranking_metrics(
+    scores: Floats, train: Records, test: Records, threshold: float
+) -> dict[str, float]:
     """Returns NDCG@10, Recall@10 and AUC, means over the users who like something in the test."""
     relevant = np.zeros(scores.shape, np.bool_)
     user, item, satisfied = test.clicks(threshold)
@@ -210,7 +217,7 @@ def _read(logs: str, least: int, encoder: str, dim: int) -> tuple[Records, TextS
         first = records.write_catalog(path)  # the first item with each text
         texts = load_text_space(str(path), None, encoder, dim, "auto")
     assert records.item_texts is not None  # there would be no catalogue
-    row = {records.item_texts[item]: place for place, item in enumerate(first.tolist())}
+    row = {records.item_texts[item]: index for index, item in enumerate(first.tolist())}
     numbers = np.array([row[words] for words in records.item_texts])
     return _renumbered(records, numbers, len(texts.catalog)), texts
 
@@ -242,19 +249,22 @@ def _interactions(records: Records, threshold: float) -> Dataset:
     order = np.lexsort((records.timestamp, records.user))
     user, item, satisfied = records.take(order).clicks(threshold)
     weights = np.where(satisfied == 1, 1.0, UNSATISFIED_WEIGHT)
-    found = Dataset.from_columns(user, item, weights, np.arange(len(user)), len(records.item_ids))
-    if found.num_users != len(records.user_ids):
+    data = Dataset.from_columns(user, item, weights, np.arange(len(user)), len(records.item_ids))
+    if data.num_users != len(records.user_ids):
         raise ValueError("some users have no record to learn from; lower test_share.")
-    return found
+    return data
 
 
-def _print(found: dict[str, dict[str, float]]) -> None:
-    table = Table(title="liked later, among all items not met before", title_justify="left")
-    columns = ["agent", *next(iter(found.values()))]
-    for name in columns:
-        table.add_column(name, justify="left" if name == "agent" else "right")
-    for agent, values in found.items():
-        whole = ("users", "seconds")
-        cells = [f"{x:.0f}" if name in whole else f"{x:.4f}" for name, x in values.items()]
-        table.add_row(agent, *cells)
-    Console().print(table)
+def _table(results: Mapping[str, Mapping[str, float]]) -> Table:
+    columns = ["agent", *next(iter(results.values()))]
+    rows = [
+        [
+            agent,
+            *(
+                number(x, decimals=0 if name in ("users", "seconds") else 4)
+                for name, x in values.items()
+            ),
+        ]
+        for agent, values in results.items()
+    ]
+    return Table(columns, rows, "liked later, among all items not met before")

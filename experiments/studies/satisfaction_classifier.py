@@ -1,9 +1,8 @@
-"""The satisfaction classifier on held-out users, beside the base rate and a cosine."""
+"""Study of the satisfaction classifier: held-out users, beside the base rate and a cosine."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,17 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from agents.joint.satisfaction.classification import ClassificationReport, evaluate
 from agents.joint.satisfaction.pairs import Pair, check_pairs, pairs_of
 from experiments.env_fields import NO_FIELDS, EnvFields
-from experiments.store import storing, write_file
+from experiments.report.text_tables import Table, number, print_tables
+from experiments.studies import study
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.logging_policy import Logs
 from llmrec_env.world import PublicData, World, load_world
@@ -76,26 +74,32 @@ def run(
         "browsed": browsed,
         "seed": seed,
     }
-    there = load_world(config)
-    parts = _parts(there, max_pairs, browsed, seed)
+    loaded = load_world(config)
+    parts = _parts(loaded, max_pairs, browsed, seed)
     classifier, learnt, seconds = _trained(parts, settings, epochs, log_folder)
     started = time.perf_counter()
     margins = classifier.margins(parts["test"])
     tested = time.perf_counter() - started
-    found = _reports(there, parts, mode, margins, classifier.temperature)
+    reports = _reports(loaded, parts, mode, margins, classifier.temperature)
     record = {
         "settings": settings,
         "pairs": {split: len(pairs) for split, pairs in parts.items()},
-        "figures": {name: _figures(report) for name, report in found.items()},
-        "reliability": [row._asdict() for row in found[mode].reliability],
+        "figures": {name: _figures(report) for name, report in reports.items()},
+        "reliability": [row._asdict() for row in reports[mode].reliability],
         "temperature": classifier.temperature,
         "epochs": learnt,
         "weights_trained": classifier.num_trained,
         "seconds": {"training": seconds, "testing": tested},
     }
-    _print(record, found)
-    if output is not None:
-        _write(output / f"satisfaction-{mode}.json", record)
+    tables = _tables(record, reports)
+    if output is None:
+        print_tables(*tables)
+    else:
+        study.publish(f"satisfaction-{mode}", output, tables, content=record)
+    print(
+        f"temperature {record['temperature']:.2f}, {record['weights_trained']:,} weights trained, "
+        f"{learnt} epochs, {seconds:.0f} s training, {tested:.0f} s testing"
+    )
     return record
 
 
@@ -185,7 +189,7 @@ def progress_bar(name: str, total: int) -> Iterator[Callable[[int], object]]:
 
 def _sample(pairs: list[Pair], most: int, seed: int) -> list[Pair]:
     chosen = np.random.default_rng([seed, 13]).permutation(len(pairs))[:most]
-    return check_pairs([pairs[place] for place in np.sort(chosen)], "sampled")
+    return check_pairs([pairs[index] for index in np.sort(chosen)], "sampled")
 
 
 def _figures(report: ClassificationReport) -> dict[str, float | None]:
@@ -193,32 +197,20 @@ def _figures(report: ClassificationReport) -> dict[str, float | None]:
     return {name: None if np.isnan(value) else value for name, value in values.items()}
 
 
-def _print(record: dict[str, Any], found: dict[str, ClassificationReport]) -> None:
-    numbers = ", ".join(f"{number:,} {split}" for split, number in record["pairs"].items())
-    table = Table(title=f"test users; pairs: {numbers}", title_justify="left", box=box.SIMPLE)
-    for name in ("", *(column.replace("_", " ") for column in _COLUMNS)):
-        table.add_column(name, justify="right" if name else "left")
-    for name, report in found.items():
-        table.add_row(name, *(f"{getattr(report, column):.3f}" for column in _COLUMNS))
-    console = Console()
-    console.print(table)
-    reliability = Table(title="reliability", title_justify="left", box=box.SIMPLE)
-    for name in ("predicted", "observed", "pairs"):
-        reliability.add_column(name, justify="right")
-    for row in record["reliability"]:
-        cells = (f"{row['predicted']:.3f}", f"{row['observed']:.3f}", str(row["number"]))
-        reliability.add_row(*cells)
-    console.print(reliability)
-    seconds = record["seconds"]
-    console.print(
-        f"temperature {record['temperature']:.2f}, {record['weights_trained']:,} weights trained, "
-        f"{record['epochs']} epochs, {seconds['training']:.0f} s training, "
-        f"{seconds['testing']:.0f} s testing"
+def _tables(
+    record: dict[str, Any], reports: dict[str, ClassificationReport]
+) -> tuple[Table, Table]:
+    sizes = ", ".join(f"{size:,} {split}" for split, size in record["pairs"].items())
+    figures = [
+        [name, *(number(getattr(report, column), decimals=3) for column in _COLUMNS)]
+        for name, report in reports.items()
+    ]
+    bins = [
+        [number(x["predicted"], decimals=3), number(x["observed"], decimals=3), str(x["number"])]
+        for x in record["reliability"]
+    ]
+    columns = ["", *(column.replace("_", " ") for column in _COLUMNS)]
+    return (
+        Table(columns, figures, f"test users; pairs: {sizes}"),
+        Table(["predicted", "observed", "pairs"], bins, "reliability", labels=0),
     )
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    with storing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    print(f"results in {write_file(path, content.encode())}")

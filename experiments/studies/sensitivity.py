@@ -15,17 +15,7 @@ from experiments.runs.runner import RunOptions
 from experiments.statistics.intervals import Interval
 from experiments.statistics.summary import check_metric
 from experiments.store import Metric, Row
-from experiments.studies.study import (
-    RunFlags,
-    Scale,
-    ScaleFlags,
-    check_names,
-    config_of,
-    do_runs,
-    improvements_of,
-    plan_runs,
-    publish,
-)
+from experiments.studies import study
 from llmrec_env.config import ConfigError
 
 AGENTS = ("content", "content-recency", "drift-aware", "oracle-myopic", "oracle-planning")
@@ -41,8 +31,8 @@ def run(
     task: str = "llmrec/Drift-v0",
     metric: str = "return",
     env: EnvFields = NO_FIELDS,
-    scale: ScaleFlags = Scale(),  # noqa: B008, a frozen dataclass
-    options: RunFlags = _OPTIONS,
+    scale: study.ScaleFlags = study.SCALE,
+    options: study.RunFlags = _OPTIONS,
 ) -> list[Row]:
     """Plays agents at each value of a parameter; draws a metric and improvements by its value.
 
@@ -55,46 +45,34 @@ def run(
         agents: names.
         task: a registered id.
         metric: what is drawn of each agent: the return, or a metric of `metrics.csv`.
-        env: fields of the environment that override the task's.
-        scale: how much is run.
-        options: where and how the runs are done.
 
     Raises:
         ConfigError: no such parameter, or a value out of its range.
         ValueError: an unknown agent, task or metric.
     """
     check_metric(metric)
-    check_names(agents, (task,))
+    study.check_names(agents, (task,))
     fields = given_fields(env)
     labels = labelled(parameter, values, task, fields)
     specs = [
         spec
         for label, changes in labels.items()
-        for spec in plan_runs((task,), agents, scale, changes, label=label)
+        for spec in study.plan_runs((task,), agents, scale, changes, label=label)
     ]
-    config = config_of(
-        scale,
-        fields,
-        task=task,
-        agents=agents,
-        parameter=parameter,
-        values=values,
-        metric=metric,
-    )
-    sessions = do_runs(specs, options, config)
-    rows = store.read_table(options.output, Row)
+    settings = {"task": task, "agents": agents, "parameter": parameter, "values": values}
+    rows, sessions = study.do_runs(specs, options, scale, fields, metric=metric, **settings)
     numbers = {label: float(changes[parameter]) for label, changes in labels.items()}
     curves = metric_by_value(rows, store.read_table(options.output, Metric), metric, numbers)
     figure = None
     if curves:
         improvements = {
             name: {numbers[label]: share for label, share in variants.items()}
-            for name, variants in improvements_of(sessions, COMPARISONS).items()
+            for name, variants in study.improvements_of(sessions, COMPARISONS).items()
         }
         figure = study_figures.by_value(parameter, metric, curves, improvements)
     else:
         print(f"no agent has a {metric} to draw")
-    publish("sensitivity", options.output, leaderboard_tables(rows), figure)
+    study.publish("sensitivity", options.output, leaderboard_tables(rows), figure)
     return rows
 
 

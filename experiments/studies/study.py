@@ -25,7 +25,7 @@ from experiments.runs.runner import RunOptions, run_specs
 from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval, RatioError, relative_improvement
 from experiments.statistics.leaderboard import group, scores_of
-from experiments.store import Episode
+from experiments.store import Episode, Row
 from llmrec_env.config import unknown
 
 Sessions = Mapping[str, Mapping[str, Sequence[Episode]]]
@@ -48,6 +48,7 @@ class Scale:
     """Training seeds of the agents that are trained with several; of others one stands for all."""
 
 
+SCALE = Scale()
 ScaleFlags = Annotated[Scale, tyro.conf.arg(name="")]
 RunFlags = Annotated[RunOptions, tyro.conf.arg(name="")]
 
@@ -107,10 +108,25 @@ def check_names(agents: Iterable[str], tasks: Iterable[str] = ()) -> None:
                 raise ValueError(unknown(kind, name, list(known)))
 
 
-def do_runs(specs: list[RunSpec], options: RunOptions, config: Mapping[str, Any]) -> Sessions:
-    """Does the runs, writes the tables of a benchmark, and returns the episodes."""
-    run_specs(specs, options, dict(config))
-    return group(store.read_table(options.output, Episode))
+def do_runs(
+    specs: list[RunSpec],
+    options: RunOptions,
+    scale: Scale,
+    env: Mapping[str, Any],
+    **settings: Any,
+) -> tuple[list[Row], Sessions]:
+    """Does the runs, writes the tables of a benchmark, and returns leaderboard and episodes.
+
+    Args:
+        specs: the runs.
+        options: where and how they are done.
+        scale: how much is run.
+        env: fields that override the tasks'.
+        **settings: of the study; a folder is resumed only with the same of all of these.
+    """
+    config = dataclasses.asdict(scale) | {"env": dict(env)} | settings
+    rows = run_specs(specs, options, config)
+    return rows, group(store.read_table(options.output, Episode))
 
 
 def improvement_of(own: Sequence[Episode], other: Sequence[Episode]) -> Interval | None:
@@ -161,11 +177,6 @@ def publish(
     if figure is not None:
         save(figure, folder / "figures" / name)
     print(f"results in {folder}")
-
-
-def config_of(scale: Scale, env: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
-    """Returns what a results folder says of its runs: to resume it, they must be the same."""
-    return dataclasses.asdict(scale) | {"env": dict(env)} | settings
 
 
 def _csv(records: Sequence[Any]) -> str:

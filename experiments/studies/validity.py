@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from agents import make_agent
 from agents.rollout import rollout
-from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.validity_page import Measured, validity_tables
@@ -28,17 +27,8 @@ from experiments.runs.spec import RunSpec
 from experiments.statistics import calibration
 from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode, Row
+from experiments.studies import study
 from experiments.studies.geometry import cosines
-from experiments.studies.study import (
-    RunFlags,
-    Scale,
-    ScaleFlags,
-    config_of,
-    do_runs,
-    improvement_of,
-    plan_runs,
-    publish,
-)
 from llmrec_env.config import EnvConfig
 from llmrec_env.metrics import tracking_error
 from llmrec_env.simulation.counterfactual import without_recommendations
@@ -50,7 +40,7 @@ LAGS = (1, 10, 30, 100)
 SESSIONS = 5
 """Sessions of each user that tell randomness from differences between users."""
 _WATCHED_STEPS = 300  # of users who are shown nothing
-_SCALE = Scale(worlds=1)
+_SCALE = study.Scale(worlds=1)
 _OPTIONS = RunOptions(output=Path("runs/validity"))
 
 _Floats = npt.NDArray[np.float64]
@@ -59,25 +49,21 @@ _Floats = npt.NDArray[np.float64]
 def run(
     task: str = "llmrec/Drift-v0",
     env: EnvFields = NO_FIELDS,
-    scale: ScaleFlags = _SCALE,
-    options: RunFlags = _OPTIONS,
+    scale: study.ScaleFlags = _SCALE,
+    options: study.RunFlags = _OPTIONS,
 ) -> Measured:
     """Measures a task and writes a page about it: `validity.md`, and `validity.json`.
 
     Args:
         task: a registered id.
-        env: fields of the environment that override the task's.
-        scale: how much is run to compare policies; the rest is of world 0.
-        options: where and how the runs are done.
 
     Raises:
         ValueError: an unknown task.
     """
     fields = given_fields(env)
-    specs = plan_runs((task,), AGENTS, scale, fields)
-    config = config_of(scale, fields, task=task)
-    (sessions,) = do_runs(specs, options, config).values()
-    rows = store.read_table(options.output, Row)
+    specs = study.plan_runs((task,), AGENTS, scale, fields)
+    rows, by_task = study.do_runs(specs, options, scale, fields, task=task)
+    sessions = by_task[task]
     world = load_world(task_config(task, fields | {"world_seed": 0}))
     tested = world.users_of("test")[: scale.users]
     by_chance, _ = _watched(specs[AGENTS.index("random")], tested, 1)
@@ -94,7 +80,13 @@ def run(
     measured = json.loads(json.dumps(measured), parse_constant=lambda _: None)  # NaN is not JSON
     panels = {name: measured["responses"][name]["bins"] for name in ("choice", "satisfaction")}
     figure = study_figures.calibration(panels)
-    publish("validity", options.output, tables, figure, content=config | {"measured": measured})
+    study.publish(
+        "validity",
+        options.output,
+        tables,
+        figure,
+        content={"task": task, "env": fields, "measured": measured},
+    )
     return measured
 
 
@@ -109,7 +101,7 @@ def policies(rows: Sequence[Row], sessions: Mapping[str, Sequence[Episode]]) -> 
         ("oracle-myopic", "drift-aware"),
         ("oracle-planning", "oracle-myopic"),
     ):
-        share = improvement_of(sessions[agent], sessions[other])
+        share = study.improvement_of(sessions[agent], sessions[other])
         numbers[f"{agent} over {other}"] = share
     return numbers
 

@@ -51,8 +51,9 @@ CONFIRMING_SEEDS = 2
 
 def run(
     agent: str = "ppo",
+    /,
     task: str = "llmrec/Drift-v0",
-    worlds: tuple[int, ...] = (100, 101, 102),
+    world: tuple[int, ...] = (100, 101, 102),
     steps: int = 100_000,
     trials: int = 40,
     users: int = 100,
@@ -69,12 +70,12 @@ def run(
     A trial trains in each world and is worth the mean return of its validation users; one that is
     behind the median after as much training is given up. A search that is killed goes on with
     `--resume`, also with more `--trials`; several processes may search one folder. The best of many
-    is partly luck, so the best few are trained again with other seeds before one is chosen.
+    is partly chance, so the best few are trained again with other seeds before one is chosen.
 
     Args:
         agent: one whose specification in `agents/registry.py` has a search space.
         task: a registered id.
-        worlds: 100 and up.
+        world: which worlds, 100 and up.
         steps: environment steps of training in each world.
         trials: that end, or are given up; those that failed or were killed do not count.
         users: validation users of each world.
@@ -94,7 +95,7 @@ def run(
         ResultsError: the folder holds other results, or no trial ended.
     """
     import_optuna()
-    plan = Plan(agent, task, worlds, steps, users, seed, given_fields(env))
+    plan = Plan(agent, task, world, steps, users, seed, given_fields(env))
     _check(plan, trials, jobs)
     config = json.loads(json.dumps(dataclasses.asdict(plan) | {"space": _described(agent)}))
     store.open_folder(output, config, resume=resume, overwrite=overwrite)
@@ -129,7 +130,7 @@ def _check(plan: Plan, trials: int, jobs: int) -> None:
     reported = [world for world in plan.worlds if world < FIRST_WORLD]
     if reported or not plan.worlds or len({*plan.worlds}) < len(plan.worlds):
         raise ValueError(
-            f"worlds={plan.worlds} must be different numbers from {FIRST_WORLD} on: results are "
+            f"world={plan.worlds} must be different numbers from {FIRST_WORLD} on: results are "
             "reported on those below, and what was tuned on them would look better than it is."
         )
 

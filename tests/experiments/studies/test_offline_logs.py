@@ -44,24 +44,24 @@ def scores_of(liked: dict[int, Sequence[int]]) -> np.ndarray:
 
 
 def test_what_is_liked_later_first_is_perfect():
-    found = offline_logs.judged(scores_of({0: [2], 1: [4, 5]}), TRAIN, TEST, 4.0)
+    found = offline_logs.ranking_metrics(scores_of({0: [2], 1: [4, 5]}), TRAIN, TEST, 4.0)
     assert found == {"ndcg@10": 1.0, "recall@10": 1.0, "auc": 1.0, "users": 2.0}
 
 
 def test_items_met_before_and_those_rated_low_do_not_count():
     met_first = scores_of({0: [2], 1: [4, 5]})
     met_first[0, [0, 1]], met_first[1, 2] = 500.0, 500.0
-    found = offline_logs.judged(met_first, TRAIN, TEST, 4.0)
+    found = offline_logs.ranking_metrics(met_first, TRAIN, TEST, 4.0)
     assert found == {"ndcg@10": 1.0, "recall@10": 1.0, "auc": 1.0, "users": 2.0}
     again = made([0, 0, 1, 1, 2], [2, 0, 4, 5, 0], [5, 5, 5, 4, 1])  # user 0 has met item 0
-    assert offline_logs.judged(met_first, TRAIN, again, 4.0) == found
-    assert offline_logs.judged(met_first, TRAIN, TEST, 1.0)["users"] == 3.0
+    assert offline_logs.ranking_metrics(met_first, TRAIN, again, 4.0) == found
+    assert offline_logs.ranking_metrics(met_first, TRAIN, TEST, 1.0)["users"] == 3.0
 
 
 def test_worse_scores_are_worse():
     worse = scores_of({0: [2], 1: [4, 5]})
     worse[0, [3, 6]], worse[1, [7, 8, 9]] = 200.0, 200.0  # before what is liked
-    found = offline_logs.judged(worse, TRAIN, TEST, 4.0)
+    found = offline_logs.ranking_metrics(worse, TRAIN, TEST, 4.0)
     discount = 1.0 / np.log2(np.arange(2, 12))
     gains = discount[2], discount[[3, 4]].sum() / discount[:2].sum()
     assert found["ndcg@10"] == pytest.approx(np.mean(gains))
@@ -70,7 +70,7 @@ def test_worse_scores_are_worse():
 
 
 def test_scores_that_tell_nothing_apart_have_an_auc_of_one_half():
-    found = offline_logs.judged(np.zeros((3, 12)), TRAIN, TEST, 4.0)
+    found = offline_logs.ranking_metrics(np.zeros((3, 12)), TRAIN, TEST, 4.0)
     assert found["auc"] == pytest.approx(0.5) and found["ndcg@10"] < 0.7
 
 

@@ -45,7 +45,7 @@ def small_space():
 
 @pytest.fixture(scope="module")
 def settings(tiny):
-    return {"worlds": WORLDS, "steps": 4096, "users": 6, "env": tiny}
+    return {"world": WORLDS, "steps": 4096, "users": 6, "env": tiny}
 
 
 @pytest.fixture(scope="module")
@@ -260,9 +260,9 @@ def test_measurements_follow_segments_within_worlds(plan, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"worlds": (100, 7)}, r"worlds=\(100, 7\) must be different numbers from 100 on"),
-        ({"worlds": (100, 100)}, "must be different"),
-        ({"worlds": ()}, "must be different"),
+        ({"world": (100, 7)}, r"world=\(100, 7\) must be different numbers from 100 on"),
+        ({"world": (100, 100)}, "must be different"),
+        ({"world": ()}, "must be different"),
         ({"trials": 0}, "trials=0 is not"),
         ({"users": 1}, "users=1 is not"),
         ({"agent": "pppo"}, "Did you mean 'ppo'"),
@@ -272,8 +272,10 @@ def test_measurements_follow_segments_within_worlds(plan, monkeypatch):
 )
 def test_mistakes_are_told_before_anything_runs(changes, said, settings, tmp_path):
     folder = tmp_path / "none"
+    options = settings | changes
+    agent = options.pop("agent", "ppo")
     with pytest.raises(ValueError, match=said):
-        tune.run(**{**settings, **changes}, output=folder)
+        tune.run(agent, **options, output=folder)
     assert not folder.exists()
 
 
