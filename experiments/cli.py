@@ -112,20 +112,21 @@ def run_command(name: str, options: list[str]) -> Any:
         raise
 
 
+@functools.cache
 def announce_compilation() -> None:
-    """Says on stderr when the simulator is compiled, which takes a minute at its first use."""
+    """Says on stderr when something is compiled, which takes a minute at the first use."""
     from numba.core import event
 
     class Announcement(event.Listener):
+        made = False
+
         def on_start(self, event: Any) -> None:
             if not self.made:
-                type(self).made = True
+                self.made = True
                 text = "compiling the simulator, about a minute at the first use ..."
                 print(text, file=sys.stderr, flush=True)
 
         def on_end(self, event: Any) -> None:
             pass
-
-        made = False
 
     event.register("numba:compile", Announcement())

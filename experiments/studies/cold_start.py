@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
 
 from agents import Agent, make_agent
 from agents.rollout import Episodes, rollout
@@ -53,16 +56,14 @@ def cold_users(base: RunSpec, worlds: int) -> dict[str, dict[int, dict[str, Inte
         `return`, and the paired improvement over `content`, by agent and number of slates known.
     """
     sessions: dict[str, dict[int, Worlds]] = {}
-    for world in range(worlds):
-        for name in BY_USERS:
-            spec = _spec(base, name, world)
-            agent = _trained(spec)
-            env, users = _held_out(spec, agent)
-            logged = env.config.warmup_slates
-            for slates in (*(x for x in KNOWN if x < logged), logged):
-                histories = known_histories(env.simulator.world, users, slates)
-                episodes = rollout(agent, env, users, EVALUATION_SEED, histories=histories)
-                sessions.setdefault(name, {}).setdefault(slates, []).append(episodes)
+    for spec in _specs(base, BY_USERS, worlds, "cold users"):
+        agent = _trained(spec)
+        env, users = _held_out(spec, agent)
+        logged = env.config.warmup_slates
+        for slates in (*(x for x in KNOWN if x < logged), logged):
+            histories = known_histories(env.simulator.world, users, slates)
+            episodes = rollout(agent, env, users, EVALUATION_SEED, histories=histories)
+            sessions.setdefault(spec.agent, {}).setdefault(slates, []).append(episodes)
     return {
         name: {
             slates: _returns(own) | {"content": _improvement(own, sessions["content"][slates])}
@@ -87,12 +88,10 @@ def cold_items(base: RunSpec, worlds: int) -> dict[str, dict[str, Any]]:
     sessions: dict[str, Worlds] = {}
     texts = load_world(task_config(base.task, base.env)).text
     cold = [_drawn(len(texts.catalog), world) for world in range(worlds)]
-    for world in range(worlds):
-        for name in BY_ITEMS:
-            spec = _spec(base, name, world)
-            agent = _trained(spec, cold[world])
-            episodes = rollout(agent, *_held_out(spec, agent), EVALUATION_SEED)
-            sessions.setdefault(name, []).append(episodes)
+    for spec in _specs(base, BY_ITEMS, worlds, "cold items"):
+        agent = _trained(spec, cold[spec.world])
+        episodes = rollout(agent, *_held_out(spec, agent), EVALUATION_SEED)
+        sessions.setdefault(spec.agent, []).append(episodes)
     return {name: _returns(own) | _shares(own, cold) for name, own in sessions.items()}
 
 
@@ -145,9 +144,16 @@ def _drawn(num_items: int, world: int) -> npt.NDArray[np.bool_]:
     return cold
 
 
-def _spec(base: RunSpec, name: str, world: int) -> RunSpec:
-    settings = base.settings if name == "joint" else {}
-    return dataclasses.replace(base, agent=name, world=world, settings=settings)
+def _specs(base: RunSpec, agents: Sequence[str], worlds: int, what: str) -> Iterable[RunSpec]:
+    """Runs under a progress bar, world by world so that each world is built once."""
+    specs = [
+        dataclasses.replace(
+            base, agent=agent, world=world, settings=base.settings if agent == "joint" else {}
+        )
+        for world in range(worlds)
+        for agent in agents
+    ]
+    return track(specs, what, console=Console(stderr=True), transient=True)
 
 
 def _trained(spec: RunSpec, cold: npt.NDArray[np.bool_] | None = None) -> Agent:

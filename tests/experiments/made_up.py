@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ def _episode(spec: RunSpec, user: int, ret: float, steps: int) -> Episode:
     plain.update(task=spec.name, agent=spec.agent, world=spec.world, seed=spec.seed)
     plain.update(user=user, ret=ret, steps=steps, survived=steps == STEPS)
     return Episode(**plain)
+
+
+def episodes_of(
+    agent: str, returns: Sequence[float] | np.ndarray, task: str = "llmrec/Drift-v0", seed: int = 0
+) -> list[Episode]:
+    """Sessions of users 0, 1, ... in world 0 with these returns."""
+    return [
+        Episode(task, agent, 0, seed, user, float(ret), 20, 8, 4, 45.0, True)
+        for user, ret in enumerate(returns)
+    ]
 
 
 def tables(folder: Path, results: list[RunResult], resamples: int = 100) -> bytes:

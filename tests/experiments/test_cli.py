@@ -128,3 +128,16 @@ def test_an_ordinary_mistake_ends_without_a_traceback(error, status, said, capsy
     monkeypatch.setattr(benchmark, "run_specs", failing)
     assert main(["benchmark", "--agents", "random"]) == status
     assert said in capsys.readouterr().err
+
+
+def test_compiling_is_announced_once_on_stderr():
+    code = """
+import numba
+from experiments.cli import announce_compilation
+announce_compilation()
+announce_compilation()
+double = numba.njit(lambda x: x + x)
+double(1), double(1.0)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "" and said.stderr.count("compiling the simulator") == 1

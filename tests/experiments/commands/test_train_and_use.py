@@ -114,7 +114,7 @@ def test_an_interrupted_training_leaves_an_agent_and_says_how_to_go_on(
         patch.setattr(StableBaselines, "learn", stopped)
         with pytest.raises(KeyboardInterrupt, match=r"agent so far is in .*--resume goes on"):
             train.run("ppo", **arguments)
-    assert watch.run(str(tmp_path), steps=2, delay=0.0) >= 0.0
+    assert watch.run(str(tmp_path), max_steps=2, delay=0.0) >= 0.0
     train.run("ppo", **arguments, resume=True)
     for file in (saving.RECORD, saving.WEIGHTS):
         assert (tmp_path / file).read_bytes() == (ppo[0] / file).read_bytes()

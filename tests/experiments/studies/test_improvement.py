@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-
+import numpy as np
 import pytest
+from made_up import episodes_of
 
 from experiments import store
 from experiments.studies import improvement
-
-
-def _episode(agent, user, ret):
-    numbers = {"task": "llmrec/Drift-v0", "agent": agent, "world": 0, "seed": 0, "user": user}
-    others = {x.name: 0 for x in dataclasses.fields(store.Episode) if x.name not in numbers}
-    return store.Episode(**{**others, **numbers, "ret": ret})
 
 
 @pytest.fixture
 def folder(tmp_path):
     opened = store.open_folder(tmp_path / "run")
     level = {"drift-aware": 2.0, "joint": 3.0, "slateq": 4.0, "oracle-planning": 6.0}
-    rows = [
-        _episode(agent, user, value * (1.0 + 0.01 * user))
-        for agent, value in level.items()
-        for user in range(12)
-    ]
+    parts = 1.0 + 0.01 * np.arange(12)
+    rows = [row for agent, mean in level.items() for row in episodes_of(agent, mean * parts)]
     store.write_table(opened, store.Episode, rows)
     return tmp_path / "run"
 

@@ -153,7 +153,7 @@ def test_parts_can_be_left_out_and_the_language_model_trained(tiny, tmp_path, mo
 
 def test_a_world_is_a_run_of_held_out_users(tiny):
     base = RunSpec(TASK, "joint", 0, users=4, env=tiny, settings={"epochs": 1})
-    spec = cold_start._spec(base, "content", 1)
+    *_, spec = cold_start._specs(base, ("joint", "content"), 2, "")
     assert (spec.agent, spec.world, spec.settings) == ("content", 1, {})
     env, users = cold_start._held_out(spec, cold_start._trained(spec))
     assert users.tolist() == [9, 19, 29, 39] and env.config.split == "test"

@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from made_up import episodes_of
 
 from experiments import store
 from experiments.report.text_tables import markdown, print_tables
@@ -18,14 +19,6 @@ from experiments.studies.study import Scale
 DRIFT, STATIC = "llmrec/Drift-v0", "llmrec/Static-v0"
 SCALE = Scale(worlds=2, users=10, steps=500, seeds=3)
 PROBE = Probe(("ppo",), (0.0, 0.98), (DRIFT, STATIC), True, SCALE, {"horizon": 30})
-
-
-def made_up(task, agent, returns, seed=0):
-    blank = dict.fromkeys(("survived", "steps", "consumed", "satisfied", "tracking_error"), 0)
-    return [
-        Episode(task=task, agent=agent, world=0, seed=seed, user=user, ret=float(ret), **blank)
-        for user, ret in enumerate(returns)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +51,10 @@ def test_improvements_are_paired_by_user_and_seed():
     users = np.random.default_rng(0).gamma(2.0, 3.0, 20)
     sessions = {
         label_of(DRIFT, 0.0): {
-            "ppo": made_up(DRIFT, "ppo", users) + made_up(DRIFT, "ppo", users[::-1], 1)
+            "ppo": episodes_of("ppo", users) + episodes_of("ppo", users[::-1], seed=1)
         },
         label_of(DRIFT, 0.98): {
-            "ppo": made_up(DRIFT, "ppo", users + 1) + made_up(DRIFT, "ppo", users[::-1] + 1, 1)
+            "ppo": episodes_of("ppo", users + 1) + episodes_of("ppo", users[::-1] + 1, seed=1)
         },
     }
     probe = dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False)
@@ -73,7 +66,7 @@ def test_improvements_are_paired_by_user_and_seed():
 
 def test_an_agent_that_earns_nothing_has_a_difference_and_no_improvement():
     returns = {0.0: np.zeros(5), 0.98: np.ones(5)}
-    sessions = {label_of(DRIFT, g): {"ppo": made_up(DRIFT, "ppo", x)} for g, x in returns.items()}
+    sessions = {label_of(DRIFT, g): {"ppo": episodes_of("ppo", x)} for g, x in returns.items()}
     lines = compared(sessions, dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False))
     assert lines[0].improvement is None and lines[0].difference.value == 1.0
     assert lookahead.by_agent(lines) == {}
@@ -108,7 +101,7 @@ def test_bold_is_what_leaves_out_zero():
     clear = {0.0: np.ones(5), 0.98: np.full(5, 2.0)}
     noise = {0.0: np.arange(1.0, 6.0), 0.98: np.arange(5.0, 0.0, -1.0)}
     for returns, bold in ((clear, True), (noise, False)):
-        made = {label_of(DRIFT, g): {"ppo": made_up(DRIFT, "ppo", x)} for g, x in returns.items()}
+        made = {label_of(DRIFT, g): {"ppo": episodes_of("ppo", x)} for g, x in returns.items()}
         lines = compared(made, dataclasses.replace(PROBE, tasks=(DRIFT,), oracles=False))
         table = dataclasses.replace(lookahead.table_of(lines, PROBE.gammas), title="")
         assert ("**" in markdown(table)) == bold

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made_up import episodes_of
 
 from experiments import store
 from experiments.report.text_tables import print_tables
@@ -167,28 +168,11 @@ def test_variants_switch_off_what_they_say_on_top_of_the_task():
 
 
 def test_improvements_are_those_of_the_sessions():
-    def sessions(agent, returns):
-        blank = dict.fromkeys(("survived", "discovered", "lost", "steps", "consumed"), 0)
-        numbers = (
-            "tracking_error",
-            "diversity",
-            "topics",
-            "novelty",
-            "ceiling",
-            "shift",
-            "goodwill",
-        )
-        blank |= dict.fromkeys((*numbers, "satisfied"), 0)
-        return [
-            Episode(task="x", agent=agent, world=0, seed=0, user=i, ret=ret, **blank)
-            for i, ret in enumerate(returns)
-        ]
-
-    content = sessions("content", np.full(20, 2.0))
-    played = {"content": content, "drift-aware": sessions("drift-aware", np.full(20, 3.0))}
+    content = episodes_of("content", np.full(20, 2.0))
+    played = {"content": content, "drift-aware": episodes_of("drift-aware", np.full(20, 3.0))}
     improvements = ablation.compared({"whole": played})
     assert improvements["drift-aware over content"]["whole"] == pytest.approx((0.5, 0.5, 0.5))
-    nothing = {"content": sessions("content", np.zeros(20)), "drift-aware": content}
+    nothing = {"content": episodes_of("content", np.zeros(20)), "drift-aware": content}
     assert ablation.compared({"whole": nothing}) == {}
 
 
