@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from llmrec_env.content.cells import MalformedError, number_of, text_of
-from llmrec_env.content.tables import Names, TableReader
+from llmrec_env.content.table_reader import Names, TableReader
 
 MIN_ITEMS = 20
 MAX_ROWS = 2_000_000

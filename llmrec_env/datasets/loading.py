@@ -17,7 +17,7 @@ from llmrec_env.content.cells import (
     seconds_of,
     text_of,
 )
-from llmrec_env.content.tables import TableReader
+from llmrec_env.content.table_reader import TableReader
 from llmrec_env.datasets.records import (
     CLICK,
     MISSING,

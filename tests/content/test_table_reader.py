@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llmrec_env.content.tables import Row, TableReader
+from llmrec_env.content.table_reader import Row, TableReader
 
 SECRET = "anna-secret"
 """Stands in every damaged row: no message may repeat it."""
@@ -133,7 +133,7 @@ def test_file_that_is_no_table_is_refused(
 ):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
-    monkeypatch.setattr("llmrec_env.content.tables.MAX_BYTES", 50)
+    monkeypatch.setattr("llmrec_env.content.table_reader.MAX_BYTES", 50)
     (tmp_path / "folder.csv").mkdir()
     for other in ("items.xlsx", "items.parquet"):
         write(tmp_path / other, f"PAR1{SECRET}")
