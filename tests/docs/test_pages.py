@@ -1,4 +1,4 @@
-"""docs/MODEL.md names functions that exist, and its table is the configuration's."""
+"""Pages name functions and files that exist; the table of docs/MODEL.md is the configuration's."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ def test_functions_that_a_page_names_exist(page: str) -> None:
     assert names or page != "MODEL.md"
     for module, function in sorted(names - {("config", "py")}):
         assert any(_has(room, module, function) for room in ROOMS), f"{module}.{function}"
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "HOWTO.md", "../CONTRIBUTING.md"])
+def test_files_that_a_page_names_exist(page: str) -> None:
+    text = (DOCS / page).read_text("utf-8")
+    paths = re.findall(r"`((?:llmrec_env|agents|experiments|tests|docs)/[\w/.]*)`", text)
+    assert paths
+    assert [path for path in paths if not (DOCS.parent / path).exists()] == []
 
 
 def _has(room: str, module: str, function: str) -> bool:
