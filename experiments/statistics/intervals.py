@@ -23,24 +23,6 @@ from experiments.statistics.resampling import (
     percentiles,
 )
 
-__all__ = (
-    "DEFAULT",
-    "Interval",
-    "Profile",
-    "RatioError",
-    "Resampling",
-    "Scores",
-    "bootstrap_interval",
-    "iqm",
-    "mean",
-    "normalised_score",
-    "paired_difference",
-    "performance_profile",
-    "probability_of_improvement",
-    "ratio",
-    "relative_improvement",
-)
-
 _LISTED = 5  # missing sessions an error names
 _ORDINALS = ("first", "second", "third")
 

@@ -131,6 +131,7 @@ def test_what_the_user_did_is_said_in_words(page: Any, world: World) -> None:
     panel = text_of(page, "panel-first")
     assert "Chosen and satisfied." in panel
     assert "Return 0.25, of which 0.25 in this step" in panel
+    assert "the agent believes 21° off, the history says 41° off" in panel
     assert f"Typed: “{world.phrases.texts[7]}”" in panel
     page.find_element(By.ID, "next").click()
     assert "Chosen, but not satisfied." in text_of(page, "panel-first")

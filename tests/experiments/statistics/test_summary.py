@@ -34,8 +34,25 @@ from experiments.store import Episode, Metric
 
 FAST = Resampling(resamples=200)
 SESSION = Episode(
-    *("task", "content", 0, 0, 0, 4.0, 8, 3, 2, 40.0, True),
-    *(0.5, 3.0, 11.0, 0.25, 20.0, 2, 1, -0.5),
+    task="task",
+    agent="content",
+    world=0,
+    seed=0,
+    user=0,
+    ret=4.0,
+    steps=8,
+    consumed=3,
+    satisfied=2,
+    tracking_error=40.0,
+    survived=True,
+    diversity=0.5,
+    topics=3.0,
+    novelty=11.0,
+    ceiling=0.25,
+    shift=20.0,
+    discovered=2,
+    lost=1,
+    goodwill=-0.5,
 )
 VALUES = {"coverage": 0.5, "gini": 0.25, "ndcg@10": 0.125, "recall@10": 0.75}
 
@@ -221,6 +238,22 @@ def test_curves_are_means_over_all_users_and_angles_over_those_there() -> None:
     assert (second.step, second.reward, second.alive, second.tracking_error) == (1, 0.25, 0.5, 30.0)
     assert third.alive == pytest.approx(18 / 40)
     assert math.isnan(third.tracking_error)  # 18 sessions are too few
+
+
+def test_agents_of_different_beliefs_have_different_curves() -> None:
+    results = []
+    for agent, error in (("joint", 10.0), ("slateq", 50.0), ("random", None)):
+        for result in curve_cells([20, 9]):
+            result = dataclasses.replace(result, spec=dataclasses.replace(result.spec, agent=agent))
+            if error:
+                result.sums["belief_error"] = [20 * error, 9 * error]
+                result.sums["belief_error_count"] = [20.0, 9.0]
+            results.append(result)
+    points = {(point.agent, point.step): point for point in curve_points(results)}
+    assert {point.tracking_error for (_, step), point in points.items() if step == 0} == {30.0}
+    assert [points[agent, 0].belief_error for agent in ("joint", "slateq")] == [10.0, 50.0]
+    assert math.isnan(points["random", 0].belief_error)
+    assert math.isnan(points["joint", 1].belief_error)  # 18 sessions are too few
 
 
 def test_adaptation_pools_rewards_and_asks_for_enough_of_them() -> None:
