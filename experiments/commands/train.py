@@ -1,4 +1,4 @@
-"""Train one agent and save it: `python -m experiments train ppo --steps 1e6`."""
+"""Training command, which saves the agent: `python -m experiments train ppo --steps 1e6`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def run(
     """
     _check(agent, task, steps)
     chosen, changes = read_settings(settings), given_fields(env)
-    plain = task_config(task, {**changes, "world_seed": world})
+    plain = task_config(task, changes | {"world_seed": world})
     new = make_agent(agent, plain, seed, **chosen)
     # Refused now, not when the world has been built.
     own = dataclasses.replace(plain, action=new.action, observation=new.observation)
@@ -104,21 +104,21 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: a word is not of this form.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for word in words:
         name, sign, value = word.partition("=")
-        if not sign or not name.isidentifier() or name in found:
+        if not sign or not name.isidentifier() or name in values:
             raise ValueError(f"--set {word!r} is not name=value with a new name; write epochs=4.")
         try:
-            found[name] = json.loads(value, parse_constant=_not_a_number)
+            values[name] = json.loads(value, parse_constant=_not_a_number)
         except ValueError:
             if not _WORD.fullmatch(value) or value in ("NaN", "Infinity"):
                 raise ValueError(
                     f"--set {name}={value!r} is neither JSON nor a plain word; write "
                     f"{name}=0.1, {name}=true, '{name}=[64, 64]' or {name}=word."
                 ) from None
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def _not_a_number(word: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run costs before it runs: seconds by what was measured."""
+"""Estimated cost of runs, from measured speeds, before they are done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from experiments.runs.environments import task_config
 from experiments.runs.spec import RunSpec
 from llmrec_env.simulation.logging_policy import split_of
 
-_PLAYING = 12_000.0  # user-steps a second, measures included
+_PLAYING = 12_000.0  # environment steps a second, measures included
 _WORLD = 3.0  # seconds to build one whose texts are encoded
 
 
@@ -29,11 +29,11 @@ def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:
     """Prints the runs, and about what they cost."""
     for spec in specs:
         print(f"{spec.name} world {spec.world} {spec.agent} seed {spec.seed}", end="")
-        print(f", {spec.train_steps:,} user-steps" if spec.train_steps else "", end="")
+        print(f", {spec.train_steps:,} steps" if spec.train_steps else "", end="")
         print(f", about {seconds_of(spec):.0f} s")
-    whole = sum(map(seconds_of, specs))
+    total = sum(map(seconds_of, specs))
     steps = sum(spec.train_steps for spec in specs)
     print(
-        f"{len(specs)} runs, {steps:,} user-steps of training: about {whole / 60:.0f} "
-        f"core-minutes, {whole / 60 / max(jobs, 1):.0f} minutes with --jobs {jobs}"
+        f"{len(specs)} runs, {steps:,} steps of training: about {total / 60:.0f} "
+        f"core-minutes, {total / 60 / max(jobs, 1):.0f} minutes with --jobs {jobs}"
     )

@@ -198,7 +198,7 @@ def ray_cluster(jobs: int, address: str | None) -> Iterator[Perform]:
             "include_dashboard": False,
         }
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-        code: dict[str, Any] = {"env_vars": {**_ONE_THREAD, "PYTHONPATH": path}}
+        code: dict[str, Any] = {"env_vars": _ONE_THREAD | {"PYTHONPATH": path}}
     else:
         _check_reachable(address)
         options = {"address": address}

@@ -64,8 +64,8 @@ def known_histories(
 
 
 def _environment(agent: Agent, spec: RunSpec, n: int) -> RecVectorEnv:
-    whole = dataclasses.replace(spec, env={**spec.env, "candidates": 0})
-    env = environment(whole, agent, n, spec.split)
+    full_catalogue = dataclasses.replace(spec, env=spec.env | {"candidates": 0})
+    env = environment(full_catalogue, agent, n, spec.split)
     if isinstance(agent, Privileged):
         agent.attach(env)
     return env

@@ -86,39 +86,51 @@ def run_sweep(
         raise ValueError(f"jobs={jobs!r} is not a positive number of processes.")
     if engine not in ("local", "ray"):
         raise ValueError(f"engine={engine!r} is not one of 'local', 'ray'.")
-    results: dict[str, RunResult] = {}
-    waiting: dict[str, engines.Task] = {}
-
-    def settle(key: str, task: engines.Task, result: RunResult) -> None:
-        results[key] = dataclasses.replace(result, spec=task.spec)
-        if on_done:
-            on_done(results[key])
-
-    def collect() -> None:
-        for key, task in [*waiting.items()]:
-            if result := task.result():
-                del waiting[key]
-                settle(key, task, result)
-
-    for key, spec in {key_of(spec): spec for spec in specs}.items():
-        task = engines.Task(spec, folder / store.RUNS / f"{key}.json", execute)
-        stamp, result = task.stamp(), task.result()
-        if result and not result.error:
-            settle(key, task, result)
-        else:
-            waiting[key] = dataclasses.replace(task, failure=stamp)
-    if waiting:
+    keys = [key_of(spec) for spec in specs]
+    sweep = _Sweep(on_done)
+    for key, spec in dict(zip(keys, specs, strict=True)).items():
+        sweep.add(key, engines.Task(spec, folder / store.RUNS / f"{key}.json", execute))
+    if sweep.waiting:
         with store.storing(folder):
             (folder / store.RUNS).mkdir(parents=True, exist_ok=True)
-        jobs = min(jobs, len(waiting))
+        jobs = min(jobs, len(sweep.waiting))
         with _engine(engine, jobs, address) as perform:
-            while waiting:
-                for _ in perform([*waiting.values()]):
-                    collect()
-                collect()
-                if waiting:  # others are at work on them, or have died
+            while sweep.waiting:
+                for _ in perform([*sweep.waiting.values()]):
+                    sweep.collect()
+                sweep.collect()
+                if sweep.waiting:  # others are at work on them, or have died
                     time.sleep(engines.POLL)
-    return [results[key_of(spec)] for spec in specs]
+    return [sweep.results[key] for key in keys]
+
+
+class _Sweep:
+    """Runs that have a result, and those that wait for one, by key."""
+
+    def __init__(self, on_done: Callable[[RunResult], None] | None) -> None:
+        self.results: dict[str, RunResult] = {}
+        self.waiting: dict[str, engines.Task] = {}
+        self._on_done = on_done
+
+    def add(self, key: str, task: engines.Task) -> None:
+        """Takes the result that the folder has; without one, or if that run failed, it waits."""
+        stamp, result = task.stamp(), task.result()
+        if result and not result.error:
+            self._settle(key, task, result)
+        else:
+            self.waiting[key] = dataclasses.replace(task, failure=stamp)
+
+    def collect(self) -> None:
+        """Takes the results that have come since."""
+        for key, task in [*self.waiting.items()]:
+            if result := task.result():
+                del self.waiting[key]
+                self._settle(key, task, result)
+
+    def _settle(self, key: str, task: engines.Task, result: RunResult) -> None:
+        self.results[key] = dataclasses.replace(result, spec=task.spec)
+        if self._on_done:
+            self._on_done(self.results[key])
 
 
 def _engine(
@@ -187,7 +199,7 @@ def sweep_specs(specs: list[RunSpec], options: RunOptions) -> list[RunResult]:
     options_of_run: dict[str, Any] = {"folder": options.output.resolve(), "track": options.track}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
-        whole = progress.add_task("runs", total=len(specs))
+        total = progress.add_task("runs", total=len(specs))
 
         def execute(spec: RunSpec) -> RunResult:
             bar = progress.add_task(f"{spec.name} world {spec.world} {spec.agent}", total=100)
@@ -200,7 +212,7 @@ def sweep_specs(specs: list[RunSpec], options: RunOptions) -> list[RunResult]:
         def settle(result: RunResult) -> None:
             if not result.error:
                 discard_checkpoint(options.output, result.spec)
-            progress.advance(whole)
+            progress.advance(total)
 
         alone = options.jobs == 1 and options.engine == "local"
         return run_sweep(

@@ -59,7 +59,7 @@ class RunResult:
     values: dict[str, float] = field(default_factory=dict)
     """What is measured over all sessions together; NaN: not defined."""
     learning: list[list[float]] = field(default_factory=list)
-    """(user-steps of training, return on validation users) some way into training."""
+    """(steps of training, return on validation users) some way into training."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """Sessions step by step, of the watched users."""
     seconds: dict[str, float] = field(default_factory=dict)

@@ -83,8 +83,14 @@ def _save(
     import torch
 
     file = io.BytesIO()
-    state = {"agent": agent.state(), "done": done, "learning": learning}
-    torch.save({**state, "run": key_of(spec), "code": _code()}, file)
+    state = {
+        "run": key_of(spec),
+        "code": _code(),
+        "agent": agent.state(),
+        "done": done,
+        "learning": learning,
+    }
+    torch.save(state, file)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, with_checksum(file.getvalue()))

@@ -62,17 +62,17 @@ def nested(agent: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 def flat(settings: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of these names, which may have dots, as far as they are there."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name in names:
         first, _, entry = name.partition(".")
         inside = settings.get(first, {}) if entry else settings
         if isinstance(inside, Mapping) and (entry or first) in inside:
-            found[name] = inside[entry or first]
-    return found
+            values[name] = inside[entry or first]
+    return values
 
 
 def raw_defaults(agent: str) -> dict[str, Raw]:
     """Returns what a study keeps of an agent's defaults, as far as they are in its ranges."""
     space = space_of(agent)
-    kept = {name: raw_value(space[name], x) for name, x in flat(defaults_of(agent), space).items()}
-    return {name: raw for name, raw in kept.items() if raw is not None}
+    raws = {name: raw_value(space[name], x) for name, x in flat(defaults_of(agent), space).items()}
+    return {name: raw for name, raw in raws.items() if raw is not None}

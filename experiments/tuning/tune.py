@@ -1,4 +1,4 @@
-"""Hyper-parameters of an online RL agent, searched on validation users.
+"""Tuning command: hyper-parameters of an online RL agent, searched on validation users.
 
 Worlds below 100 and test users are what results are reported on: they cannot be tuned on.
 """

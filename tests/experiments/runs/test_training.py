@@ -271,7 +271,8 @@ def test_tensorboard_gets_our_numbers_and_those_of_the_algorithm(
 def test_following_changes_nothing(short: RunSpec, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the extra `track` is not installed")
     followed = execute_run(short, folder=tmp_path, track=("tensorboard",))
-    assert followed.episodes == execute_run(short).episodes
+    alone = execute_run(short)
+    assert repr(followed.episodes) == repr(alone.episodes)  # NaN equals nothing
 
 
 def test_nothing_is_written_unasked(short: RunSpec, tmp_path: Path) -> None:

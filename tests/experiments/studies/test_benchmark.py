@@ -84,8 +84,8 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(settings, tmp_path, capsys)
     benchmark.run(**settings, options=RunOptions(tmp_path / "none"), dry_run=True)
     *specs, whole = capsys.readouterr().out.splitlines()
     assert len(specs) == 2 * len(AGENTS)
-    assert "4,096 user-steps" in specs[2] and specs[2].endswith(" s")
-    assert whole.startswith("8 runs, 8,192 user-steps")
+    assert "4,096 steps" in specs[2] and specs[2].endswith(" s")
+    assert whole.startswith("8 runs, 8,192 steps")
     assert not (tmp_path / "none").exists()
 
 
