@@ -15,7 +15,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 import llmrec_env
 from agents import AGENTS, Agent, make_agent
@@ -203,15 +210,21 @@ def _curve(agent: Agent, spec: RunSpec, folder: Path, track: tuple[str, ...]) ->
             returns = EpisodeReturns(env)
 
             def show(done: int) -> None:
-                rate = progress.tasks[bar].speed or 0.0
-                state = f"{rate:,.0f} steps/s, return {returns.mean:.2f}"
-                progress.update(bar, completed=done, state=state)
+                progress.update(bar, completed=done, state=_state(progress.tasks[bar], returns))
 
             agent.on_steps = show
             return train(agent, env, spec, validate, folder, track)
         agent.fit(env, spec.train_steps)
         progress.update(bar, completed=spec.train_steps)
         return [[float(spec.train_steps), validate()]]
+
+
+def _state(task: Task, returns: EpisodeReturns) -> str:
+    """Speed and running return, as far as they are known."""
+    parts = [] if task.speed is None else [f"{task.speed:,.0f} steps/s"]
+    if not math.isnan(returns.mean):
+        parts.append(f"return {returns.mean:.2f}")
+    return ", ".join(parts)
 
 
 class EpisodeReturns:

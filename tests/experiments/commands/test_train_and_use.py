@@ -316,7 +316,7 @@ def test_saved_agents_are_compared_with_each_other(ppo, env, tmp_path, monkeypat
     ("agent", "how", "said"),
     [
         ("radom", {}, r"Did you mean 'random'.*Or name the folder of a saved agent"),
-        ("nowhere/at/all", {}, r"config.json: No such file.*train an agent into this folder"),
+        ("nowhere/at/all", {}, r"config.json: No such file.*train into this folder"),
         ("ppo", {}, r"'ppo' learns online: train it first, python -m experiments train ppo"),
         ("thompson", {}, "learns online"),
         ("random", {"users": 1}, "users=1 gives no interval"),
