@@ -26,7 +26,12 @@ class Agent(Protocol):
     """The action mode its environment must be built with."""
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
-        """Learns within a budget of user-steps; `env` plays training users, resets in the step."""
+        """Learns within a budget of environment steps.
+
+        Args:
+            env: of training users; resets in the step.
+            num_steps: environment steps, one of which is one step of one session.
+        """
         ...
 
     def act(self, observation: Observation, episode_starts: npt.NDArray[np.bool_]) -> Actions:
@@ -68,7 +73,7 @@ class Believer(Protocol):
 
 
 SEGMENT = 50_000
-"""User-steps after which the state of a learner is taken; what it did since then can be lost."""
+"""Environment steps after which a learner's state is taken; what it did since can be lost."""
 
 
 @runtime_checkable
@@ -76,20 +81,20 @@ class OnlineAgent(Agent, Protocol):
     """An online RL agent: learns from its own steps, in segments that can be repeated exactly."""
 
     on_steps: Callable[[int], None] | None
-    """Called while it learns with the number of user-steps done so far."""
+    """Called while it learns with the number of environment steps done so far."""
     log_folder: Path | None
     """Where it writes TensorBoard files while it learns; None: nowhere."""
 
     def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
-        """Learns for one segment and returns the user-steps it took, about `num_steps`.
+        """Learns for one segment and returns the environment steps it took, about `num_steps`.
 
         What happens depends on the agent's state, its seed and `segment` alone: `env` is reset.
 
         Args:
             env: plays training users, resets in the step.
-            num_steps: user-steps.
+            num_steps: environment steps.
             segment: number of segments before this one.
-            done: user-steps done in them.
+            done: environment steps done in them.
         """
         ...
 
@@ -103,7 +108,7 @@ class OnlineAgent(Agent, Protocol):
 
 
 def learn_in_segments(agent: OnlineAgent, env: RecVectorEnv, num_steps: int) -> None:
-    """Lets a learner learn for `num_steps` user-steps: what `fit` of such an agent does."""
+    """Lets a learner learn for `num_steps` environment steps: what `fit` of such an agent does."""
     done = segment = 0
     while done < num_steps:
         done += agent.learn(env, min(SEGMENT, num_steps - done), segment, done)

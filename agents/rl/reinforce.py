@@ -56,7 +56,7 @@ class Settings:
     learning_rate: float
     """At its height."""
     lr_half_life: int
-    """User-steps after which it has halved; it falls as 1 / (1 + steps / lr_half_life)."""
+    """Environment steps after which it has halved; it falls as 1 / (1 + steps / lr_half_life)."""
     scale: float
     """By which scores are multiplied; the larger, the less is explored at first."""
     ema_decay: float

@@ -127,23 +127,22 @@ class StableBaselines:
 
     def _imitate(self, env: RecVectorEnv, num_steps: int) -> int:
         """Clones the expert, if there is one; returns the environment steps of its episodes."""
-        expert = self.settings.get("expert")
+        expert, extractor = self.settings.get("expert"), self.policy_input.extractor
         if not expert:
             return 0
-        extractor = self.policy_input.extractor
         return imitate(self.model, expert, env, extractor, num_steps, self.seed)
 
     def _give_up(self, error: Exception, done: int) -> None:
         """Goes back to the start of the segment and says what was not finite, if anything was."""
-        steps = self.model.num_timesteps
-        finite_error = isinstance(error, FloatingPointError)
-        cause = str(error) if finite_error else segments.not_finite(self.model)
+        steps, cause = self.model.num_timesteps, str(error)
+        if not isinstance(error, FloatingPointError):
+            cause = segments.not_finite(self.model)
         self.restore(self._state)
         if not cause:
             raise error
         raise FloatingPointError(
-            f"{self.name}: {cause} is NaN or infinite after {steps} user-steps; training stopped, "
-            f"and the agent is as it was after {done}. Lower learning_rate="
+            f"{self.name}: {cause} is NaN or infinite after {steps} environment steps; training "
+            f"stopped, and the agent is as it was after {done}. Lower learning_rate="
             f"{self.settings.get('learning_rate')}, or look for rewards that are not numbers."
         ) from error
 
@@ -186,8 +185,7 @@ class StableBaselines:
         """Makes a new model: one that learns in `vec_env`, or one that acts alone without any."""
         algorithm, actions = self.algorithm, env.single_action_space
         kind = segments.algorithm_class(algorithm.module, algorithm.class_name)
-        pointer = algorithm.policy == "pointer"
-        own = _POINTER_SETTINGS if pointer else ()
+        own = _POINTER_SETTINGS if (pointer := algorithm.policy == "pointer") else ()
         settings = {name: value for name, value in self.settings.items() if name not in own}
         keywords = segments.arguments(kind, settings, int(np.prod(actions.shape or 1)))
         keywords["policy_kwargs"] = self.policy_input.policy_kwargs | keywords["policy_kwargs"]
@@ -297,8 +295,6 @@ class StableBaselines:
                 "alone cannot show; train it here."
             )
         self.settings["policy_kwargs"] = segments.plain_policy_kwargs(model.policy_kwargs)
-        self.model, self._statistics = model, segments.reward_statistics()
-        self._memory = None
-        space = model.observation_space
-        self.policy_input = wrappers.PolicyInput(space, lambda observation: observation)
+        self.model, self._statistics, self._memory = model, segments.reward_statistics(), None
+        self.policy_input = wrappers.PolicyInput(model.observation_space, lambda batch: batch)
         self._state = self.state()

@@ -85,7 +85,7 @@ def clone(
         expert: a fitted agent that acts by slates or items, such as `drift-aware` or `joint`.
         env: plays training users with `dict` observations and resets in the step; it is reset.
         extractor: what the policy sees.
-        steps: user-steps that the expert plays.
+        steps: environment steps that the expert plays.
         epochs: times that each step is learnt from.
         batch_size: steps.
         learning_rate: of the first batch; falls to 0.
@@ -149,13 +149,13 @@ def collect_demonstrations(
     seed: int = 0,
     normaliser: VecNormalize | None = None,
 ) -> Demonstrations:
-    """Returns what the expert does in `steps` user-steps, rounded up to whole steps of all.
+    """Returns what the expert does in `steps` environment steps, rounded up to whole steps of all.
 
     Args:
         expert: a fitted agent.
         env: resets in the step.
         extractor: what is kept of the observations.
-        steps: user-steps.
+        steps: environment steps.
         gamma: discount of returns.
         seed: of the sessions.
         normaliser: of rewards, whose statistics take these; returns are on their scale.

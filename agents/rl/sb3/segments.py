@@ -39,7 +39,7 @@ STATISTICS = "normalisation"
 """Prefix of the names of saved running statistics."""
 _REPLAYED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _VARIABLES = ("log_ent_coef",)
-_REPORTED = 1_000  # user-steps between two reports
+_REPORTED = 1_000  # environment steps between two reports
 
 
 def algorithm_class(module: str, name: str) -> Any:
@@ -244,10 +244,10 @@ def not_finite(model: Any) -> str:
 
 
 class Watch(BaseCallback):
-    """Reports the user-steps done, and stops where rewards, losses or weights are not finite."""
+    """Reports environment steps, and stops where rewards, losses or weights are not finite."""
 
     def __init__(self, on_steps: Callable[[int], None] | None) -> None:
-        """Takes what is called with the user-steps done."""
+        """Takes what is called with the environment steps done."""
         super().__init__()
         self._on_steps = on_steps
         self._reported = 0

@@ -140,7 +140,7 @@ class SlateQ:
             if not np.isfinite(total) or not self._finite():
                 raise FloatingPointError(
                     f"the loss is {total}, or a weight is not finite, after "
-                    f"{done + (update + 1) * size} user-steps; {_ADVICE}"
+                    f"{done + (update + 1) * size} environment steps; {_ADVICE}"
                 )
             self.updates += 1
             self.tracker.model = self.model.exported()

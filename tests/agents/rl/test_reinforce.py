@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 
 from agents import make_agent
-from agents.base import Agent, OnlineAgent
 from agents.rl.logged_observations import logged_choices
 from agents.rl.reinforce import TopKReinforce, corrected_loss, log_policy, slate_multiplier
 from agents.rollout import rollout
-from agents.saving import read_agent
 from llmrec_env.config import EnvConfig
 
 N = 4
@@ -22,13 +18,6 @@ NO_CLIP = float("inf")
 
 def _training(new_vec, n=N, **changes):
     return new_vec(n, action="slate", observation="dict", autoreset_mode="same_step", **changes)
-
-
-@pytest.fixture(scope="module")
-def learnt(new_vec):
-    agent = TopKReinforce(seed=1)
-    agent.fit(_training(new_vec), 256)
-    return agent
 
 
 @pytest.fixture
@@ -163,20 +152,6 @@ def test_a_rollout_holds_what_was_consumed_and_by_which_policy(new_vec):
     assert rewarded.any() and rollout.consumed[rewarded].all()
 
 
-def test_it_keeps_the_protocol(learnt, acting_env, assert_same):
-    assert isinstance(learnt, Agent) and isinstance(learnt, OnlineAgent)
-    observation, _ = acting_env.reset(seed=3)
-    kept = copy.deepcopy(observation)
-    slates = learnt.act(observation, np.ones(N, bool))
-    assert_same(observation, kept)
-    assert slates.shape == (N, 5) and slates.dtype == np.int64
-    assert all(len(set(slate)) == 5 for slate in slates)
-    assert acting_env.action_space.contains(slates.astype(acting_env.action_space.dtype))
-    for i in range(N):
-        one = {name: block[i : i + 1] for name, block in observation.items()}
-        np.testing.assert_array_equal(learnt.act(one, np.ones(1, bool))[0], slates[i])
-
-
 def test_it_does_not_act_before_it_has_learnt(acting_env):
     with pytest.raises(RuntimeError, match="call fit"):
         TopKReinforce().act(acting_env.reset(seed=0)[0], np.ones(N, bool))
@@ -215,17 +190,6 @@ def test_steps_are_told_as_they_are_done(new_vec):
     agent.on_steps = told.append
     assert agent.learn(_training(new_vec), 100, 0, 1_000) == 96
     assert told == [1_032, 1_064, 1_096]
-
-
-def test_it_is_saved_and_read_back(learnt, acting_env, tmp_path):
-    learnt.save(tmp_path)
-    name, config, weights = read_agent(tmp_path)
-    again = TopKReinforce(**config)
-    again.load(weights, acting_env)
-    assert name == "reinforce-topk" and again.settings == learnt.settings
-    observation, _ = acting_env.reset(seed=4)
-    before, after = (agent.act(observation, np.ones(N, bool)) for agent in (learnt, again))
-    np.testing.assert_array_equal(before, after)
 
 
 def test_a_loss_that_is_not_finite_stops_it_as_it_was(new_vec, monkeypatch):

@@ -172,7 +172,8 @@ def test_training_stops_where_weights_explode_and_the_agent_stays_as_it_was(make
     agent.learn(env, 64, 0, 0)
     before = _weights(agent)
     agent.settings["learning_rate"] = rate
-    with pytest.raises(FloatingPointError, match=rf"{name}: .* after \d+ user-steps.* after 64"):
+    text = rf"{name}: .* after \d+ environment steps.* after 64"
+    with pytest.raises(FloatingPointError, match=text):
         agent.learn(env, 64, 1, 64)
     np.testing.assert_array_equal(_weights(agent), before)
     agent.settings["learning_rate"] = 1e-3
@@ -192,7 +193,8 @@ def test_training_stops_at_a_reward_that_is_not_a_number(make, monkeypatch, name
         return observations, np.where(len(steps) > 3, np.nan, rewards), *rest
 
     monkeypatch.setattr(env, "step", spoilt)
-    with pytest.raises(FloatingPointError, match=r"a reward is NaN .* 16 user-steps.* after 0"):
+    text = r"a reward is NaN .* 16 environment steps.* after 0"
+    with pytest.raises(FloatingPointError, match=text):
         agent.learn(env, 64, 0, 0)
     assert len(steps) == 4 and np.isfinite(_weights(agent)).all()
 
