@@ -57,7 +57,7 @@ def _weights(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
 
 
-def test_it_shows_what_its_teacher_shows(new_model, expert, env, extractor):
+def test_it_shows_what_its_expert_shows(new_model, expert, env, extractor):
     model = new_model()
     progress = clone(model, expert, env, extractor, steps=4096, batch_size=256, seed=3)
     assert (
@@ -89,7 +89,7 @@ def test_the_value_is_left_alone_if_it_has_no_weight(new_model, expert, env, ext
     assert not torch.equal(before, model.policy.value_net[2].weight)
 
 
-def test_entropy_keeps_it_from_being_sure_of_its_teacher(new_model, expert, env, extractor):
+def test_entropy_keeps_it_from_being_sure_of_its_expert(new_model, expert, env, extractor):
     entropies = []
     for entropy in (0.0, 5.0):
         model = new_model()
@@ -125,7 +125,7 @@ def test_demonstrations_are_steps_of_the_expert(expert, env, extractor):
     assert np.isnan(demonstrations.returns).all()  # no session has ended yet
 
 
-def test_statistics_of_rewards_take_those_of_the_teacher(new_model, expert, env, extractor):
+def test_statistics_of_rewards_take_those_of_the_expert(new_model, expert, env, extractor):
     model = new_model(normalise=True)
     rewards = model.get_vec_normalize_env()
     before = rewards.ret_rms.count
