@@ -149,9 +149,9 @@ class _Training:
             if not torch.isfinite(own_loss):
                 self.take_best()
                 raise FloatingPointError(
-                    f"the loss is {float(own_loss.detach())} in epoch {self.progress.epoch}; the weights "
-                    "are those of the best epoch before it; lower learning_rate, or look for "
-                    "values that are not finite."
+                    f"the loss is {float(own_loss.detach())} in epoch {self.progress.epoch}; the "
+                    "weights are those of the best epoch before it; lower learning_rate, or look "
+                    "for values that are not finite."
                 )
             (own_loss * (len(own) / len(batch))).backward()
             total += _summed(self.model, float(own_loss.detach()) * len(own), world)
