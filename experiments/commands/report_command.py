@@ -1,4 +1,4 @@
-"""Make the page, the figures and the tables of a results folder."""
+"""Report of a results folder: its page, figures and tables."""
 
 from __future__ import annotations
 

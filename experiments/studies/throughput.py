@@ -1,4 +1,4 @@
-"""How many user-steps a second: one session, batches, and inside PPO."""
+"""Throughput in environment steps a second: one session, batches, and inside PPO."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import llmrec_env  # noqa: F401, registers the environments
+from experiments.report.text_tables import Table, number, print_tables
 from llmrec_env.envs.vector import RecVectorEnv
 
 _BATCH = 1024
@@ -20,30 +21,30 @@ _REPEATS = 5
 def run(
     encoder: str = "hashing", items: tuple[int, ...] = (1000, 4000, 20_000), ppo: bool = True
 ) -> dict[str, float]:
-    """Measures and prints user-steps a second on one core; resets are part of it.
+    """Measures and prints environment steps a second on one core; resets are part of it.
 
     Args:
         encoder: the vectors' values do not matter to the speed.
         items: sizes of the catalogue.
         ppo: also time PPO on 64 environments against one that does nothing.
     """
-    print(f"load average before: {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores; medians of ")
-    print(f"{_REPEATS} runs; K = 10 where all items are offered, else K = 5; d = 128")
-    found: dict[str, float] = {}
+    before = os.getloadavg()[0]
+    speeds: dict[str, float] = {}
     for n in items:
-        whole: dict[str, Any] = dict(encoder=encoder, num_items=n, candidates=0, slate_size=10)
-        offered: dict[str, Any] = dict(encoder=encoder, num_items=n, action="weights")
-        found[f"single, all {n} items"] = single_speed(**whole)
-        found[f"batch of {_BATCH}, all {n} items"] = batch_speed(_BATCH, **whole)
-        found[f"batch of {_BATCH}, 100 candidates of {n}, weights"] = batch_speed(_BATCH, **offered)
-        picks: dict[str, Any] = dict(encoder=encoder, num_items=n)
-        found[f"batch of {_BATCH}, 100 candidates of {n}, slate"] = batch_speed(_BATCH, **picks)
+        size: dict[str, Any] = {"encoder": encoder, "num_items": n}
+        whole = size | {"candidates": 0, "slate_size": 10}
+        offered = f"batch of {_BATCH}, 100 candidates of {n}"
+        speeds[f"single, all {n} items"] = single_speed(**whole)
+        speeds[f"batch of {_BATCH}, all {n} items"] = batch_speed(_BATCH, **whole)
+        speeds[f"{offered}, weights"] = batch_speed(_BATCH, action="weights", **size)
+        speeds[f"{offered}, slate"] = batch_speed(_BATCH, **size)
     if ppo:
-        found |= ppo_speeds(encoder=encoder, num_items=items[0])
-    for name, speed in found.items():
-        print(f"{speed:>12,.0f} user-steps/s  {name}")
-    print(f"load average after: {os.getloadavg()[0]:.2f}")
-    return found
+        speeds |= ppo_speeds(encoder=encoder, num_items=items[0])
+    rows = [[name, number(speed, decimals=0)] for name, speed in speeds.items()]
+    load = f"load average {before:.2f} before, {os.getloadavg()[0]:.2f} after"
+    title = f"medians of {_REPEATS} runs on one of {os.cpu_count()} cores, {load}"
+    print_tables(Table(["K = 10 where all items are offered, else 5", "steps/s"], rows, title))
+    return speeds
 
 
 def single_speed(steps: int = 20_000, **kwargs: Any) -> float:
@@ -63,7 +64,7 @@ def single_speed(steps: int = 20_000, **kwargs: Any) -> float:
 
 
 def batch_speed(num_envs: int, steps: int = 60, **kwargs: Any) -> float:
-    """Returns user-steps a second of a native batch; ended sessions restart."""
+    """Returns environment steps a second of a native batch; ended sessions restart."""
     env = gymnasium.make_vec("llmrec/Drift-v0", num_envs=num_envs, **kwargs).unwrapped
     actions = _actions(env.action_space, 8)
 
