@@ -160,7 +160,7 @@ def test_variants_switch_off_what_they_say_on_top_of_the_task():
     assert whole.agents == RUNGS and whole.env == env
     assert variant.env["off"] == ["goodwill", "satiation", "queries"]
     _, blind = ablation.variants_of("llmrec/Drift-v0", RUNGS, {}, {"observation": ("all",)})
-    assert set(blind.settings["without"]) == {*VECTOR_BLOCKS, "session"}
+    assert set(blind.settings["ablated"]) == {*VECTOR_BLOCKS, "session"}
     with pytest.raises(ConfigError, match="Did you mean 'drift'"):
         ablation.variants_of("llmrec/Drift-v0", RUNGS, {}, {"mechanisms": ("drifd",)})
     with pytest.raises(ValueError, match="Did you mean 'recent'"):
