@@ -135,12 +135,13 @@ def test_only_the_items_beside_depend_on_the_seed(records, world):
     assert not np.array_equal(one.slates, other.slates)
 
 
-def test_they_are_samples(records, world):
-    data, config = own_data(records, world.text, steps=10)
-    samples = observed_steps(data, config, first=0)
-    steps = [min(10, len(done(records, user))) for user in range(USERS)]
-    assert np.bincount(samples.users, minlength=USERS).tolist() == steps
-    assert (samples.choices < 5).all()  # in every step something was consumed
+def test_they_are_steps_to_learn_from(records, world):
+    data, config = own_data(records, world.text, steps=20)
+    config = dataclasses.replace(config, horizon=30)  # as in the tiny world: compiled already
+    observed = observed_steps(data, config, first=0)
+    steps = [min(20, len(done(records, user))) for user in range(USERS)]
+    assert np.bincount(observed.users, minlength=USERS).tolist() == steps
+    assert (observed.choices < 5).all()  # in every step something was consumed
 
 
 def test_records_of_other_catalogues_or_without_times_are_refused(records, world):
