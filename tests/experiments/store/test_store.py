@@ -168,9 +168,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> 
 
 
 def test_manifest(tmp_path: Path, monkeypatch) -> None:
-    write_manifest(tmp_path, config={"users": 3}, wall_seconds=1.5, python="mine")
+    config = {"users": 3, "text": "é"}
+    path = write_manifest(tmp_path, config=config, wall_seconds=1.5, python="mine")
     found = read_manifest(tmp_path)
-    assert found["config"] == {"users": 3}
+    assert found["config"] == json.loads(path.read_text())["config"] == config
+    assert path.name == store.MANIFEST
     assert found["python"] == "mine"
     assert found["versions"]["numpy"] == np.__version__
     assert {"command", "git_commit", "git_dirty", "platform", "load_average"} <= found.keys()
@@ -203,8 +205,11 @@ def test_results_of_another_run_are_not_overwritten_unasked(tmp_path: Path) -> N
     with pytest.raises(ResultsError, match=r"other settings: users was \[3\], now \[4\]; name"):
         open_folder(folder, {"users": [4]}, resume=True)
     assert read_table(folder, Episode) == rollout()
+    (folder / store.RUNS).mkdir()
+    for name in ("ab.json", "ab.lock", ".ab.json.host-1-ff.part", "mine.txt"):
+        (folder / store.RUNS / name).touch()
     open_folder(folder, {"users": [4]}, overwrite=True)
-    assert [x.name for x in folder.iterdir()] == ["notes.txt"]
+    assert {x.name for x in folder.rglob("*")} == {"notes.txt", store.RUNS, "mine.txt"}
 
 
 def test_order_is_canonical_whatever_the_values() -> None:
@@ -264,9 +269,3 @@ def test_tasks_are_compared_apart() -> None:
     assert [row.task for row in rows] == ["task-a"] * 5 + ["b"] * 5
     assert rows[5].improvement is None
     assert rows[5].mean == pytest.approx(2 * rows[0].mean)
-
-
-def test_manifest_is_json_on_disk(tmp_path: Path) -> None:
-    path = write_manifest(tmp_path, config={"text": "é"})
-    assert json.loads(path.read_text())["config"] == {"text": "é"}
-    assert store.MANIFEST == path.name
