@@ -18,9 +18,8 @@ from llmrec_env.content.phrases import Phrases, neighbours, phrases_of, substanc
 from llmrec_env.interface.candidates import Items, co_consumption_factors
 from llmrec_env.interface.history import empty_histories, replay, start_session
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
-from llmrec_env.simulation.parameters import parameters
 from llmrec_env.simulation.population import new_users
-from llmrec_env.simulation.response import TASTE_DIM, TRAITS, response_dtype
+from llmrec_env.simulation.response import TASTE_DIM, TRAITS, parameters, response_dtype
 from llmrec_env.simulation.users import COMMUNITY_TOPICS, NUM_COMMUNITIES, Interests
 
 _PROBE_AGREEMENT = 0.86  # correlation of probe and substance where the catalogue has no labels

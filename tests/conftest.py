@@ -12,8 +12,7 @@ import pytest
 from llmrec_env.config import SWITCHES, EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.parameters import parameters
-from llmrec_env.simulation.response import response_dtype
+from llmrec_env.simulation.response import parameters, response_dtype
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.simulation.users import evolve
 from llmrec_env.world import World, load_world

@@ -13,8 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import ConfigError, unknown
-from llmrec_env.content.catalogues import generator, movielens
-from llmrec_env.content.items import MIN_ITEMS, CatalogError, Columns, read_items
+from llmrec_env.content.catalogues import (
+    MIN_ITEMS,
+    CatalogError,
+    Columns,
+    generator,
+    movielens,
+    read_items,
+)
 from llmrec_env.content.table_reader import SUFFIXES
 
 __all__ = ["BUNDLED", "Catalog", "CatalogError"]

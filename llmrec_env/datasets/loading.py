@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 
 from llmrec_env.config import ConfigError, unknown
-from llmrec_env.content.cells import (
-    MalformedError,
-    identifier_of,
-    number_of,
-    seconds_of,
-    text_of,
-)
+from llmrec_env.content.cells import MalformedError, identifier_of, number_of, seconds_of, text_of
 from llmrec_env.content.table_reader import TableReader
 from llmrec_env.datasets.records import (
     CLICK,

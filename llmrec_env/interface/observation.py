@@ -11,12 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.interface.candidates import FEATURES, Items, describe
-from llmrec_env.interface.history import (
-    HISTORY_LENGTH,
-    RECENT_STEPS,
-    newest_first,
-    newest_steps,
-)
+from llmrec_env.interface.history import HISTORY_LENGTH, RECENT_STEPS, newest_first, newest_steps
 from llmrec_env.simulation.compilation import inlined, inverse_norm, kernel
 
 SESSION_NUMBERS = (
@@ -136,16 +131,7 @@ def observations_of(
     history, feedback = np.empty((2, n, HISTORY_LENGTH), np.int32)
     recent = np.empty((n, RECENT_STEPS, histories.dtype["slates"].shape[1] + 3), np.int32)
     observe_all(
-        histories,
-        items,
-        phrase_vectors,
-        horizon,
-        ids,
-        features,
-        vector,
-        history,
-        feedback,
-        recent,
+        histories, items, phrase_vectors, horizon, ids, features, vector, history, feedback, recent
     )
     blocks = named_blocks(vector, history, feedback, recent)
     if candidates is not None:

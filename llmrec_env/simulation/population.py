@@ -63,10 +63,7 @@ def new_users(
 
 
 def _first_phrases(
-    community: npt.NDArray[np.int32],
-    interests: Interests,
-    slots: int,
-    rng: np.random.Generator,
+    community: npt.NDArray[np.int32], interests: Interests, slots: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     n, topics = len(community), interests.community_topics[community]
     order = np.argsort(rng.random(topics.shape), axis=1)

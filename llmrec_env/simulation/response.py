@@ -8,11 +8,23 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env.config import EnvConfig, world_numbers
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel, row_dot
 
+MAX_SLATE = 20
 TASTE_DIM = 4
 _AGAIN = 3.0  # logit lost by an item consumed lately
+
+PARAMETERS = np.dtype(
+    [
+        *((name, np.float64) for name in world_numbers()),  # by their names in EnvConfig
+        ("examined", np.float64, (MAX_SLATE,)),  # exam_k = k^-gamma
+        ("rank_penalty", np.float64, (MAX_SLATE,)),  # gamma ln k
+        ("scale", np.float64),  # s_f
+    ]
+)
+"""The parameters of the dynamics that compiled functions read: one record."""
 
 TRAITS = np.dtype(
     [
@@ -46,6 +58,19 @@ def response_dtype(slate_size: int) -> np.dtype[np.void]:
         ],
         align=True,
     )
+
+
+def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
+    """Returns the effective parameters as an array of one record, (1,)."""
+    effective = config.effective()
+    params = np.zeros(1, PARAMETERS)
+    for name in world_numbers():
+        params[name] = getattr(effective, name)
+    ranks = np.arange(1, MAX_SLATE + 1)
+    params["examined"] = ranks**-effective.position_bias
+    params["rank_penalty"] = effective.position_bias * np.log(ranks)
+    params["scale"] = scale
+    return params
 
 
 class Scratch(NamedTuple):

@@ -12,8 +12,7 @@ from llmrec_env.interface.actions import NO_DECISION, ActionMode
 from llmrec_env.interface.documents import DocumentReader
 from llmrec_env.interface.rewards import REWARDS
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.parameters import MAX_SLATE
-from llmrec_env.simulation.response import response_dtype
+from llmrec_env.simulation.response import MAX_SLATE, response_dtype
 from llmrec_env.simulation.step import (
     IDLE,
     OBSERVE,

@@ -361,7 +361,7 @@ def test_missing_column_names_the_argument_and_quotes_no_row(tmp_path):
 
 def test_limits(tmp_path, monkeypatch):
     path = write_csv(tmp_path)
-    monkeypatch.setattr("llmrec_env.content.items.MAX_ROWS", 24)
+    monkeypatch.setattr("llmrec_env.content.catalogues.MAX_ROWS", 24)
     with pytest.raises(CatalogError, match="line 26: there are more than 24 rows; pass num_items"):
         Catalog.load(path)
 

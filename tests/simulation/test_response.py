@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,10 +11,10 @@ from scipy import stats
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.parameters import parameters
 from llmrec_env.simulation.response import (
     appeal,
     new_scratch,
+    parameters,
     respond,
     response_dtype,
     satiation_of,
@@ -179,3 +181,15 @@ def test_huge_utilities_do_not_overflow(world, tiny, user):
     params = _params(world, tiny, choice_relevance=30.0, choice_null=-10.0)
     counts = _ask(world, user, params, np.arange(5), np.full(5, 100.0))
     assert counts[0].sum() == 0 and counts.sum() == KEYS
+
+
+@pytest.mark.parametrize("effective", [True, False])
+def test_parameters_are_the_effective_ones(tiny, effective):
+    config = EnvConfig(**tiny, off=["drift"] if effective else [])
+    params = parameters(config, 0.7)
+    wanted = config.effective()
+    for name in params.dtype.names:
+        if name in {item.name for item in dataclasses.fields(wanted)}:
+            assert params[name][0] == getattr(wanted, name), name
+    np.testing.assert_allclose(params["examined"][0, :3], [1, 2**-0.5, 3**-0.5])
+    np.testing.assert_allclose(params["rank_penalty"][0, :3], 0.5 * np.log([1, 2, 3]))

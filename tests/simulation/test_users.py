@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from llmrec_env.config import EnvConfig
-from llmrec_env.simulation.parameters import parameters
 from llmrec_env.simulation.users import relative_weights, tire
 
 SLOTS = 8
@@ -267,15 +263,3 @@ def test_relative_weights_are_one_for_the_strongest_and_zero_for_dormant(craft):
     np.testing.assert_allclose(
         out, [1, np.exp(-1), np.exp(-2), np.exp(-0.5), 0, 0, 0, 0], rtol=1e-6
     )
-
-
-@pytest.mark.parametrize("effective", [True, False])
-def test_parameters_are_the_effective_ones(tiny, effective):
-    config = EnvConfig(**tiny, off=["drift"] if effective else [])
-    params = parameters(config, 0.7)
-    wanted = config.effective()
-    for name in params.dtype.names:
-        if name in {item.name for item in dataclasses.fields(wanted)}:
-            assert params[name][0] == getattr(wanted, name), name
-    np.testing.assert_allclose(params["examined"][0, :3], [1, 2**-0.5, 3**-0.5])
-    np.testing.assert_allclose(params["rank_penalty"][0, :3], 0.5 * np.log([1, 2, 3]))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmrec_env.config import ConfigError
-from llmrec_env.content.items import Columns
+from llmrec_env.content.catalogues import Columns
 
 DEFAULT_ITEMS = 4000
 MAX_ITEMS = 102_400  # 32 topics x 20 facets x 8 subjects, each in 20 wordings

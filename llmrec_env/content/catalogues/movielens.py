@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import ConfigError
-from llmrec_env.content.items import CatalogError, Columns
+from llmrec_env.content.catalogues import CatalogError, Columns
 
 DEFAULT_ITEMS = 4000
 

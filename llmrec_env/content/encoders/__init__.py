@@ -75,12 +75,7 @@ def load_encoder(
     else:
         _check_name(name, download)
         encoder = TransformerEncoder(
-            name,
-            pooling=pooling,
-            device=device,
-            dtype=dtype,
-            progress=progress,
-            download=download,
+            name, pooling=pooling, device=device, dtype=dtype, progress=progress, download=download
         )
         if dim not in (None, encoder.dim):
             raise ValueError(

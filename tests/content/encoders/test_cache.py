@@ -14,12 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmrec_env.content.encoders import (
-    CachedEncoder,
-    CacheWarning,
-    EncodingError,
-    HashingEncoder,
-)
+from llmrec_env.content.encoders import CachedEncoder, CacheWarning, EncodingError, HashingEncoder
 from llmrec_env.content.encoders.cache import cache_path, text_key
 
 TEXTS = [f"the {word} text" for word in "first second third fourth fifth".split()]

@@ -63,9 +63,7 @@ def test_bits_do_not_depend_on_company_or_order() -> None:
         np.testing.assert_array_equal(encoder.encode([texts[i]])[0], together[i])
 
 
-def test_bits_are_pinned_and_do_not_depend_on_the_hash_seed(
-    run_python: Callable[..., str],
-) -> None:
+def test_bits_are_pinned_and_do_not_depend_on_the_hash_seed(run_python: Callable[..., str]) -> None:
     code = (
         "import hashlib; from llmrec_env.content.encoders import HashingEncoder as H;"
         f"v = H(32, seed=7).encode({TEXTS!r});"
