@@ -9,7 +9,7 @@ READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= agg
 
-.PHONY: demo test test-slow leaderboard lint format clean
+.PHONY: demo test quick test-slow leaderboard lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m experiments benchmark --preset quick --output runs/demo --overwrite
@@ -17,6 +17,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
+
+# A minute, for every edit: pure functions, and users, responses and observations of a small world.
+quick: $(READY)
+	$(BIN)/python -m pytest -m "not slow" tests/test_config.py tests/test_metrics.py tests/simulation/test_noise.py \
+		tests/simulation/test_users.py tests/simulation/test_response.py tests/interface/test_history.py \
+		tests/interface/test_observation.py tests/interface/test_rewards.py tests/experiments/statistics
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
