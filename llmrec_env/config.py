@@ -187,20 +187,14 @@ class EnvConfig:
         return dataclasses.replace(self, **changes)
 
     def of_world(self) -> EnvConfig:
-        """Returns the configuration without what only the interface reads, which is at its default.
-
-        Configurations that agree in it share one world.
-        """
-        plain = {
-            item.name: item.default
-            for item in dataclasses.fields(self)
-            if not item.metadata.get("world", True)
-        }
+        """Returns it with what only the interface reads at its default: equals share a world."""
+        fields = dataclasses.fields(self)
+        plain = {item.name: item.default for item in fields if not item.metadata.get("world", True)}
         return dataclasses.replace(self, **plain)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields as plain JSON data."""
-        return {**dataclasses.asdict(self), "off": list(self.off)}
+        return dataclasses.asdict(self) | {"off": list(self.off)}
 
 
 def world_numbers() -> list[str]:
@@ -212,9 +206,9 @@ def world_numbers() -> list[str]:
     ]
 
 
-_NO_DRIFT: dict[str, float] = {"ou_rate": 0.0, "ou_sigma": 0.0}
+_NO_DRIFT = {"ou_rate": 0.0, "ou_sigma": 0.0}
 _NO_SWITCHES: dict[str, float] = {"switch_rate": 0.0, "burst_step": 0}
-_NO_INFLUENCE: dict[str, float] = {"exposure": 0.0, "discovery": 0.0}
+_NO_INFLUENCE = {"exposure": 0.0, "discovery": 0.0}
 
 SWITCHES: dict[str, dict[str, float]] = {
     "spontaneous": _NO_DRIFT,

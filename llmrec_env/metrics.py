@@ -144,11 +144,8 @@ def adaptation_curve(
         max_lag: steps, 0 or more.
     """
     _check("max_lag", max_lag, 0)
-    values, switches, steps = (
-        np.asarray(reward, np.float64),
-        np.asarray(switched),
-        np.asarray(alive),
-    )
+    values = np.asarray(reward, np.float64)
+    switches, steps = np.asarray(switched), np.asarray(alive)
     for name, mask in (("switched", switches), ("alive", steps)):
         if values.ndim != 2 or mask.shape != values.shape or mask.dtype != np.bool_:
             problem = f"{name} is {mask.dtype} {mask.shape}, reward has shape {values.shape}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +47,7 @@ class Crafted:
 
     def __init__(self, world: Any, tiny: dict[str, Any], **on: Any) -> None:
         self.world = world
-        self.config = EnvConfig(**{**tiny, **QUIET, **on})
+        self.config = EnvConfig(**(tiny | QUIET | on))
         self.params = parameters(self.config, world.text.space.scale)
         self.users = world.users[:1].copy()
         self.users["active"] = np.arange(8) < 4
@@ -123,7 +126,7 @@ def new_simulator() -> Callable[..., Simulator]:
     """Makes simulators whose sessions have begun: user i % num_users, noise key from the seed."""
 
     def make(n: int = 1, seed: int = 0, **changes: Any) -> Simulator:
-        simulator = Simulator(EnvConfig(**{**TINY, **changes}), n)
+        simulator = Simulator(EnvConfig(**(TINY | changes)), n)
         keys = np.random.default_rng(seed).integers(0, 2**63, n, dtype=np.uint64)
         simulator.start(np.arange(n), np.arange(n) % simulator.config.num_users, keys)
         simulator.show(np.arange(n))
@@ -137,7 +140,7 @@ def new_env() -> Callable[..., gymnasium.Env]:
     """Makes single environments as users do."""
 
     def make(task: str = "llmrec/Drift-v0", **changes: Any) -> gymnasium.Env:
-        return gymnasium.make(task, **{**TINY, **changes})
+        return gymnasium.make(task, **(TINY | changes))
 
     return make
 
@@ -147,7 +150,7 @@ def new_vec() -> Callable[..., RecVectorEnv]:
     """Makes native batches of n sessions."""
 
     def make(n: int, **changes: Any) -> RecVectorEnv:
-        return RecVectorEnv(n, **{**TINY, **changes})
+        return RecVectorEnv(n, **(TINY | changes))
 
     return make
 
@@ -186,3 +189,22 @@ def _same(a: Any, b: Any, path: str = "") -> None:
 def assert_same() -> Callable[[Any, Any], None]:
     """Asserts that two nested structures have the same types, dtypes, shapes and bits."""
     return _same
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., str]:
+    """Runs code in a new process with these environment variables; returns what it prints."""
+
+    def run(code: str, **environment: str) -> str:
+        command, paths = [sys.executable, "-c", code], {"PYTHONPATH": os.pathsep.join(sys.path)}
+        answer = subprocess.run(
+            command,
+            env=os.environ | paths | environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            encoding="utf-8",
+        )
+        return answer.stdout.strip()
+
+    return run

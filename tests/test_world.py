@@ -50,7 +50,7 @@ def test_sessions_do_not_write_into_the_world(new_simulator, draw_actions, world
 
 def test_users_start_as_configured(tiny):
     quiet = {"off": ["drift"], "active_min": 2, "active_max": 4, "base_sd": 0.5}
-    users = load_world(EnvConfig(**{**tiny, "num_users": 2000}, **quiet)).users
+    users = load_world(EnvConfig(**tiny | {"num_users": 2000}, **quiet)).users
     assert set(users["active"].sum(1)) == {2, 3, 4}
     assert users["rest"].std() == pytest.approx(0.5, rel=0.05)
     np.testing.assert_array_equal(users["weight"], np.clip(users["rest"], -3, 3))
@@ -61,7 +61,7 @@ def test_users_start_as_configured(tiny):
 
 
 def test_users_of_a_community_share_topics(tiny, world):
-    users = load_world(EnvConfig(**{**tiny, "num_users": 2000}, off=["drift"])).users
+    users = load_world(EnvConfig(**tiny | {"num_users": 2000}, off=["drift"])).users
     topics = world.phrases.topics[users["phrase"]]
     shared = world.interests.community_topics[users["community"]]
     own = (topics[:, :, None] == shared[:, None, :]).any(2).mean()
@@ -83,7 +83,7 @@ def test_vectors_are_unit_and_substance_is_bounded(world):
     [{"num_items": 120}, {"candidates": 560}, {"horizon": 600}, {"num_items": 150, "horizon": 60}],
 )
 def test_a_catalogue_too_small_for_the_session_is_refused(tiny, changes):
-    kwargs = {**tiny, **changes}
+    kwargs = tiny | changes
     with pytest.raises(ConfigError, match=f"has {kwargs['num_items']} items.*lower one of them"):
         load_world(EnvConfig(**kwargs))
 
@@ -98,7 +98,7 @@ def test_the_smallest_catalogue_allowed_can_be_played_to_the_end(tiny, new_simul
         assert (np.diff(np.sort(simulator.responses["slate"], axis=1), axis=1) > 0).all()
     assert (simulator.histories["consumed"] == 30).all()
     with pytest.raises(ConfigError):
-        load_world(EnvConfig(**{**tiny, "num_items": least - 1}))
+        load_world(EnvConfig(**tiny | {"num_items": least - 1}))
 
 
 @pytest.mark.parametrize("name", ["minlm", "hashin", "no/such/folder", "hashing-x"])
@@ -159,7 +159,7 @@ def test_an_encoder_that_returns_nonsense_is_refused(monkeypatch, tiny, breaks, 
     load_text_space.cache_clear()
     try:
         with pytest.raises((ValueError, EncoderError), match=said):
-            load_world(EnvConfig(**{**tiny, "num_items": 577}))
+            load_world(EnvConfig(**tiny | {"num_items": 577}))
     finally:
         load_text_space.cache_clear()
 
@@ -173,7 +173,7 @@ def test_a_table_of_ones_own_works_end_to_end_in_one_call(tmp_path, tiny, labels
         text = f"{subject} lesson {i} about {subject} and thing{i % 13} for friends of {subject}"
         rows.append(f"{text},{subject}" if labels else text)
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    kwargs = {**tiny, "catalog": str(path), "num_items": None}
+    kwargs = tiny | {"catalog": str(path), "num_items": None}
     env = gymnasium.make("llmrec/Drift-v0", **kwargs)
     env.reset(seed=0)
     for _ in range(5):
@@ -187,7 +187,7 @@ def test_a_table_of_ones_own_works_end_to_end_in_one_call(tmp_path, tiny, labels
 
 
 def test_every_world_has_users_and_items_of_its_own(tiny, world):
-    other = load_world(EnvConfig(**{**tiny, "world_seed": 1}))
+    other = load_world(EnvConfig(**tiny | {"world_seed": 1}))
     for name in ("noise_key", "rest", "phrase", "taste"):
         assert (other.users[name] != world.users[name]).mean() > 0.5, name
     for name in ("taste", "quality"):
@@ -220,7 +220,7 @@ def _arrays_of(value, path="public"):
         yield from _arrays_of(vars(value), path)
 
 
-def _is_told(hidden, public):
+def _leaks(hidden, public):
     """Says whether a public array holds the hidden numbers, of all rows or of the first ones."""
     if hidden.shape[1:] != public.shape[1:] or public.ndim == 0 or len(public) < 10:
         return False
@@ -236,13 +236,13 @@ def test_public_data_tells_no_hidden_number(world):
         hidden[f"users {name}"] = world.users[name][train]
     hidden["communities"] = world.interests.community_topics
     reached = dict(_arrays_of(public))
-    told = [
+    leaks = [
         (path, name)
         for path, array in reached.items()
         for name, values in hidden.items()
-        if np.ptp(values) > 0 and _is_told(values, array)
+        if np.ptp(values) > 0 and _leaks(values, array)
     ]
-    assert told == []
+    assert leaks == []
     assert {"public.items.substance", "public.logs.slates", "public.phrase_vectors"} <= {*reached}
 
 

@@ -58,7 +58,6 @@ class Catalog:
     """Unit rows, (N, d); None until encoded."""
 
     def __post_init__(self) -> None:
-        """Check that the columns fit each other."""
         columns = (self.topics, self.facets, self.substance, self.titles, self.genres, self.vectors)
         for column in columns:
             if column is not None and len(column) != len(self.texts):
@@ -70,13 +69,7 @@ class Catalog:
             _check_labels("facets", self.facets, int(count))
 
     def __len__(self) -> int:
-        """Number of items N."""
         return len(self.texts)
-
-    @property
-    def num_topics(self) -> int:
-        """Number of topics; 0 as long as they are unknown."""
-        return len(self.topic_names)
 
     def with_vectors(self, vectors: npt.ArrayLike) -> Catalog:
         """Returns this catalogue with unit rows (N, d), which become read-only."""

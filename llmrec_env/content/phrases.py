@@ -28,19 +28,8 @@ _STARTS, _ITERATIONS = 4, 50  # of k-means
 _SEED = 0
 
 _PROBE_TOPICS = (
-    "cooking",
-    "sports",
-    "science",
-    "music",
-    "money",
-    "games",
-    "travel",
-    "history",
-    "fashion",
-    "animals",
-    "machines",
-    "health",
-)
+    "cooking sports science music money games travel history fashion animals machines health"
+).split()
 _IN_DEPTH = (
     "An in-depth, carefully researched analysis of {}, with sources.",
     "A rigorous lecture on {} in which experts examine the evidence.",
@@ -69,7 +58,6 @@ class Phrases:
     """(topics + 1,): topic t has at least one, from topic_start[t] up to topic_start[t + 1]."""
 
     def __len__(self) -> int:
-        """Number of phrases."""
         return len(self.texts)
 
 
@@ -149,11 +137,12 @@ def _ordered(catalog: Catalog, bank: list[tuple[int, str]]) -> Phrases:
     facet_of = {text: facet for facet, text in reversed(bank)}  # the first where several
     rows = sorted((int(topic_of[facet]), facet, text) for text, facet in facet_of.items())
     topics = np.array([topic for topic, _, _ in rows], dtype=np.int32)
+    num_topics = len(catalog.topic_names)
     phrases = Phrases(
         texts=tuple(text for _, _, text in rows),
         topics=topics,
         facets=np.array([facet for _, facet, _ in rows], dtype=np.int32),
-        topic_start=np.searchsorted(topics, np.arange(catalog.num_topics + 1)).astype(np.int32),
+        topic_start=np.searchsorted(topics, np.arange(num_topics + 1)).astype(np.int32),
     )
     for array in (phrases.topics, phrases.facets, phrases.topic_start):
         array.setflags(write=False)

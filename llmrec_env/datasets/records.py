@@ -67,7 +67,6 @@ class Records:
     """Records with another text for their item than its first, which is kept."""
 
     def __post_init__(self) -> None:
-        """Check that the columns fit each other, and make them read-only."""
         columns = {"user": np.int64, "item": np.int64, "event": np.int8, "value": np.float32}
         if self.timestamp is not None:
             columns["timestamp"] = np.float64
@@ -86,7 +85,6 @@ class Records:
             raise ValueError(f"{len(self.item_texts)} item_texts for {len(self.item_ids)} item_ids")
 
     def __len__(self) -> int:
-        """Number of records M."""
         return len(self.user)
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from llmrec_env.content.phrases import Phrases
 from llmrec_env.envs import figure
+from llmrec_env.metrics import tracking_error
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.simulation.users import interest_vector
 
@@ -58,8 +59,7 @@ class SessionRecorder:
 
     def __init__(self, simulator: Simulator, session: int = 0) -> None:
         """Watches a session."""
-        self.session = session
-        self.config = simulator.config
+        self.session, self.config = session, simulator.config
         self.catalog, self.phrases = simulator.world.catalog, simulator.world.phrases
         self.frames: list[Frame] = []
         self.user_id, self.profile = -1, ""
@@ -97,19 +97,16 @@ class SessionRecorder:
             reward=reward,
             goodwill=float(user["goodwill"]),
             patience=float(user["patience"]),
-            tracking_error=_degrees(self._interest, history["interest"]),
-            recent_tracking_error=_degrees(self._interest, history["recent"]),
+            tracking_error=float(tracking_error(self._interest, history["interest"])),
+            recent_tracking_error=float(tracking_error(self._interest, history["recent"])),
         )
 
 
 def event_sentences(response: np.void, phrases: Phrases) -> list[str]:
     """Returns what happened to a user's interests at a step, one sentence an event.
 
-    Of several switches at one step, as in a burst, a response keeps the last.
-
-    Args:
-        response: a record of `response_dtype`; ids of -1 mean that nothing happened.
-        phrases: the texts behind the ids.
+    Of several switches at one step, as in a burst, a response (a record of `response_dtype`) keeps
+    the last.
     """
     ids = {name: int(response[name]) for name in (*_ARRIVED, *_LEFT, "query")}
     named = {name: _quoted(phrase, phrases) for name, phrase in ids.items() if phrase >= 0}
@@ -208,13 +205,6 @@ def _last(recorder: SessionRecorder) -> Frame:
     if not recorder.frames:
         raise RuntimeError("render() was called before reset(); call reset() first.")
     return recorder.frames[-1]
-
-
-def _degrees(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    if lengths < 1e-12:
-        return float("nan")
-    return float(np.degrees(np.arccos(np.clip(float(a @ b) / lengths, -1.0, 1.0))))
 
 
 def _strongest(frame: Frame) -> list[tuple[int, float]]:

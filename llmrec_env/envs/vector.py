@@ -63,7 +63,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
             raise ConfigError(f"max_episode_steps={max_episode_steps!r} is not a positive integer.")
         self.num_envs, self.render_mode = num_envs, checked_render_mode(render_mode)
         self.autoreset_mode = _autoreset(autoreset_mode)
-        self.metadata = {**RecEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self.metadata = RecEnv.metadata | {"autoreset_mode": self.autoreset_mode}
         self.config = EnvConfig.from_kwargs(kwargs)
         self.simulator = Simulator(self.config, num_envs)
         self.single_action_space = self.simulator.mode.space

@@ -16,7 +16,6 @@ from llmrec_env.simulation.compilation import inlined, inverse_norm, kernel, row
 
 PICK, RANK, NEAREST = 0, 1, 2
 MMR, EXPLORE = len(FEATURES), len(FEATURES) + 1
-_PLAN_LENGTH = len(FEATURES) + 2
 _SHORTLIST = 128
 _CHOSEN = 1 << 30
 
@@ -46,9 +45,6 @@ CONTENT_PLAN = _plan(
     substance=0.1,
 )
 """The ranking of the zero action of `weights`: a sensible content ranker."""
-
-WEIGHT_SCALE = _plan(mmr=0.0, explore=0.0, **dict.fromkeys(FEATURES, 1.0))
-"""How far an offset of 1 moves each ranking weight."""
 
 
 def _recipes() -> dict[str, npt.NDArray[np.float32]]:
@@ -137,7 +133,7 @@ class ActionMode:
         if self.kind == NEAREST:
             return Decision(_NO_INTS, _NO_FLOATS, offsets)
         plans = np.tile(CONTENT_PLAN, (len(offsets), 1))
-        plans[:, : len(FEATURES)] += WEIGHT_SCALE[: len(FEATURES)] * offsets
+        plans[:, : len(FEATURES)] += offsets
         return Decision(_NO_INTS, plans, _NO_FLOATS)
 
 

@@ -25,13 +25,9 @@ RECENT = ("slates", "items", "feedbacks", "queries")
 """Rings of the newest steps: slate shown, item consumed, whether it satisfied, phrase typed."""
 
 _SLOW, _FAST = np.float32(0.97), np.float32(0.85)
-
 _SKIP, _TIRED = np.float32(0.92), np.float32(0.90)
-
 _UNSATISFIED_SLOW, _UNSATISFIED_FAST = np.float32(0.15), np.float32(-0.4)
-
 _SKIPPED_FAST = np.float32(-0.25)
-
 _FAST_SKIP = np.float32(0.85**0.25)  # a skipped slate ages the recent interest a quarter as much
 
 

@@ -94,13 +94,13 @@ def test_a_subject_is_told_at_different_levels():
     videos = generator.make_videos(4000)
     assert videos.titles is not None and videos.substance is not None
     subject = next(iter(generator._subjects(4000)))
-    told = [
+    substances = [
         substance
         for title, substance in zip(videos.titles, videos.substance, strict=True)
         if subject.text in title
     ]
-    assert len(told) == 4
-    assert len(set(told)) >= 3
+    assert len(substances) == 4
+    assert len(set(substances)) >= 3
 
 
 def test_video_is_deterministic_and_shuffled():

@@ -59,8 +59,8 @@ def own_table(folder, n=90, **labels) -> Catalog:
 @pytest.mark.parametrize("num_items", [20, 100, 600, 4000])
 def test_video_has_its_authored_phrases(num_items):
     catalog = Catalog.load("video", num_items)
-    found, phrases = phrases_of(catalog, np.ones((num_items, 3)))
-    assert found is catalog
+    same, phrases = phrases_of(catalog, np.ones((num_items, 3)))
+    assert same is catalog
     check(catalog, phrases)
     assert len(phrases) == 3 * (catalog.facets.max() + 1)
 
@@ -160,8 +160,8 @@ def test_vectors_must_be_one_row_an_item():
 )
 def test_movielens_phrases_name_genres_and_films():
     catalog = Catalog.load("movielens", 1000)
-    found, phrases = phrases_of(catalog, ENCODER.encode(catalog.texts))
-    check(found, phrases)
+    clustered, phrases = phrases_of(catalog, ENCODER.encode(catalog.texts))
+    check(clustered, phrases)
     assert all(text.startswith("enjoys ") and " films such as " in text for text in phrases.texts)
 
 
@@ -219,11 +219,11 @@ def test_probe_is_a_direction_that_tells_clickbait_from_depth():
 def test_minilm_sees_interests_and_substance():
     from experiments.studies.geometry import run
 
-    found = run(num_items=1000)
-    assert found["centred_phrase_facet"] > 0.5
-    assert found["centred_phrase_facet"] > found["centred_phrase_topic"] + 0.3
-    assert abs(found["centred_phrase_other"]) < 0.05
-    assert found["substance_correlation"] > 0.75
+    measured = run(num_items=1000)
+    assert measured["centred_phrase_facet"] > 0.5
+    assert measured["centred_phrase_facet"] > measured["centred_phrase_topic"] + 0.3
+    assert abs(measured["centred_phrase_other"]) < 0.05
+    assert measured["substance_correlation"] > 0.75
 
 
 def test_geometry_measures_what_it_says(capsys):
@@ -232,7 +232,7 @@ def test_geometry_measures_what_it_says(capsys):
     catalog = Catalog.load("video", 600)
     _, phrases = phrases_of(catalog, np.ones((600, 3)))
     # Items of a facet alike, topics at right angles: 1 within a facet and topic, 0 elsewhere.
-    found = cosines(
+    measured = cosines(
         catalog,
         phrases,
         np.eye(32, dtype=np.float32)[catalog.topics],
@@ -240,7 +240,7 @@ def test_geometry_measures_what_it_says(capsys):
     )
     expected = {"item_facet": 1, "item_topic": 1, "item_other": 0}
     expected |= {"phrase_facet": 1, "phrase_topic": 1, "phrase_other": 0}
-    assert {key: found[key] for key in expected} == pytest.approx(expected)
+    assert {key: measured[key] for key in expected} == pytest.approx(expected)
     measured = run(encoder="hashing", dim=32, num_items=600)
     assert measured["centred_phrase_facet"] > measured["centred_phrase_other"]
     assert "s_f" in capsys.readouterr().out

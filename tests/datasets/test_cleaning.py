@@ -108,14 +108,14 @@ def test_kept_and_dropped_add_up_and_what_is_kept_is_clean(
 ):
     timestamp = records.timestamp if timed else None
     records = dataclasses.replace(records, malformed=malformed, timestamp=timestamp)
-    kept, report = clean(records, **arguments)
+    cleaned, report = clean(records, **arguments)
     assert report.read == len(records) + malformed
-    assert len(kept) + sum(report.dropped.values()) == report.read
-    assert len(kept) == report.kept and min(report.dropped.values()) >= 0
-    rows = rows_of(kept)
-    assert set(kept.user_ids) == {row[0] for row in rows}
-    assert set(kept.item_ids) == {row[1] for row in rows if row[2] != QUERY}
-    assert kept.item_texts == kept.item_ids  # as in `made`
+    assert len(cleaned) + sum(report.dropped.values()) == report.read
+    assert len(cleaned) == report.kept and min(report.dropped.values()) >= 0
+    rows = rows_of(cleaned)
+    assert set(cleaned.user_ids) == {row[0] for row in rows}
+    assert set(cleaned.item_ids) == {row[1] for row in rows if row[2] != QUERY}
+    assert cleaned.item_texts == cleaned.item_ids  # as in `made`
     low, high = arguments["rating_range"] or (1.0, 5.0)
     assert all(low <= row[3] <= high for row in rows if row[2] == RATING)
     assert all(row[2] >= 0 and np.isfinite(row[3]) for row in rows)
@@ -126,11 +126,11 @@ def test_kept_and_dropped_add_up_and_what_is_kept_is_clean(
         keys = [(*row[:3], row[4]) for row in rows]
         assert len(set(keys)) == len(keys)
     used = {row[:2] for row in rows if row[2] in (CLICK, RATING)}
-    for name in kept.user_ids:
+    for name in cleaned.user_ids:
         assert sum(user == name for user, _ in used) >= arguments["min_user"]
-    for name in kept.item_ids:
+    for name in cleaned.item_ids:
         assert sum(item == name for _, item in used) >= arguments["min_item"]
-    assert rows_of(clean(kept, **arguments)[0]) == rows  # nothing more to do
+    assert rows_of(clean(cleaned, **arguments)[0]) == rows  # nothing more to do
 
 
 @given(records=drawn(CELLS))
@@ -162,9 +162,9 @@ def test_clean_records_keep_their_order_and_content(records: Records):
 )
 def test_every_fault_is_dropped_for_its_reason(bad: tuple[Any, ...], reason: str):
     good = [(1, 1, CLICK, 1, 2), (1, 2, RATING, 5, 3), (1, 3, BROWSE, 1, 3)]
-    kept, report = clean(made(*good, bad), earliest=0, latest=100)
+    cleaned, report = clean(made(*good, bad), earliest=0, latest=100)
     assert {name: n for name, n in report.dropped.items() if n} == {reason: 1}
-    assert rows_of(kept) == rows_of(made(*good))
+    assert rows_of(cleaned) == rows_of(made(*good))
 
 
 def test_a_record_falls_once_for_the_first_reason():
@@ -191,8 +191,8 @@ def test_the_core_is_what_remains_when_dropping_ends():
     chain = [(user, item, CLICK, 1, 1) for user in range(3) for item in (user, user + 1)]
     square = [(user, item, RATING, 5, 1) for user in (3, 4) for item in (4, 5)]
     browsed = [(3, 0, BROWSE, 1, 1), (0, 0, QUERY, 1, 1)]
-    kept, report = clean(made(*chain, *square, *browsed), min_user=2, min_item=2)
-    assert rows_of(kept) == rows_of(made(*square))
+    cleaned, report = clean(made(*chain, *square, *browsed), min_user=2, min_item=2)
+    assert rows_of(cleaned) == rows_of(made(*square))
     assert report.dropped["user with fewer than 2 items"] == 7
     assert report.dropped["item with fewer than 2 users"] == 1
 
@@ -200,8 +200,8 @@ def test_the_core_is_what_remains_when_dropping_ends():
 def test_the_number_of_a_query_is_not_that_of_an_item():
     # Item 0 falls; the query numbered 0 is another thing, and stays with its user.
     rows = [(0, 0, CLICK, 1, 1), (0, 1, CLICK, 1, 2), (1, 1, CLICK, 1, 3), (0, 0, QUERY, 1, 4)]
-    kept, _ = clean(made(*rows), min_item=2)
-    assert rows_of(kept) == rows_of(made(*rows[1:]))
+    cleaned, _ = clean(made(*rows), min_item=2)
+    assert rows_of(cleaned) == rows_of(made(*rows[1:]))
     rows = [(0, 0, CLICK, 1, 1), (0, 5, QUERY, 1, 2)]
     split = split_by_time(made(*rows), 0.5, 0.0, unseen="drop")
     assert rows_of(split.test) == rows_of(made(rows[1]))
@@ -222,8 +222,8 @@ def test_unknown_events_can_be_refused():
 @pytest.mark.parametrize(("value", "outcome"), [(1, "is satisfied"), (0, "is not satisfied")])
 def test_one_class_is_pointed_out_and_kept(value: int, outcome: str):
     records = made((0, 0, CLICK, value, 1), (1, 0, CLICK, value, 1))
-    kept, report = clean(records)
-    assert len(kept) == 2 and outcome in str(report) and "one class only" in str(report)
+    cleaned, report = clean(records)
+    assert len(cleaned) == 2 and outcome in str(report) and "one class only" in str(report)
     for other in ((1, 1, CLICK, 1 - value, 1), (1, 1, BROWSE, 1, 1)):
         report = clean(made((0, 0, CLICK, value, 1), other))[1]
         assert "one class" not in str(report)
@@ -231,10 +231,10 @@ def test_one_class_is_pointed_out_and_kept(value: int, outcome: str):
 
 def test_without_times_none_is_checked():
     records = made((0, 0, CLICK, 1, 0), (0, 0, CLICK, 1, 1), timestamp=None)
-    kept, report = clean(records)
+    cleaned, report = clean(records)
     assert report.dropped["duplicate"] == 1 and "no record has a time" in str(report)
     with pytest.raises(RecordsError, match="time"):
-        split_by_time(kept)
+        split_by_time(cleaned)
 
 
 def test_the_report_is_a_table_in_the_order_of_the_steps():
@@ -321,17 +321,17 @@ def test_a_user_is_cut_alone_or_with_all():
 
 @given(records=drawn(CLEAN_CELLS), per=st.sampled_from(["user", "global"]))
 def test_what_is_unseen_in_training_is_counted_and_can_go(records: Records, per: str):
-    kept = split_by_time(records, 0.3, 0.2, per=per)
+    keeping = split_by_time(records, 0.3, 0.2, per=per)
     split = split_by_time(records, 0.3, 0.2, per=per, unseen="drop")
     users, items = set(split.train.user), set(split.train.item[split.train.event != QUERY])
     for name in ("validation", "test"):
-        part, whole = getattr(split, name), getattr(kept, name)
+        part, whole = getattr(split, name), getattr(keeping, name)
         assert set(part.user) <= users and set(part.item[part.event != QUERY]) <= items
         gone = [n for reason, n in split.report.dropped.items() if reason.startswith(name)]
         assert len(part) + sum(gone) == len(whole)
-        noted = [note for note in kept.report.notes if note.startswith(name)]
+        noted = [note for note in keeping.report.notes if note.startswith(name)]
         assert len(noted) == sum(n > 0 for n in gone)
-    assert split.report.kept == sum(map(len, split[:3])) and kept.report.kept == len(records)
+    assert split.report.kept == sum(map(len, split[:3])) and keeping.report.kept == len(records)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_csv_becomes_arrays_numbered_by_first_appearance(tmp_path: Path):
     assert records.user_ids == ("v", "u") and records.item_ids == ("b", "a")
     assert records.user.tolist() == [0, 1, 0, 0]
     assert records.item.tolist() == [0, 1, 1, 0]
-    assert [EVENTS[place] for place in records.event] == ["click", "rating", "browse", "query"]
+    assert [EVENTS[index] for index in records.event] == ["click", "rating", "browse", "query"]
     assert records.value.tolist() == [0, 3.5, 1, 1]
     assert records.timestamp is not None and records.timestamp.tolist() == [100, 2, 3, 4.5]
     assert records.item_texts == ("two, words", "of a") and records.query_texts == (
@@ -312,26 +312,26 @@ def test_the_simulators_records_convert(world: World):
     public = world.public()
     table, records = public.records(), records_of(public)
     assert len(records) == len(table)
-    assert [EVENTS[place] for place in records.event] == table["event"].tolist()
+    assert [EVENTS[index] for index in records.event] == table["event"].tolist()
     for name in ("user", "item", "value", "timestamp"):
         np.testing.assert_array_equal(getattr(records, name), table[name])
     assert records.item_texts == public.catalog.texts
-    kept, report = clean(records)
+    cleaned, report = clean(records)
     assert {reason for reason, count in report.dropped.items() if count} <= {"duplicate"}
-    assert set(kept.user_ids) <= set(map(str, public.users))
+    assert set(cleaned.user_ids) <= set(map(str, public.users))
     user, item, satisfied = public.logs.clicks(np.arange(len(public.users)))
     once = Counter(pairs := list(zip(public.users[user], item, strict=True)))
     expected = {pair: z for pair, z in zip(pairs, satisfied, strict=True) if once[pair] == 1}
     user, item, satisfied = records.clicks()
-    found = dict(zip(zip(user, item, strict=True), satisfied, strict=True))
-    assert found.keys() == once.keys()
-    assert expected.items() <= found.items()  # the simulator rates from 4 on what satisfies
+    outcomes = dict(zip(zip(user, item, strict=True), satisfied, strict=True))
+    assert outcomes.keys() == once.keys()
+    assert expected.items() <= outcomes.items()  # the simulator rates from 4 on what satisfies
 
 
 @needs_movielens
 def test_movielens_ratings_convert():
     ratings, records = movielens_ratings(200), movielens_records(200)
-    assert set(EVENTS[place] for place in records.event) == {"rating"}
+    assert set(EVENTS[index] for index in records.event) == {"rating"}
     np.testing.assert_array_equal(records.item, ratings["item"])
     np.testing.assert_array_equal(records.value, ratings["rating"])
     np.testing.assert_array_equal(records.timestamp, ratings["timestamp"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -166,20 +165,20 @@ def test_each_event_is_a_sentence(phrases) -> None:
     assert event_sentences(response_with(**everything), phrases) == list(expected)
 
 
-def test_a_burst_tells_of_every_switch(new_env: NewEnv) -> None:
+def test_a_burst_reports_every_switch(new_env: NewEnv) -> None:
     recorder = recorded(
         new_env, 6, burst_step=5, burst_size=3, off=["churn", "influence", "refinement"]
     )
     before, after = (set(frame.weights) for frame in recorder.frames[-2:])
-    told = "\n".join(change_sentences(recorder))
+    text = "\n".join(change_sentences(recorder))
     assert len(before - after) >= 2
     for phrase in before - after:
-        assert f'no longer into "{recorder.phrases.texts[phrase]}"' in told
+        assert f'no longer into "{recorder.phrases.texts[phrase]}"' in text
     for phrase in after - before:
-        assert f'now into "{recorder.phrases.texts[phrase]}"' in told
+        assert f'now into "{recorder.phrases.texts[phrase]}"' in text
 
 
-def test_the_largest_change_of_weight_is_told_with_its_direction(new_env: NewEnv) -> None:
+def test_the_largest_change_of_weight_is_reported_with_its_direction(new_env: NewEnv) -> None:
     recorder = recorded(new_env, 6, off=["switching", "influence", "refinement", "queries"])
     before, after = (frame.weights for frame in recorder.frames[-2:])
     most = max(after, key=lambda phrase: abs(after[phrase] - before[phrase]))
@@ -217,13 +216,13 @@ def test_text_shows_profile_slate_and_result(
     assert f"return {sum(old.reward for old in recorder.frames):.2f}" in text
 
 
-@pytest.mark.parametrize(("bias", "mark", "told"), [(9, "*", "(z = 1)"), (-9, "x", "(z = 0)")])
-def test_text_marks_what_was_chosen(new_env: NewEnv, bias: int, mark: str, told: str) -> None:
+@pytest.mark.parametrize(("bias", "mark", "outcome"), [(9, "*", "(z = 1)"), (-9, "x", "(z = 0)")])
+def test_text_marks_what_was_chosen(new_env: NewEnv, bias: int, mark: str, outcome: str) -> None:
     recorder = recorded(new_env, 4, satisfaction_bias=bias, choice_null=-9, off=["churn"])
     lines = as_text(recorder).splitlines()
     rank = int(recorder.frames[-1].response["choice"]) + 1
     assert [line for line in lines if line.startswith(f"{mark} {rank:>2} ")]
-    assert any(line.startswith("RESULT") and told in line for line in lines)
+    assert any(line.startswith("RESULT") and outcome in line for line in lines)
 
 
 def test_text_says_when_nothing_was_chosen(new_env: NewEnv) -> None:
@@ -321,11 +320,9 @@ def test_labels_keep_apart_and_inside() -> None:
     assert all(above[1] <= below[0] + 1e-9 for above, below in itertools.pairwise(edges))
 
 
-def test_import_does_not_load_matplotlib() -> None:
+def test_import_does_not_load_matplotlib(run_python) -> None:
     code = "import sys, llmrec_env.envs.single; print('matplotlib' in sys.modules)"
-    command = [sys.executable, "-c", code]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "False"
+    assert run_python(code) == "False"
 
 
 def test_pictures_leave_the_settings_of_matplotlib_alone(new_env: NewEnv) -> None:

@@ -22,19 +22,19 @@ def test_candidates_are_distinct_and_never_shown_lately_nor_consumed(
 ):
     simulator = new_simulator(N, observation="dict", recall=recall)
     logged = simulator.world.logs.items
-    taken = [set(row[row >= 0]) for row in logged]
+    consumed = [set(row[row >= 0]) for row in logged]
     shown = [[] for _ in range(N)]
     rng, back = np.random.default_rng(1), 0
     for _ in range(30):
         for i, ids in enumerate(simulator.buffers.ids):
             assert len(set(ids)) == 20 and min(ids) >= 0 and max(ids) < 600
-            assert not set(ids) & taken[i]
+            assert not set(ids) & consumed[i]
             assert not set(ids) & set().union(*shown[i][-10:])
             back += bool(set(ids) & set().union(*shown[i][:-10]))
         simulator.step(draw_actions(simulator, rng))
         for i, response in enumerate(simulator.responses):
             shown[i].append(set(response["slate"]))
-            taken[i] |= {response["item"]} - {-1}
+            consumed[i] |= {response["item"]} - {-1}
     assert back > 0  # what was shown longer ago does come back
 
 
@@ -48,8 +48,8 @@ def test_candidates_are_drawn_uniformly_from_what_is_available(new_simulator):
     simulator = new_simulator(4000, observation="dict")
     _start_all_with(simulator, 3)
     counts = np.bincount(simulator.buffers.ids.ravel(), minlength=600)
-    taken = simulator.world.logs.items[3]
-    available = np.setdiff1d(np.arange(600), taken[taken >= 0])
+    consumed = simulator.world.logs.items[3]
+    available = np.setdiff1d(np.arange(600), consumed[consumed >= 0])
     assert counts.sum() == counts[available].sum() == 4000 * 20
     # drawn without replacement: the statistic is smaller by the share that is drawn
     statistic = stats.chisquare(counts[available]).statistic / (1 - 20 / len(available))

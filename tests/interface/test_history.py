@@ -36,14 +36,14 @@ def test_the_ring_of_events_is_read_newest_first(world, count):
     assert (items[0] == 0).all()
 
 
-def test_the_last_steps_are_told_whole_and_newest_first(new_simulator, draw_actions):
+def test_the_last_steps_are_listed_whole_and_newest_first(new_simulator, draw_actions):
     simulator = new_simulator(20, observation="dict", query_rate=0.4)
-    logs, told, rng = simulator.world.logs, [], np.random.default_rng(2)
+    logs, responses, rng = simulator.world.logs, [], np.random.default_rng(2)
     for _ in range(RECENT_STEPS - logs.slates.shape[1] + 3):  # some of the logged steps fall out
         simulator.step(draw_actions(simulator, rng))
-        told.insert(0, simulator.responses.copy())
+        responses.insert(0, simulator.responses.copy())
     seen = observation_of(simulator, ALL)
-    steps = np.stack(told, axis=1)
+    steps = np.stack(responses, axis=1)
     expected_columns = {"slates": steps["slate"], "items": steps["item"], "queries": steps["query"]}
     expected_columns["satisfied"] = np.where(steps["item"] >= 0, steps["satisfied"], -1)
     users = simulator.users["user_id"]
@@ -60,11 +60,11 @@ def test_the_last_steps_are_told_whole_and_newest_first(new_simulator, draw_acti
 
 def test_history_lists_events_in_order(new_simulator, draw_actions):
     simulator = new_simulator(20, observation="dict", query_rate=0.4)
-    told = [[] for _ in range(20)]
+    events_of = [[] for _ in range(20)]
     rng = np.random.default_rng(2)
     for _ in range(12):
         simulator.step(draw_actions(simulator, rng))
-        for events, response in zip(told, simulator.responses, strict=True):
+        for events, response in zip(events_of, simulator.responses, strict=True):
             if response["item"] >= 0:
                 kind = SATISFIED if response["satisfied"] else UNSATISFIED
                 events.insert(0, (response["item"], kind))
@@ -72,7 +72,7 @@ def test_history_lists_events_in_order(new_simulator, draw_actions):
                 events.insert(0, (response["query"], QUERY))
     seen = observation_of(simulator, ALL)
     past = simulator.world.histories
-    for i, events in enumerate(told):
+    for i, events in enumerate(events_of):
         events = [*events, *_logged(past[i])]
         events_seen = list(zip(seen["history"][i], seen["history_feedback"][i], strict=True))
         assert events_seen[: len(events)] == events

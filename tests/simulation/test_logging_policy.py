@@ -114,27 +114,27 @@ def test_popularity_and_factors_come_from_satisfied_clicks_of_training_users(wor
 def _replayed(world, user):
     """A history from the logs alone: slow interest, events, consumed items."""
     logs, vectors = world.logs, world.items.vectors.astype(np.float64)
-    interest, events, taken = np.zeros(32), [], []
+    interest, events, consumed = np.zeros(32), [], []
     for step in range(WARMUP):
         item, satisfied = logs.items[user, step], logs.satisfied[user, step]
         if item >= 0:
             interest = 0.97 * interest + (1.0 if satisfied else 0.15) * vectors[item]
             events.append((item, satisfied))
-            taken.append(item)
+            consumed.append(item)
         if logs.queries[user, step] >= 0:
             interest = interest + world.text.phrase_vectors[logs.queries[user, step]]
             events.append((logs.queries[user, step], 2))
-    return interest, events, taken
+    return interest, events, consumed
 
 
 def test_histories_are_the_replay_of_the_logs(world):
     for user, history in enumerate(world.histories):
-        interest, events, taken = _replayed(world, user)
+        interest, events, consumed = _replayed(world, user)
         np.testing.assert_allclose(history["interest"], interest, atol=1e-5)
         count = int(history["num_entries"])
         entries = list(zip(history["item"][:count], history["feedback"][:count], strict=True))
         assert entries == events
-        assert history["consumed_items"][: history["num_consumed_items"]].tolist() == taken
+        assert history["consumed_items"][: history["num_consumed_items"]].tolist() == consumed
         for name in ("step", "consumed", "satisfied", "num_shown"):
             assert history[name] == 0
         for name in ("last_satisfied", "last_consumed", "last_query", "last_rank"):
@@ -146,6 +146,4 @@ def test_logs_change_with_the_world_seed_and_not_with_the_interface(tiny):
     other = load_world(EnvConfig(**tiny, world_seed=1))
     assert (other.logs.slates != world.logs.slates).any()
     assert other.text is world.text  # encoded once
-    assert (
-        load_world(EnvConfig(**{**tiny, "candidates": 30}, split="test", action="query")) is world
-    )
+    assert load_world(EnvConfig(**tiny | {"candidates": 30}, split="test", action="query")) is world

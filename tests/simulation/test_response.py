@@ -43,7 +43,7 @@ def user(world):
 
 
 def _params(world, tiny, **changes):
-    return parameters(EnvConfig(**{**tiny, **changes}), world.text.space.scale)
+    return parameters(EnvConfig(**(tiny | changes)), world.text.space.scale)
 
 
 def _ask(world, user, params, slate, relevance):

@@ -124,7 +124,7 @@ def test_a_burst_switches_as_many_interests_as_it_says(new_simulator):
 
 
 def test_no_user_ever_holds_one_phrase_twice(new_simulator):
-    simulator = new_simulator(N, **{**STRONG, "switch_rate": 1.0, "refine_rate": 1.0})
+    simulator = new_simulator(N, **(STRONG | {"switch_rate": 1.0, "refine_rate": 1.0}))
     distinct = []
 
     def check(simulator):
@@ -272,7 +272,7 @@ def test_every_switch_stops_its_mechanism_and_only_that_one_runs_without_the_oth
     kin = {name, "drift"} if name in DRIFT_PARTS else {name}
     kin |= DRIFT_PARTS if name == "drift" else set()
     others = [other for other in SWITCHES if other not in kin]
-    kwargs = {**STRONG, "patience_start": 3.0}
+    kwargs = STRONG | {"patience_start": 3.0}
     assert EFFECTS[name](new_simulator, off=others, **kwargs)
     assert not EFFECTS[name](new_simulator, off=[*others, *kin], **kwargs)
     assert not EFFECTS[name](new_simulator, off=[name, *others], **kwargs)

@@ -70,7 +70,6 @@ class CachedEncoder:
         self._can_read = self._can_write = True
 
     def __repr__(self) -> str:
-        """The encoder and the file."""
         return f"CachedEncoder({self.encoder!r}, {str(self.path)!r})"
 
     def encode(self, texts: Sequence[str]) -> Vectors:

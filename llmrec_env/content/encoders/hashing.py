@@ -52,7 +52,6 @@ class HashingEncoder:
         self.fingerprint = hashlib.sha256(f"hashing-1 dim={dim} seed={seed}".encode()).hexdigest()
 
     def __repr__(self) -> str:
-        """The call that makes this encoder."""
         return f"HashingEncoder(dim={self.dim}, seed={self.seed})"
 
     def encode(self, texts: Sequence[str]) -> Vectors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Protocol, cast, runtime_checkable
@@ -10,9 +9,9 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-Vectors = npt.NDArray[np.float32]
+from llmrec_env.content.cells import SURROGATE
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+Vectors = npt.NDArray[np.float32]
 
 
 class EncoderError(RuntimeError):
@@ -72,7 +71,7 @@ def normalize_texts(texts: Sequence[str]) -> list[str]:
             raise TypeError(
                 f"texts[{index}] must be a str, got {type(text).__name__}; convert it first"
             )
-        if _SURROGATE.search(text):
+        if SURROGATE.search(text):
             raise ValueError(
                 f"texts[{index}] holds a lone surrogate (U+D800 to U+DFFF), which is no character; "
                 "read the source with encoding='utf-8', errors='replace'"

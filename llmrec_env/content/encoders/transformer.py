@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -50,8 +50,6 @@ from llmrec_env.content.encoders.weights import (
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
-POOLINGS = ("mean", "cls", "last")
-DTYPES = ("float32", "bfloat16", "float16")
 BLOCK_TOKENS = {"cpu": 256, "mps": 4096, "cuda": 16384}
 
 _THREADS = threading.Lock()
@@ -97,8 +95,8 @@ class TransformerEncoder:
         download: bool = False,
     ) -> None:
         """Find and check the files; the model itself loads at the first `encode`."""
-        _check_choice("pooling", pooling, POOLINGS)
-        _check_choice("dtype", dtype, DTYPES)
+        _check_choice("pooling", pooling, get_args(Pooling))
+        _check_choice("dtype", dtype, get_args(Dtype))
         self._directory = find_model(source, download=download)
         digests = digest_files(self._directory)
         if source == "minilm":
@@ -124,7 +122,6 @@ class TransformerEncoder:
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def __repr__(self) -> str:
-        """The name, pooling, device and dtype."""
         return f"TransformerEncoder({self.name!r}, {self.pooling}, {self.device}, {self.dtype})"
 
     def __getstate__(self) -> dict[str, object]:

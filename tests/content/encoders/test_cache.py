@@ -321,7 +321,7 @@ def test_killed_writer_loses_nothing_that_was_acknowledged(path: Path) -> None:
     for _ in range(3):
         child = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE,
             text=True,
         )
