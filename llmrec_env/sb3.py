@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -119,9 +119,6 @@ class Sb3VecEnv(VecEnv):
         if self.env.render_mode != "rgb_array":
             return [None for _ in range(self.num_envs)]
         return list(self.env.render())  # type: ignore[arg-type]
-
-    def _get_indices(self, indices: Any) -> Iterable[int]:
-        return super()._get_indices(indices)
 
 
 def _rows(infos: dict[str, Any], sessions: Any = slice(None)) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from llmrec_env.world import load_text_space, load_world
 def test_the_world_is_built_once_a_process(tiny):
     world = load_world(EnvConfig(**tiny))
     assert load_world(EnvConfig(**tiny)) is world
+    assert load_world(EnvConfig(**tiny | {"candidates": 30}, split="test", action="query")) is world
     changed = load_world(EnvConfig(**tiny, switch_rate=0.5))
     assert changed is not world and changed.text is world.text
 
@@ -194,6 +195,7 @@ def test_every_world_has_users_and_items_of_its_own(tiny, world):
         assert (other.traits[name] != world.traits[name]).mean() > 0.5, name
     assert (other.interests.community_topics != world.interests.community_topics).any()
     assert (other.logs.slates != world.logs.slates).mean() > 0.5
+    assert other.text is world.text  # encoded once
 
 
 def _arrays_of(value, path="public"):

@@ -61,14 +61,7 @@ def load_records(
         ConfigError: an argument is none of those allowed.
     """
     _check_arguments(events or {}, default_event, time_unit, malformed)
-    names = {
-        "user": user,
-        "item": item,
-        "event": event,
-        "value": value,
-        "timestamp": timestamp,
-        "text": text,
-    }
+    names = dict(user=user, item=item, event=event, value=value, timestamp=timestamp, text=text)
     if len(set(names.values())) < len(names):
         raise RecordsError(
             f"{os.fspath(path)}: two roles have one column; give each a name of its own."

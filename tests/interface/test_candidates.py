@@ -38,12 +38,6 @@ def test_candidates_are_distinct_and_never_shown_lately_nor_consumed(
     assert back > 0  # what was shown longer ago does come back
 
 
-def test_consumed_items_of_the_logged_past_are_taken(world):
-    for history, items in zip(world.histories, world.logs.items, strict=True):
-        count = int(history["num_consumed_items"])
-        np.testing.assert_array_equal(history["consumed_items"][:count], items[items >= 0])
-
-
 def test_candidates_are_drawn_uniformly_from_what_is_available(new_simulator):
     simulator = new_simulator(4000, observation="dict")
     _start_all_with(simulator, 3)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from llmrec_env.interface.rewards import REWARDS
+from llmrec_env.simulation.response import response_dtype
 
 N, STEPS = 60, 20
 
@@ -44,8 +45,6 @@ def test_the_reward_vector_changes_the_reward_and_nothing_else(new_simulator, dr
 
 
 def test_rewards_are_never_negative_whatever_the_responses():
-    from llmrec_env.simulation.response import response_dtype
-
     responses = np.zeros(4, response_dtype(5))
     responses["satisfied"] = [0, 1, 0, 1]
     responses["relevance"] = responses["observed_relevance"] = [0.5, 0.25, 0, 0]

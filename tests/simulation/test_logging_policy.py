@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import co_consumption_factors
 from llmrec_env.simulation.logging_policy import EVENTS, RECORD, split_of
-from llmrec_env.world import load_world
 
 WARMUP, SLATE = 20, 5
 
@@ -139,11 +137,3 @@ def test_histories_are_the_replay_of_the_logs(world):
             assert history[name] == 0
         for name in ("last_satisfied", "last_consumed", "last_query", "last_rank"):
             assert history[name] == -1
-
-
-def test_logs_change_with_the_world_seed_and_not_with_the_interface(tiny):
-    world = load_world(EnvConfig(**tiny))
-    other = load_world(EnvConfig(**tiny, world_seed=1))
-    assert (other.logs.slates != world.logs.slates).any()
-    assert other.text is world.text  # encoded once
-    assert load_world(EnvConfig(**tiny | {"candidates": 30}, split="test", action="query")) is world
