@@ -17,7 +17,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "compare": {
         "benchmark": ("studies.benchmark", "train and compare agents on tasks"),
-        "report": ("commands.report_command", "page, figures and tables of a results folder"),
+        "report": ("report.page", "page, figures and tables of a results folder"),
         "improvement": ("studies.improvement", "relative improvements between agents of a folder"),
         "ladder": ("studies.ladder", "do policies separate? two catalogues"),
         "offline-logs": ("studies.offline_logs", "recommenders on real logs, held out by time"),

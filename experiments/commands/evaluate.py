@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 
@@ -18,21 +16,14 @@ from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report import text_tables
 from experiments.report.text_tables import Column, Table, number, print_tables
-from experiments.runs.environments import task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.measures import Truth, episode_rows
 from experiments.runs.resolve import AgentSource, load, resolve_all, task_of
-from experiments.runs.spec import RunSpec
-from experiments.statistics.intervals import (
-    Interval,
-    RatioError,
-    bootstrap_interval,
-    relative_improvement,
-)
+from experiments.runs.spec import RunSpec, users_of
+from experiments.statistics.intervals import Interval, bootstrap_interval, improvement_if_defined
 from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode
 from llmrec_env.simulation.kernel_cache import source_digest
-from llmrec_env.simulation.logging_policy import split_of
 
 EVALUATION = "evaluation.json"
 """What an evaluation found; its sessions are in `episodes.csv`."""
@@ -98,8 +89,7 @@ def run(
 
 def play_run(source: AgentSource, spec: RunSpec) -> list[Episode]:
     """Returns the sessions of an agent with the test users of a world."""
-    ids = np.arange(task_config(spec.task, spec.env).num_users)
-    users = ids[split_of(ids, spec.split)][: spec.users]
+    users = users_of(spec)[: spec.users]
     agent, env = load(source, spec, len(users), spec.split)
     truth = Truth(env, agent=agent)
     return episode_rows(spec, rollout(agent, env, users, EVALUATION_SEED, truth), truth)
@@ -109,14 +99,15 @@ def compare(episodes: Sequence[Episode], labels: Sequence[str]) -> list[Comparis
     """Returns a row for every agent, with the improvement of the first one over it."""
     (agents,) = group(episodes).values()
     scores = {label: scores_of(agents[label]) for label in labels}
-    comparisons = []
-    for label in labels:
-        improvement = None
-        if label != labels[0]:
-            with contextlib.suppress(RatioError):
-                improvement = relative_improvement(scores[labels[0]], scores[label])
-        comparisons.append(Comparison(label, bootstrap_interval(scores[label]), improvement))
-    return comparisons
+    own = scores[labels[0]]
+    return [
+        Comparison(
+            label,
+            bootstrap_interval(scores[label]),
+            None if label == labels[0] else improvement_if_defined(own, scores[label]),
+        )
+        for label in labels
+    ]
 
 
 def comparison_table(comparisons: Sequence[Comparison], title: str) -> Table:

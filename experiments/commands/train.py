@@ -24,7 +24,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-import llmrec_env
 from agents import AGENTS, Agent, make_agent
 from agents.base import OnlineAgent
 from agents.checkpoint import save_agent
@@ -32,13 +31,12 @@ from agents.saving import RECORD, WEIGHTS
 from experiments import store
 from experiments.commands.evaluate import EVALUATION
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
-from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
 from experiments.runs.runner import encoder_identities
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import TRAIN_ENVS, RunSpec, check_names, environment, task_config
 from experiments.runs.training import Track, checkpoint_path, discard_checkpoint, train
 from experiments.store import LearningPoint, ResultsError
-from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -133,9 +131,7 @@ def _not_a_number(word: str) -> None:
 
 
 def _check(agent: str, task: str, steps: float) -> None:
-    for kind, name, known in (("agent", agent, AGENTS), ("task", task, llmrec_env.TASKS)):
-        if name not in known:
-            raise ValueError(unknown(kind, name, list(known)))
+    check_names((agent,), (task,))
     if not math.isfinite(steps) or steps < 1 or steps != int(steps):
         raise ValueError(f"steps={steps} is not a whole number of steps; write 500000 or 1e6.")
 

@@ -17,10 +17,9 @@ from gymnasium.wrappers import RecordVideo
 
 from agents import Agent, Privileged
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
-from experiments.runs.environments import task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.resolve import load, resolve, task_of
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import RunSpec, task_config
 from experiments.store import storing
 from llmrec_env.config import EnvConfig
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.report.sessions import Session, Texts, phrases_in
+from experiments.report.run_results import Session, Texts, phrases_in
 
 
 class Explorer(NamedTuple):

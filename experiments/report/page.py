@@ -27,10 +27,16 @@ from experiments.report.result_tables import (
     metrics_table,
     worlds_table,
 )
-from experiments.report.run_results import RunResults, read_results
-from experiments.report.sessions import NoTextsError, Session, Texts, texts_of
-from experiments.report.text_tables import number
-from experiments.store import REPORT, write_file
+from experiments.report.run_results import (
+    NoTextsError,
+    RunResults,
+    Session,
+    Texts,
+    read_results,
+    texts_of,
+)
+from experiments.report.text_tables import latex, markdown, number
+from experiments.store import REPORT, Row, read_table, write_file
 
 _FOLDER = Path(__file__).with_name("templates")
 _TEMPLATES = jinja2.Environment(
@@ -40,6 +46,22 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+
+
+def run(folder: Path, /, with_texts: bool = False) -> Path:
+    """Writes `report.html`, `figures/` and `leaderboard.tex` and `.md` into a results folder.
+
+    Args:
+        folder: what `benchmark --output` wrote.
+        with_texts: show texts of your own catalogue too, in the page and in a figure. Texts of
+            bundled catalogues are shown anyway: their users are synthetic.
+    """
+    path = write_report(folder, with_texts)
+    tables = leaderboard_tables(read_table(folder, Row))
+    for name, text in (("tex", latex(*tables)), ("md", markdown(*tables))):
+        write_file(folder / f"leaderboard.{name}", text.encode())
+    print(f"report in {path}")
+    return path
 
 
 def write_report(folder: str | os.PathLike[str], with_texts: bool = False) -> Path:

@@ -6,12 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from agents import Agent, make_agent
 from agents.base import OnlineAgent
 from agents.rollout import rollout
-from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.measures import (
     Truth,
     episode_rows,
@@ -20,9 +17,8 @@ from experiments.runs.measures import (
     watched_sessions,
 )
 from experiments.runs.offline_ranking import offline_values
-from experiments.runs.spec import RunResult, RunSpec
+from experiments.runs.spec import TRAIN_ENVS, RunResult, RunSpec, environment, task_config, users_of
 from experiments.runs.training import train
-from llmrec_env.simulation.logging_policy import split_of
 
 EVALUATION_SEED = 1
 VALIDATION_SEED = 3
@@ -87,7 +83,6 @@ def validator(
 
     Users, the first `num_users` of the split, and randomness are the same at every call.
     """
-    ids = np.arange(task_config(spec.task, spec.env).num_users)
-    users = ids[split_of(ids, "validation")][:num_users]
+    users = users_of(spec, "validation")[:num_users]
     env = environment(spec, agent, len(users), "validation")
     return lambda: float(rollout(agent, env, users, VALIDATION_SEED).reward.sum(axis=1).mean())

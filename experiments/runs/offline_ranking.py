@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from agents import Agent
 from agents.base import Privileged
-from experiments.runs.environments import environment
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import RunSpec, environment
 from llmrec_env import metrics
 from llmrec_env.envs.spaces import observation_of
 from llmrec_env.envs.vector import RecVectorEnv

@@ -14,8 +14,7 @@ from agents import AGENTS, Agent, make_agent
 from agents.checkpoint import Saved, load_agent, read_saved
 from agents.saving import RECORD
 from experiments import store
-from experiments.runs.environments import TRAIN_ENVS, environment, task_config
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import TRAIN_ENVS, RunSpec, check_names, environment, task_config
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
 
@@ -115,8 +114,7 @@ def task_of(
     Raises:
         ValueError: an unknown task.
     """
-    if task is not None and task not in llmrec_env.TASKS:
-        raise ValueError(unknown("task", task, list(llmrec_env.TASKS)))
+    check_names((), () if task is None else (task,))
     if source.saved is None:
         return task or "llmrec/Drift-v0", dict(changes)
     name = task or _trained_on(source.saved.path)

@@ -26,9 +26,8 @@ from rich.progress import (
 
 from experiments import store
 from experiments.runs import engines
-from experiments.runs.environments import task_config
 from experiments.runs.evaluation import execute_run
-from experiments.runs.spec import RunResult, RunSpec, key_of
+from experiments.runs.spec import RunResult, RunSpec, key_of, task_config
 from experiments.runs.training import Track, discard_checkpoint
 from experiments.statistics import leaderboard, summary
 from llmrec_env.world import load_text_space

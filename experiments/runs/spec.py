@@ -1,4 +1,4 @@
-"""Specification of a run, its result, and the JSON file that keeps the result.
+"""Specification of a run, its environments, its result, and the JSON file that keeps the result.
 
 A file holds numbers, ids of items and phrases, names. Never what a user wrote.
 """
@@ -9,15 +9,25 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
 import llmrec_env
+from agents import AGENTS, Agent, make_agent
 from experiments.store import Episode, ResultsError
 from experiments.store.folder import checked, with_checksum
+from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.kernel_cache import source_digest
+from llmrec_env.simulation.logging_policy import split_of
+
+TRAIN_ENVS = 64
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,46 @@ class RunResult:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by what was done."""
     error: str | None = None
+
+
+def environment(spec: RunSpec, agent: Agent, num_envs: int, split: str) -> RecVectorEnv:
+    """Returns the batched environment of a run in the modes that its agent wants."""
+    kwargs = spec.env | {
+        "world_seed": spec.world,
+        "action": agent.action,
+        "observation": agent.observation,
+        "split": split,
+        "autoreset_mode": "same_step" if split == "train" else "next_step",
+    }
+    env = gymnasium.make_vec(spec.task, num_envs=num_envs, **kwargs).unwrapped
+    assert isinstance(env, RecVectorEnv)  # the registered vector entry point
+    return env
+
+
+def task_config(task: str, env: Mapping[str, Any]) -> EnvConfig:
+    """Returns the configuration of a task with overrides."""
+    return EnvConfig.from_kwargs(llmrec_env.TASKS[task] | dict(env))
+
+
+def check_names(agents: Iterable[str], tasks: Iterable[str] = ()) -> None:
+    """Raises ValueError for an agent or a task that is in no table, with the nearest one."""
+    for kind, names, known in (("agent", agents, AGENTS), ("task", tasks, llmrec_env.TASKS)):
+        for name in names:
+            if name not in known:
+                raise ValueError(unknown(kind, name, list(known)))
+
+
+def users_of(spec: RunSpec, split: str | None = None) -> npt.NDArray[np.int64]:
+    """Returns the ids of all users of a split, by default the run's, without building its world."""
+    ids = np.arange(task_config(spec.task, spec.env).num_users)
+    return ids[split_of(ids, split or spec.split)]
+
+
+def fitted_agent(spec: RunSpec) -> Agent:
+    """Returns an agent that is trained as `Agent.fit` does it, without a learning curve."""
+    agent = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **spec.settings)
+    agent.fit(environment(spec, agent, TRAIN_ENVS, "train"), spec.train_steps)
+    return agent
 
 
 _PLAIN = ("learning", "sessions", "seconds", "error")

@@ -6,6 +6,7 @@ what an interval speaks about.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -152,6 +153,15 @@ def relative_improvement(a: Scores, b: Scores, resampling: Resampling = DEFAULT)
         RatioError: the mean of b is not above zero, or not in every resample.
     """
     return Interval(*(x - 1.0 for x in ratio(a, b, resampling)))
+
+
+def improvement_if_defined(
+    a: Scores, b: Scores, resampling: Resampling = DEFAULT
+) -> Interval | None:
+    """Returns the relative improvement; None where b earns next to nothing."""
+    with contextlib.suppress(RatioError):
+        return relative_improvement(a, b, resampling)
+    return None
 
 
 def paired_difference(a: Scores, b: Scores, resampling: Resampling = DEFAULT) -> Interval:

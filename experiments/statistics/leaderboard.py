@@ -106,17 +106,18 @@ def _mean_and_improvement(
 ) -> dict[str, Any]:
     """The numbers that pooled rows and rows of a world share."""
     mean = intervals.bootstrap_interval(scores[name], "mean", resampling)
-    improvement: Sequence[float | None] = (None, None, None)
+    improvement = None
     if above is not None:
-        with contextlib.suppress(intervals.RatioError):
-            improvement = intervals.relative_improvement(scores[name], scores[above], resampling)
+        pair = scores[name], scores[above]
+        improvement = intervals.improvement_if_defined(*pair, resampling)
+    value, low, high = improvement or (None, None, None)
     return {
         "mean": mean.value,
         "ci_low": mean.low,
         "ci_high": mean.high,
-        "improvement": improvement[0],
-        "improvement_low": improvement[1],
-        "improvement_high": improvement[2],
+        "improvement": value,
+        "improvement_low": low,
+        "improvement_high": high,
         "improvement_over": above,
     }
 

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.text_tables import Table, improvement
-from experiments.runs.environments import task_config
 from experiments.runs.runner import RunOptions
+from experiments.runs.spec import check_names, task_config
 from experiments.studies import study
 from llmrec_env.config import unknown
 from llmrec_env.interface.observation import VECTOR_BLOCKS
@@ -80,7 +80,7 @@ def run(
         ConfigError: an unknown mechanism or encoder.
         ValueError: an unknown agent, task or block.
     """
-    study.check_names(agents, (task,))
+    check_names(agents, (task,))
     fields = given_fields(env)
     parts = {"mechanisms": mechanisms, "encoder": encoders, "observation": blocks}
     parts = {name: parts[name] for name in groups}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import llmrec_env
@@ -10,8 +11,8 @@ from agents import AGENTS
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.result_tables import print_leaderboard
-from experiments.runs.costs import print_plan
 from experiments.runs.runner import RunOptions, run_specs
+from experiments.runs.spec import RunSpec, task_config, users_of
 from experiments.statistics.leaderboard import LADDER
 from experiments.studies import study
 
@@ -51,6 +52,8 @@ PRESETS = {
 }
 WATCHED = 3
 """Users, of the first world and seed, whose sessions the report steps through."""
+_PLAYING = 12_000.0  # environment steps a second, measures included
+_WORLD = 3.0  # seconds to build one whose texts are encoded
 
 
 def run(
@@ -104,3 +107,25 @@ def run(
     print_leaderboard(rows)
     print(f"results in {options.output}; python -m experiments report {options.output}")
     return rows
+
+
+def seconds_of(spec: RunSpec) -> float:
+    """Returns about how long a run takes on one core, with its texts encoded."""
+    played = len(users_of(spec)[: spec.users]) * task_config(spec.task, spec.env).horizon
+    agent = AGENTS[spec.agent]
+    trained = spec.train_steps / agent.training_rate
+    return agent.fitting_seconds + trained + played / _PLAYING + _WORLD
+
+
+def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:
+    """Prints the runs, and about what they cost."""
+    for spec in specs:
+        print(f"{spec.name} world {spec.world} {spec.agent} seed {spec.seed}", end="")
+        print(f", {spec.train_steps:,} steps" if spec.train_steps else "", end="")
+        print(f", about {seconds_of(spec):.0f} s")
+    total = sum(map(seconds_of, specs))
+    steps = sum(spec.train_steps for spec in specs)
+    print(
+        f"{len(specs)} runs, {steps:,} steps of training: about {total / 60:.0f} "
+        f"core-minutes, {total / 60 / max(jobs, 1):.0f} minutes with --jobs {jobs}"
+    )

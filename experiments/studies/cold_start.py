@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,19 +13,17 @@ from rich.progress import track
 
 from agents import Agent, make_agent
 from agents.rollout import Episodes, rollout
-from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.offline_ranking import known_histories
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import TRAIN_ENVS, RunSpec, environment, task_config, users_of
 from experiments.statistics.intervals import (
     Interval,
-    RatioError,
     Scores,
     bootstrap_interval,
-    relative_improvement,
+    improvement_if_defined,
 )
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.simulation.logging_policy import Logs, split_of
+from llmrec_env.simulation.logging_policy import Logs
 from llmrec_env.world import PublicData, consumption_of, load_world
 
 KNOWN = (0, 1, 5)
@@ -167,9 +164,7 @@ def _trained(spec: RunSpec, cold: npt.NDArray[np.bool_] | None = None) -> Agent:
 
 def _held_out(spec: RunSpec, agent: Agent) -> tuple[RecVectorEnv, Ids]:
     """The environment of held-out users, and who they are."""
-    config = task_config(spec.task, spec.env)
-    ids = np.arange(config.num_users)
-    users = ids[split_of(ids, spec.split)][: spec.users]
+    users = users_of(spec)[: spec.users]
     return environment(spec, agent, len(users), spec.split), users
 
 
@@ -185,9 +180,7 @@ def _returns(sessions: Worlds) -> dict[str, Any]:
 
 
 def _improvement(own: Worlds, other: Worlds) -> Interval | None:
-    with contextlib.suppress(RatioError):
-        return relative_improvement(_scores(own), _scores(other))
-    return None
+    return improvement_if_defined(_scores(own), _scores(other))
 
 
 def _shares(sessions: Worlds, cold: list[npt.NDArray[np.bool_]]) -> dict[str, float | None]:

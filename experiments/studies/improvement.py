@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -66,10 +67,8 @@ def _improvement(
 ) -> Improvement:
     closed = None
     if {FLOOR, CEILING} <= scores.keys():
-        try:
+        with contextlib.suppress(RatioError):  # planning is above drift-aware: there is a way to go
             closed = normalised_score(scores[agent], scores[FLOOR], scores[CEILING])
-        except RatioError:  # planning is not above drift-aware: there is no way to go
-            closed = None
     shares = {other: relative_improvement(scores[agent], scores[other]) for other in over}
     return Improvement(task, agent, shares, closed)
 

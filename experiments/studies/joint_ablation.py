@@ -12,9 +12,8 @@ from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report import text_tables
 from experiments.report.figures import study_figures
 from experiments.report.text_tables import Cell, Table, number, percent
-from experiments.runs.environments import task_config
 from experiments.runs.runner import RunOptions, run_sweep
-from experiments.runs.spec import RunResult, RunSpec
+from experiments.runs.spec import RunResult, RunSpec, task_config
 from experiments.statistics.intervals import Interval, bootstrap_interval
 from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode

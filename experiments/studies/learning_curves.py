@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from agents import make_agent
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.text_tables import Cell, Table, number, percent
-from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
 from experiments.runs.runner import RunOptions
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import RunSpec, fitted_agent
 from experiments.store import LearningPoint
 from experiments.studies import study
 from experiments.studies.benchmark import LEARNERS
@@ -67,9 +65,7 @@ def run(
 
 def validation_return(spec: RunSpec) -> float:
     """Returns the mean return on the users and random numbers that learning curves are of."""
-    agent = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **spec.settings)
-    agent.fit(environment(spec, agent, TRAIN_ENVS, "train"), spec.train_steps)
-    return validator(agent, spec)()
+    return validator(fitted_agent(spec), spec)()
 
 
 def at_budgets(points: Sequence[LearningPoint], agent: str) -> dict[int, list[float]]:

@@ -19,9 +19,8 @@ from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report import text_tables
 from experiments.report.figures import study_figures
 from experiments.report.text_tables import Column, Table, number
-from experiments.runs.environments import task_config
 from experiments.runs.runner import RunOptions
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import RunSpec, check_names, task_config
 from experiments.statistics.intervals import Interval, paired_difference
 from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode
@@ -124,7 +123,7 @@ def _check(probe: Probe) -> None:
     near, far = probe.gammas
     if not 0.0 <= near < far <= 1.0:
         raise ValueError(f"gammas={probe.gammas} must ascend within [0, 1]; try 0 0.98.")
-    study.check_names(probe.agents, probe.tasks)
+    check_names(probe.agents, probe.tasks)
     for task in probe.tasks:
         for agent in probe.agents:
             make_agent(agent, task_config(task, probe.env), gamma=near)

@@ -10,8 +10,8 @@ from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.result_tables import leaderboard_tables
-from experiments.runs.environments import task_config
 from experiments.runs.runner import RunOptions
+from experiments.runs.spec import check_names, task_config
 from experiments.statistics.intervals import Interval
 from experiments.statistics.summary import check_metric
 from experiments.store import Metric, Row
@@ -51,7 +51,7 @@ def run(
         ValueError: an unknown agent, task or metric.
     """
     check_metric(metric)
-    study.check_names(agents, (task,))
+    check_names(agents, (task,))
     fields = given_fields(env)
     labels = labelled(parameter, values, task, fields)
     specs = [

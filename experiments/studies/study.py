@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -15,18 +14,15 @@ from typing import Annotated, Any
 import tyro
 from matplotlib.figure import Figure
 
-import llmrec_env
 from agents import AGENTS
 from experiments import store
 from experiments.report.figures.style import save
 from experiments.report.text_tables import Table, markdown, print_tables
-from experiments.runs.environments import task_config
 from experiments.runs.runner import RunOptions, run_specs
-from experiments.runs.spec import RunSpec
-from experiments.statistics.intervals import Interval, RatioError, relative_improvement
+from experiments.runs.spec import RunSpec, check_names, task_config
+from experiments.statistics.intervals import Interval, improvement_if_defined
 from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode, Row
-from llmrec_env.config import unknown
 
 Sessions = Mapping[str, Mapping[str, Sequence[Episode]]]
 """Episodes by task as named in tables, and by agent."""
@@ -100,14 +96,6 @@ def plan_runs(
     ]
 
 
-def check_names(agents: Iterable[str], tasks: Iterable[str] = ()) -> None:
-    """Raises ValueError for an agent or a task that is in no table, with the nearest one."""
-    for kind, names, known in (("agent", agents, AGENTS), ("task", tasks, llmrec_env.TASKS)):
-        for name in names:
-            if name not in known:
-                raise ValueError(unknown(kind, name, list(known)))
-
-
 def do_runs(
     specs: list[RunSpec],
     options: RunOptions,
@@ -131,9 +119,7 @@ def do_runs(
 
 def improvement_of(own: Sequence[Episode], other: Sequence[Episode]) -> Interval | None:
     """Returns the paired relative improvement in return; None where other earns next to nothing."""
-    with contextlib.suppress(RatioError):
-        return relative_improvement(scores_of(own), scores_of(other))
-    return None
+    return improvement_if_defined(scores_of(own), scores_of(other))
 
 
 def improvements_of(sessions: Sessions, comparisons: Iterable[tuple[str, str]]) -> Improvements:

@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents import make_agent
 from agents.rollout import rollout
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.validity_page import Measured, validity_tables
-from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.runner import RunOptions
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import RunSpec, environment, fitted_agent, task_config
 from experiments.statistics import calibration
 from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode, Row
@@ -202,8 +200,7 @@ def _watched(
     spec: RunSpec, users: npt.NDArray[np.int64], times: int
 ) -> tuple[calibration.Responses, _Floats]:
     """What the first session of each user showed, and rewards of all, (users, sessions, T)."""
-    agent = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed)
-    agent.fit(environment(spec, agent, TRAIN_ENVS, "train"), 0)
+    agent = fitted_agent(spec)
     env = environment(spec, agent, len(users), spec.split)
     watched = calibration.Responses(env)
     rewards = [

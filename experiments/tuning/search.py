@@ -18,9 +18,8 @@ import numpy as np
 
 from agents import make_agent
 from agents.base import SEGMENT, OnlineAgent
-from experiments.runs.environments import TRAIN_ENVS, environment, task_config
 from experiments.runs.evaluation import validator
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import TRAIN_ENVS, RunSpec, environment, task_config
 from experiments.runs.training import train
 from experiments.store import storing
 from experiments.tuning.search_spaces import nested, raw_defaults, space_of, suggest

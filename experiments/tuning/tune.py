@@ -14,16 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import llmrec_env
 from agents import make_agent
 from agents.registry import defaults_of
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
-from experiments.report.figures.search_curve import Point, best_so_far
+from experiments.report.figures.study_figures import Point, best_so_far
 from experiments.report.figures.style import save
 from experiments.runs.engines import in_processes
-from experiments.runs.environments import task_config
 from experiments.runs.runner import run_sweep
+from experiments.runs.spec import check_names, task_config
 from experiments.statistics.leaderboard import scores_of
 from experiments.studies.study import improvement_of
 from experiments.tuning.search import (
@@ -36,7 +35,6 @@ from experiments.tuning.search import (
     trials_of,
 )
 from experiments.tuning.search_spaces import flat, space_of
-from llmrec_env.config import unknown
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -119,8 +117,7 @@ def run(
 
 def _check(plan: Plan, trials: int, jobs: int) -> None:
     space_of(plan.agent)
-    if plan.task not in llmrec_env.TASKS:
-        raise ValueError(unknown("task", plan.task, list(llmrec_env.TASKS)))
+    check_names((), (plan.task,))
     make_agent(plan.agent, task_config(plan.task, plan.env))
     least = {"steps": 1, "users": 2, "trials": 1, "jobs": 1}  # intervals need two users a world
     numbers = {"steps": plan.steps, "users": plan.users, "trials": trials, "jobs": jobs}

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from experiments.report.sessions import Session, Texts
+from experiments.report.run_results import Session, Texts
 
 TEXTS = Texts(
     [f"Item {i}: a title of <b>several</b> words for $5, no less" for i in range(9)],

@@ -21,6 +21,28 @@ from experiments.store import RUNS, Episode
 
 ROOT = Path(__file__).parents[2]
 STEPS, USERS = 6, 25
+SESSION = Episode(
+    task="task",
+    agent="content",
+    world=0,
+    seed=0,
+    user=0,
+    ret=4.0,
+    steps=8,
+    consumed=3,
+    satisfied=2,
+    tracking_error=40.0,
+    survived=True,
+    diversity=0.5,
+    topics=3.0,
+    novelty=11.0,
+    ceiling=0.25,
+    shift=20.0,
+    discovered=2,
+    lost=1,
+    goodwill=-0.5,
+)
+MEANS = {"random": 2.0, "content": 8.0, "drift-aware": 10.0, "ppo": 10.0, "oracle-planning": 18.0}
 
 
 def plan(worlds: int = 4, **settings: Any) -> list[RunSpec]:
@@ -81,6 +103,21 @@ def episodes_of(
         Episode(task, agent, 0, seed, user, float(ret), 20, 8, 4, 45.0, True)
         for user, ret in enumerate(returns)
     ]
+
+
+def scaled_episodes(means: dict[str, float] = MEANS, users: int = 30) -> list[Episode]:
+    """Sessions in which return is a user's part times the agent's mean; ppo has two seeds."""
+    episodes = []
+    for agent, mean in means.items():
+        for seed in range(2 if agent == "ppo" else 1):
+            for world in range(2):
+                part = np.random.default_rng(world).gamma(9.0, 1 / 9.0, users)
+                about = {"task": "task-a", "agent": agent, "world": world, "seed": seed}
+                episodes += [
+                    dataclasses.replace(SESSION, **about, user=i, ret=ret, steps=10 + i % 3)
+                    for i, ret in enumerate((mean * part / part.mean()).tolist())
+                ]
+    return episodes
 
 
 def tables(folder: Path, results: list[RunResult], resamples: int = 100) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 
 from experiments.cli import COMMANDS, MODULES, main
 from experiments.env_fields import field_docs, given_fields, split_env_options
-from experiments.runs.environments import task_config
+from experiments.runs.spec import task_config
 from experiments.studies import benchmark
 from llmrec_env.config import ConfigError, EnvConfig
 

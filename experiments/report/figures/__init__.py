@@ -22,8 +22,7 @@ from experiments.report.figures.comparisons import (
 from experiments.report.figures.streamgraph import streamgraph
 from experiments.report.figures.style import COLOURS, colour_of, save
 from experiments.report.figures.time_curves import adaptation, dynamics, learning
-from experiments.report.run_results import RunResults
-from experiments.report.sessions import Session, Texts
+from experiments.report.run_results import RunResults, Session, Texts
 from experiments.statistics.leaderboard import group
 from experiments.store import Row
 

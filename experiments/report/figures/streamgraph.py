@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from experiments.report.figures.style import FAINT, INK, PAGE, Floats, styled
-from experiments.report.sessions import Session, Texts
+from experiments.report.run_results import Session, Texts
 from llmrec_env.envs.bands import fit, roomiest, stack, text_width
 
 # Tol's "light" scheme, made to be written on, and more of its kind for long sessions.

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from experiments.commands.report_command import run
-from experiments.report import page, sessions
+from experiments.report import page, run_results
 from experiments.report.explorer import explorer_data
-from experiments.report.page import write_report
-from experiments.report.sessions import NoTextsError, Texts, read_sessions, texts_of
+from experiments.report.page import run, write_report
+from experiments.report.run_results import NoTextsError, Texts, read_sessions, texts_of
 from experiments.store import ResultsError, write_sessions
 from llmrec_env.world import World
 
@@ -118,7 +117,7 @@ def test_a_report_does_not_fail_for_want_of_texts(
     def fail(*_: Any) -> None:
         raise RuntimeError("somebody's text")
 
-    monkeypatch.setattr(sessions, "load_text_space", fail)
+    monkeypatch.setattr(run_results, "load_text_space", fail)
     text = with_sessions(folder, kept_session("ppo"))
     assert "could not be loaded (RuntimeError)" in text
     assert "somebody" not in text

@@ -13,9 +13,8 @@ import pytest
 
 from agents import make_agent
 from experiments.runs import training
-from experiments.runs.environments import environment, task_config
 from experiments.runs.evaluation import execute_run
-from experiments.runs.spec import RunSpec
+from experiments.runs.spec import RunSpec, environment, task_config
 from experiments.runs.training import discard_checkpoint, summary_writer, train
 from experiments.store import CHECKPOINTS, ResultsError
 from experiments.store.folder import checked, with_checksum

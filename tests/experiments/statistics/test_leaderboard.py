@@ -1,4 +1,4 @@
-"""Rows of worlds against pooled rows, and pooled rows against the statistics they are made of."""
+"""Leaderboard: rows by hand, by the statistics they are made of, and against rows of worlds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ import math
 
 import numpy as np
 import pytest
+from made_up import MEANS, scaled_episodes
 
 from experiments.statistics import intervals
 from experiments.statistics.intervals import Resampling
-from experiments.statistics.leaderboard import group, leaderboard, scores_of, world_rows
-from experiments.store import Episode, Row, WorldRow
+from experiments.statistics.leaderboard import (
+    LADDER,
+    group,
+    in_order,
+    leaderboard,
+    scores_of,
+    world_rows,
+)
+from experiments.store import Episode, WorldRow
 
 FAST = Resampling(resamples=200)
 ORDER = ("random", "content", "ppo", "oracle-planning")
@@ -81,18 +89,11 @@ def test_a_row_holds_what_the_statistics_say() -> None:
     assert (row.worlds, row.seeds, row.users) == (2, 3, 40)
 
 
-def test_ends_are_normalised_to_zero_and_one() -> None:
-    rows: dict[str, Row] = {x.agent: x for x in leaderboard(rollout(), ORDER, resampling=FAST)}
-    assert rows["random"].normalised == 0.0
-    assert rows["oracle-planning"].normalised == 1.0
-    assert rows["content"].normalised == pytest.approx((2 - 1) / (9 - 1))
-
-
 def test_a_world_that_an_agent_did_not_meet_is_refused() -> None:
     episodes = [x for x in rollout(worlds=2) if (x.agent, x.world) != ("content", 1)]
     with pytest.raises(ValueError, match=r"content has no session in world 1"):
         world_rows(episodes, ORDER, FAST)
-    with pytest.raises(ValueError, match="lacks a"):
+    with pytest.raises(ValueError, match=r"agent lacks a \(world, user\): 20 missing"):
         leaderboard(episodes, ORDER, resampling=FAST)
 
 
@@ -117,3 +118,60 @@ def test_scores_are_in_place_whatever_the_order() -> None:
     (one,) = (x.ret for x in own if (x.world, x.user, x.seed) == (1, 7, 2))
     assert scores.values[27, 2] == one
     assert scores_of(own, lambda x: x.steps).values.tolist() == [[20.0] * 3] * 40
+
+
+def test_order_is_canonical_whatever_the_values() -> None:
+    agents = ["oracle-planning", "zeta", "ppo", "random", "alpha", "drift-aware"]
+    expected = ["random", "drift-aware", "alpha", "zeta", "ppo", "oracle-planning"]
+    assert in_order(agents) == expected
+    assert in_order(agents, ("ppo", "random"))[:2] == ["ppo", "random"]
+
+
+def test_leaderboard_numbers() -> None:
+    rows = leaderboard(scaled_episodes(), LADDER, {"ppo": 1000}, FAST)
+    by_agent = {row.agent: row for row in rows}
+    assert list(by_agent) == list(MEANS)
+    for agent, row in by_agent.items():
+        assert row.mean == pytest.approx(MEANS[agent])
+        assert row.ci_low < row.mean < row.ci_high
+        assert row.iqm_low <= row.iqm <= row.iqm_high
+        assert row.normalised == pytest.approx((MEANS[agent] - 2) / 16)
+        assert (row.worlds, row.users, row.seeds) == (2, 60, 2 if agent == "ppo" else 1)
+        assert row.steps == pytest.approx(11.0)
+        assert row.ctr == pytest.approx(3 / 11)
+        assert (row.satisfaction_rate, row.survive, row.tracking_error) == pytest.approx(
+            (2 / 3, 1.0, 40.0)
+        )
+    assert by_agent["random"].improvement is by_agent["random"].improvement_over is None
+    content = by_agent["content"]
+    assert content.improvement_over == "random"
+    assert (content.improvement, content.improvement_low, content.p_improve) == pytest.approx(
+        (3.0, 3.0, 1.0)
+    )
+    assert by_agent["ppo"].improvement == pytest.approx(0.0)
+    assert by_agent["ppo"].p_improve == pytest.approx(0.5)
+    assert by_agent["ppo"].train_steps == 1000
+    assert content.train_steps == 0
+
+
+def test_leaderboard_without_ends_or_with_nothing_earned() -> None:
+    rows = leaderboard(scaled_episodes({"random": 0.0, "content": 1.0}), resampling=FAST)
+    assert rows[1].improvement is None
+    assert rows[1].improvement_over == "random"
+    assert rows[1].normalised is None
+    silent = [
+        dataclasses.replace(x, consumed=0, satisfied=0, tracking_error=math.nan)
+        for x in scaled_episodes()
+    ]
+    row = leaderboard(silent, resampling=FAST)[0]
+    assert (row.ctr, row.satisfaction_rate, row.tracking_error) == (0.0, None, None)
+
+
+def test_tasks_are_compared_apart() -> None:
+    both = scaled_episodes() + [
+        dataclasses.replace(x, task="b", ret=2 * x.ret) for x in scaled_episodes()
+    ]
+    rows = leaderboard(both, resampling=FAST)
+    assert [row.task for row in rows] == ["task-a"] * 5 + ["b"] * 5
+    assert rows[5].improvement is None
+    assert rows[5].mean == pytest.approx(2 * rows[0].mean)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up import SESSION, STEPS, USERS, fake, plan
 
 from experiments.runs.spec import RunResult, RunSpec
 from experiments.statistics.intervals import (
@@ -30,30 +31,9 @@ from experiments.statistics.summary import (
     learning_points,
     metrics_of,
 )
-from experiments.store import Episode, Metric
+from experiments.store import Metric
 
 FAST = Resampling(resamples=200)
-SESSION = Episode(
-    task="task",
-    agent="content",
-    world=0,
-    seed=0,
-    user=0,
-    ret=4.0,
-    steps=8,
-    consumed=3,
-    satisfied=2,
-    tracking_error=40.0,
-    survived=True,
-    diversity=0.5,
-    topics=3.0,
-    novelty=11.0,
-    ceiling=0.25,
-    shift=20.0,
-    discovered=2,
-    lost=1,
-    goodwill=-0.5,
-)
 VALUES = {"coverage": 0.5, "gini": 0.25, "ndcg@10": 0.125, "recall@10": 0.75}
 
 
@@ -230,6 +210,22 @@ def curve_cells(alive: list[int]) -> list[RunResult]:
         [1.0 * n for n in alive],
     )
     return [spec(returns=[1.0] * 20, world=world, sums=sums) for world in range(2)]
+
+
+def test_curves_are_means_over_the_sessions_of_all_worlds() -> None:
+    results = [fake(spec) for spec in plan(2)]
+    points = [point for point in curve_points(results) if point.agent == "ppo"]
+    first, second = (result.sums for result in results if result.spec.agent == "ppo")
+    alive = np.add(first["alive"], second["alive"])
+    reward = np.add(first["reward"], second["reward"]) / (2 * USERS)
+    error = np.add(first["tracking_error"], second["tracking_error"]) / alive
+    assert [point.step for point in points] == list(range(STEPS))
+    np.testing.assert_allclose([point.reward for point in points], reward)
+    np.testing.assert_allclose([point.alive for point in points], alive / (2 * USERS))
+    assert alive[-1] < 20 < alive[0]
+    np.testing.assert_allclose(
+        [point.tracking_error for point in points], np.where(alive >= 20, error, math.nan)
+    )
 
 
 def test_curves_are_means_over_all_users_and_angles_over_those_there() -> None:
