@@ -114,7 +114,9 @@ def scaled_episodes(means: dict[str, float] = MEANS, users: int = 30) -> list[Ep
                 part = np.random.default_rng(world).gamma(9.0, 1 / 9.0, users)
                 about = {"task": "task-a", "agent": agent, "world": world, "seed": seed}
                 episodes += [
-                    dataclasses.replace(SESSION, **about, user=i, ret=ret, steps=10 + i % 3)
+                    dataclasses.replace(
+                        SESSION, **about, user=i, ret=ret, steps=10 + i % 3, belief_error=30.0
+                    )
                     for i, ret in enumerate((mean * part / part.mean()).tolist())
                 ]
     return episodes
