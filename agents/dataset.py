@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ UNSATISFIED_WEIGHT = 0.2
 """Weight of an item that was consumed and did not satisfy."""
 NUM_EVENTS = 32
 """Events of the past, the newest, that observed steps keep."""
+_MAX_CHOICES = 40_000  # logged steps, the latest, that `logged_choices` reads: bounds memory
 
 
 @dataclass(frozen=True)
@@ -234,3 +235,39 @@ def _columns_of(
         "history": observations["history"][:, :NUM_EVENTS],
         "feedback": observations["history_feedback"][:, :NUM_EVENTS],
     }
+
+
+def logged_choices(
+    data: PublicData,
+    config: EnvConfig,
+    encode: Callable[[Any], Floats],
+    rng: np.random.Generator,
+) -> tuple[Floats, Ids]:
+    """Returns the logged steps in which an item satisfied, as an agent would have observed them.
+
+    Features (m, length), of the slate as the first K candidates and of others drawn, and the slots
+    of the items, (m,).
+
+    Args:
+        data: with the logs.
+        config: of the environment that the observations are of.
+        encode: returns the features of a batch of observations, (n, length).
+        rng: draws the candidates that were not on the slate.
+    """
+    dataset = Dataset.from_logs(data)
+    features, choices = [], []
+    for rows, histories in dataset.replayed(data, config):
+        satisfied = dataset.satisfied[rows]
+        steps = dataset.take(rows[satisfied])
+        if len(steps) and steps.times[0] >= -(_MAX_CHOICES // dataset.num_users):
+            slots = steps.slates.shape[1]
+            others = rng.integers(dataset.num_items, size=(len(steps), config.candidates - slots))
+            ids = np.concatenate([steps.slates, others], 1).astype(np.int32)
+            observations = observations_of(
+                histories[satisfied], data.items, data.phrase_vectors, config.horizon, ids
+            )
+            features.append(encode(observations))
+            choices.append(steps.choices)
+    if not choices:
+        return np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    return np.concatenate(features), np.concatenate(choices)

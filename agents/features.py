@@ -60,7 +60,7 @@ class JointRecommender(Protocol):
     model: Any
     calibration: npt.NDArray[np.float64]
 
-    def interest(self, observation: Any) -> Floats:
+    def belief(self, observation: Any) -> Floats:
         """Returns the believed interest of each session, (n, d)."""
         ...
 

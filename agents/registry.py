@@ -36,13 +36,13 @@ _SPECS = (
     ),
     AgentSpec(
         "item-knn",
-        "agents.rankers.item_knn:ItemNeighbours",
+        "agents.rankers.item_models:ItemNeighbours",
         "who consumed what together",
         learns="logs",
     ),
     AgentSpec(
         "ease",
-        "agents.rankers.ease:Ease",
+        "agents.rankers.item_models:Ease",
         "who consumed what together",
         learns="logs",
     ),
@@ -56,7 +56,7 @@ _SPECS = (
     ),
     AgentSpec(
         "two-tower",
-        "agents.neural.two_tower:TwoTower",
+        "agents.neural.next_item:TwoTower",
         "what the texts of the past say, learnt from logs",
         learns="logs",
         fitting_seconds=7.0,
@@ -70,14 +70,14 @@ _SPECS = (
     ),
     AgentSpec(
         "content",
-        "agents.rankers.content:Content",
+        "agents.rankers.baselines:Content",
         "what the texts of the past say",
         ladder=True,
         colour="#45a0dc",
     ),
     AgentSpec(
         "content-recency",
-        "agents.rankers.content:ContentRecency",
+        "agents.rankers.baselines:ContentRecency",
         "what the texts of the past say",
         ladder=True,
         colour="#0062a3",
@@ -98,7 +98,7 @@ _SPECS = (
     ),
     AgentSpec(
         "drift-aware",
-        "agents.rankers.drift_aware:DriftAware",
+        "agents.rankers.baselines:DriftAware",
         "recent texts, against what was skipped, and a little of everybody's taste",
         learns="logs",
         ladder=True,

@@ -13,7 +13,7 @@ is nearly sure to be there needs no more weight, and the next best ones get it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,17 +24,16 @@ import torch
 from gymnasium import spaces
 
 from agents.base import learn_in_segments, segment_seed
+from agents.dataset import logged_choices
 from agents.features import FeatureExtractor
 from agents.rankers.ranker import best_slots
 from agents.registry import defaults_of
-from agents.rl.logged_observations import Logged, logged_choices
 from agents.rl.sb3.pointer import PointerPolicy
-from agents.rl.slateq.future import targets
+from agents.rl.slateq.slate_values import targets
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 
 Tensor = torch.Tensor
-_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -158,8 +157,7 @@ class TopKReinforce:
         self._rng = np.random.default_rng([self.seed, segment, 3])
         try:
             if segment == 0:
-                data = env.public_data()
-                self._imitate(logged_choices(data, env.config, self.extractor, self._rng))
+                self._imitate(env)
             features = self._encode(env.reset(seed=segment_seed(self.seed, segment))[0])
             rollouts: list[Rollout] = []
             for update in range(1, updates + 1):
@@ -185,8 +183,8 @@ class TopKReinforce:
         box = spaces.Box(-np.inf, np.inf, (self.extractor.length,), np.float32)
         with torch.random.fork_rng(devices=[]):  # do not consume the caller's RNG state
             torch.manual_seed(self.seed)
-            rate = settings.learning_rate
-            self.policy = PointerPolicy(box, env.single_action_space, lambda _: rate, **keywords)
+            actions, rate = env.single_action_space, settings.learning_rate
+            self.policy = PointerPolicy(box, actions, lambda _: rate, **keywords)
         if self._state:
             self._take(self._state)
 
@@ -225,38 +223,40 @@ class TopKReinforce:
         self.policy.set_training_mode(True)  # averages the weights so far
         spread = (credit.square().sum() / consumed.sum().clamp(min=1)).sqrt()
         credit = credit / spread.clamp(min=1e-6)  # rewards of any size ask for the same entropy
-        settings = self.settings
-        rate = settings.learning_rate / (1.0 + steps / settings.lr_half_life)
+        rate = self.settings.learning_rate / (1.0 + steps / self.settings.lr_half_life)
+        clip = self.settings.clip
         for rows in self._batches(len(features)):
             scores, values = self.policy.scores_and_values(features[rows])
             logs = log_policy(scores, chosen[rows])
-            loss = corrected_loss(logs, log_beta[rows], credit[rows], self.slots, settings.clip)
+            loss = corrected_loss(logs, log_beta[rows], credit[rows], self.slots, clip)
             error = values[:, 0] - returns[rows]
-            loss = loss.mean() - settings.entropy * entropy(scores)
+            loss = loss.mean() - self.settings.entropy * entropy(scores)
             self._descend(loss + 0.5 * error.square().mean(), rate)
 
     @torch.no_grad()
     def _returns(self, rollout: Rollout) -> Tensor:
         gamma, td_lambda = self.settings.gamma, self.settings.td_lambda
-        values = self.policy.predict_values(torch.cat([rollout.features, rollout.last])).numpy()
-        values = values.reshape(-1, rollout.reward.shape[1])
+        values = self.policy.predict_values(torch.cat([rollout.features, rollout.last]))
+        values = values.numpy().reshape(-1, rollout.reward.shape[1])
         returns, _ = targets(values, rollout.reward, rollout.done, gamma, td_lambda)
         return torch.from_numpy(returns).flatten()
 
-    def _imitate(self, logged: Logged) -> None:
+    def _imitate(self, env: RecVectorEnv) -> None:
         """Fits the policy to which item of a logged slate was consumed, where it satisfied."""
-        for epoch in range(self.settings.log_epochs):
+        data, encode = env.public_data(), self.extractor.encode
+        features, choice = logged_choices(data, env.config, encode, self._rng)
+        logged, slots = torch.from_numpy(features), torch.from_numpy(choice)
+        for epoch in range(self.settings.log_epochs if len(slots) else 0):
             rate = self.settings.learning_rate * (1.0 - epoch / self.settings.log_epochs)
-            for rows in self._batches(len(logged.features)):
-                scores = self.policy.scores(logged.features[rows])
+            for rows in self._batches(len(slots)):
+                scores = self.policy.scores(logged[rows])
                 # Among what was shown: what else was offered, and why it was not shown, is unknown.
                 shown = scores[:, : self.slots]
-                self._descend(-log_policy(shown, logged.choice[rows]).mean(), rate)
+                self._descend(-log_policy(shown, slots[rows]).mean(), rate)
         self.policy.forget()
 
-    def _batches(self, size: int) -> Iterator[Tensor]:
-        order = torch.from_numpy(self._rng.permutation(size))
-        yield from order.split(_BATCH)
+    def _batches(self, size: int) -> tuple[Tensor, ...]:
+        return torch.from_numpy(self._rng.permutation(size)).split(1024)
 
     def _descend(self, loss: Tensor, rate: float) -> None:
         optimiser = self.policy.optimizer

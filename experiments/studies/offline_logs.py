@@ -16,12 +16,11 @@ from sklearn.metrics import roc_auc_score
 from agents.dataset import UNSATISFIED_WEIGHT, Dataset
 from agents.joint.model import batch_of
 from agents.joint.recommender import Joint, observed_steps
+from agents.neural.next_item import TwoTower
 from agents.neural.sasrec import SelfAttentive
-from agents.neural.two_tower import TwoTower
 from agents.own_logs import own_data
 from agents.rankers.als import alternating_least_squares, solve_factors
-from agents.rankers.ease import Ease
-from agents.rankers.item_knn import ItemNeighbours
+from agents.rankers.item_models import Ease, ItemNeighbours
 from agents.rankers.ranker import HistoryRanker
 from experiments.report.text_tables import Table, number, print_tables
 from llmrec_env import metrics

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agents.rankers.baselines import Random
-from agents.rankers.content import Content
+from agents.rankers.baselines import Content, Random
 from agents.rankers.oracles import Lookahead, Oracle
 from agents.rollout import rollout
 from llmrec_env.interface.history import empty_histories

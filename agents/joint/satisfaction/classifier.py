@@ -17,19 +17,15 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from agents.joint.lora import check_range
-from agents.joint.satisfaction.augmentation import NONE, Augmentation
-from agents.joint.satisfaction.classification import (
-    ClassificationReport,
-    evaluate,
-    fit_temperature,
-)
-from agents.joint.satisfaction.pair_features import bi_encoded, cross_encoded
-from agents.joint.satisfaction.pairs import Pair, check_pairs
-from agents.joint.text_tower import Mode, TextTower
+from agents.joint.satisfaction.classification import ClassificationReport, evaluate, fit_temperature
+from agents.joint.satisfaction.pairs import NONE, Augmentation, Pair, check_pairs
+from agents.joint.text_tower import Mode, TextTower, batches
 from agents.neural.trainer import Progress, TrainConfig, fit
 from agents.saving import read_agent, write_agent
 from llmrec_env.config import unknown
 from llmrec_env.content.encoders import WeightsError
+from llmrec_env.content.encoders.blocks import Tokens
+from llmrec_env.content.encoders.protocol import normalize_texts
 
 Reading = Literal["cross-encoder", "bi-encoder"]
 
@@ -44,6 +40,7 @@ HEAD_RATES: dict[Mode, float] = {"frozen": 3e-4, "lora": 1e-3, "full": 1e-3}
 """How fast the head learns in each mode."""
 
 _WEIGHT_DECAY = 0.01
+_SHARE = 0.3  # of what the head reads beside the cosine, so that the cosine is learnt first
 _NAME = "satisfaction"
 
 
@@ -123,7 +120,7 @@ class SatisfactionClassifier(nn.Module):
                 logits = self(pairs)
         finally:
             self.train(training)
-        return _margins(logits)
+        return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
 
     def probability(self, pairs: Sequence[Pair]) -> npt.NDArray[np.float64]:
         """Returns the calibrated P(z = 1) of each pair, (n,)."""
@@ -239,7 +236,11 @@ class SatisfactionClassifier(nn.Module):
         def loss(rows: npt.NDArray[np.int64]) -> Tensor:
             index = torch.from_numpy(rows).to(label.device)
             if known is None:
-                features = self.features(_augmented([pairs[row] for row in rows], augmentation))
+                batch = [pairs[row] for row in rows]
+                if augmentation != NONE:  # by torch's generator, which a checkpoint restores
+                    rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
+                    batch = [augmentation.pair(pair, rng) for pair in batch]
+                features = self.features(batch)
             else:
                 features = known[index]
             if on_pairs:
@@ -261,22 +262,37 @@ class SatisfactionClassifier(nn.Module):
         return [group for group in groups if group["params"]]
 
 
-def _margins(logits: Tensor) -> npt.NDArray[np.float64]:
-    return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
+def cross_encoded(tower: TextTower, pairs: Sequence[Pair]) -> Tensor:
+    """Returns the first token of [CLS] behaviour [SEP] item [SEP], (n, width)."""
+    behaviour = normalize_texts([" ".join(pair.behaviour) for pair in pairs])
+    items = normalize_texts([pair.item for pair in pairs])
+    limit = tower.max_length
+    encoding = tower.tokenizer(behaviour, items, truncation=True, max_length=limit)
+    tokens: Tokens = {name: encoding[name] for name in encoding}
+    order: list[int] = []
+    parts: list[Tensor] = []
+    for members in batches(tokens, tower.batch_tokens):
+        hidden, _ = tower.read(tokens, members)
+        parts.append(hidden[:, 0])
+        order += members
+    return torch.cat(parts)[torch.from_numpy(np.argsort(order)).to(tower.device)]
 
 
-def _augmented(pairs: list[Pair], augmentation: Augmentation) -> list[Pair]:
-    """The pairs in other words; torch's generator, which a checkpoint restores, decides which."""
-    if augmentation == NONE:
-        return pairs
-    rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
-    return [
-        pair._replace(
-            behaviour=tuple(augmentation.behaviour(pair.behaviour, rng)),
-            item=augmentation.text(pair.item, rng),
-        )
-        for pair in pairs
-    ]
+def bi_encoded(tower: TextTower, pairs: Sequence[Pair]) -> Tensor:
+    """Returns u, v, u * v, their cosine and whether there is no behaviour, (n, 3 width + 2)."""
+    owner = [row for row, pair in enumerate(pairs) for _ in pair.behaviour]
+    texts = [text for pair in pairs for text in pair.behaviour]
+    vectors = tower([*texts, *(pair.item for pair in pairs)])
+    past, item = vectors[: len(texts)], vectors[len(texts) :]
+    total = torch.zeros_like(item).index_add(
+        0, torch.tensor(owner, device=item.device).long(), past
+    )
+    mean = nn.functional.normalize(total, dim=1)
+    cosine = (mean * item).sum(dim=1, keepdim=True)
+    nothing = (total == 0).all(dim=1, keepdim=True).to(item.dtype)
+    scale = tower.width**0.5  # makes numbers of the size of 1
+    others = torch.cat([mean, item, scale * mean * item], dim=1)
+    return torch.cat([scale * cosine, nothing, _SHARE * scale * others], dim=1)
 
 
 def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:

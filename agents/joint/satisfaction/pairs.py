@@ -1,8 +1,13 @@
-"""Pairs of behaviour and item as texts, from public data or from own logs."""
+"""Pairs of behaviour and item as texts, from logs, and their augmentation in training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +15,9 @@ import numpy as np
 from agents.dataset import Dataset
 from llmrec_env.content.encoders.protocol import normalize_texts
 from llmrec_env.world import PublicData
+
+_WORD = re.compile(r"\w+(?:[-']\w+)*")
+_TABLE = Path(__file__).with_name("synonyms.toml")
 
 
 class Pair(NamedTuple):
@@ -122,3 +130,76 @@ def split_pairs(
     for pair in pairs:
         parts[part_of[int(pair[3])]].append(Pair(*pair))
     return parts
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Word dropout, synonyms and another order of a user's texts, each with its probability.
+
+    What comes out depends on the texts and the generator alone. Grammar may suffer: an article
+    does not follow the word behind it.
+    """
+
+    dropout: float = 0.1
+    """Probability that a word is left out; a text keeps at least one."""
+    synonym: float = 0.1
+    """Probability that a word of the table is replaced."""
+    shuffle: float = 0.5
+    """Probability that a user's behaviour texts come in a random order."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is not a probability."""
+        for name in ("dropout", "synonym", "shuffle"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name}={value!r} is out of range; allowed: 0.0 to 1.0.")
+
+    def text(self, text: str, rng: np.random.Generator) -> str:
+        """Returns the text with words left out and replaced."""
+        words = list(_WORD.finditer(text))
+        if not words:
+            return text
+        remains = rng.random(len(words)) >= self.dropout
+        replaced = rng.random(len(words)) < self.synonym
+        choice = rng.random(len(words))
+        remains[rng.integers(len(words))] = True
+        parts, end = [], 0
+        for index, word in enumerate(words):
+            parts.append(text[end : word.start()])
+            end = word.end()
+            if remains[index]:
+                parts.append(_synonym(word[0], choice[index]) if replaced[index] else word[0])
+        return re.sub(r"\s+", " ", "".join([*parts, text[end:]])).strip()
+
+    def behaviour(self, texts: Sequence[str], rng: np.random.Generator) -> list[str]:
+        """Returns a user's texts, newest first, each changed, and perhaps in another order."""
+        changed = [self.text(text, rng) for text in texts]
+        if rng.random() < self.shuffle:
+            changed = [changed[index] for index in rng.permutation(len(changed))]
+        return changed
+
+    def pair(self, pair: Pair, rng: np.random.Generator) -> Pair:
+        """Returns the pair with all of its texts changed."""
+        behaviour = tuple(self.behaviour(pair.behaviour, rng))
+        return pair._replace(behaviour=behaviour, item=self.text(pair.item, rng))
+
+
+NONE = Augmentation(dropout=0.0, synonym=0.0, shuffle=0.0)
+"""Leaves words and order as they are."""
+
+
+@lru_cache(maxsize=1)
+def synonyms() -> Mapping[str, list[str]]:
+    """Returns the bundled table: a word in lower case, and what can stand in its place."""
+    return tomllib.loads(_TABLE.read_text(encoding="utf-8"))
+
+
+def _synonym(word: str, choice: float) -> str:
+    """A synonym in the capitals of the word, or the word where the table has none."""
+    others = synonyms().get(word.lower())
+    if not others:
+        return word
+    other = others[int(choice * len(others))]
+    if word.isupper() and len(word) > 1:
+        return other.upper()
+    return other[0].upper() + other[1:] if word[0].isupper() else other

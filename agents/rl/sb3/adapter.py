@@ -18,7 +18,6 @@ from agents.features import CANDIDATE_BLOCKS, USER_BLOCKS
 from agents.registry import defaults_of
 from agents.rl.sb3 import segments, wrappers
 from agents.rl.sb3.cloning import imitate
-from agents.rl.sb3.joint_features import is_joint, joint_recommender, joint_weights
 from agents.rl.sb3.pointer import PointerPolicy, SlateRolloutBuffer
 from agents.rl.sb3_specs import ALGORITHMS
 from agents.saving import write_agent
@@ -176,7 +175,7 @@ class StableBaselines:
             self.policy_input = wrappers.vector_input(env, self.ablated)
         elif self.algorithm.policy == "pointer":
             if self.settings.get("joint_features") and self._joint is None:
-                self._joint = joint_recommender(env, self.seed)
+                self._joint = wrappers.joint_recommender(env, self.seed)
             self.policy_input = wrappers.pointer_input(env, self.ablated, self._joint)
         else:
             self.policy_input = wrappers.masked_input(env, self.ablated)
@@ -259,8 +258,9 @@ class StableBaselines:
         """
         self._check_learnt()
         weights = segments.joined_weights(self.model, self._statistics)
+        weights |= wrappers.joint_weights(self._joint)
         config = {"seed": self.seed, "ablated": list(self.ablated), "action": self.action}
-        write_agent(path, self.name, config | self.settings, weights | joint_weights(self._joint))
+        write_agent(path, self.name, config | self.settings, weights)
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the weights that `save` wrote; training that goes on has new optimisers.
@@ -269,11 +269,11 @@ class StableBaselines:
             ValueError: they are weights of another policy.
         """
         if self.settings.get("joint_features"):
-            self._joint = joint_recommender(env, self.seed, weights)
+            self._joint = wrappers.joint_recommender(env, self.seed, weights)
         self._take_input(env)
         self._build(env, None, None)
         policy, statistics = segments.split_weights(
-            {name: values for name, values in weights.items() if not is_joint(name)}
+            {name: values for name, values in weights.items() if not wrappers.is_joint(name)}
         )
         try:
             parameters = self.model.get_parameters() | {"policy": policy}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from agents.features import DEFAULT_BLOCKS, JOINT_BLOCKS, FeatureExtractor, JointRecommender
+from agents.joint.recommender import Joint
 from agents.rankers.ranker import Floats
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
@@ -20,6 +21,7 @@ from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.sb3 import Sb3VecEnv
 
 Bools = npt.NDArray[np.bool_]
+_JOINT = "joint."  # prefix of the names of saved weights
 StepResult = tuple[Floats, npt.NDArray[np.float32], Bools, list[Any]]
 
 
@@ -94,6 +96,33 @@ def visible_numbers(config: EnvConfig, ablated: Sequence[str]) -> Floats:
     lengths |= {"session": len(SESSION_NUMBERS), "candidates": appended}
     visible = np.array([block not in ablated for block in lengths], np.float32)
     return np.repeat(visible, list(lengths.values()))
+
+
+def joint_recommender(
+    env: RecVectorEnv, seed: int, weights: Mapping[str, npt.NDArray[Any]] | None = None
+) -> Joint:
+    """Returns the joint recommender: with saved weights, or else learnt from the logs by `seed`."""
+    joint = Joint(seed)
+    saved = {name.removeprefix(_JOINT): x for name, x in (weights or {}).items() if is_joint(name)}
+    if saved:
+        joint.load(saved, env)
+    else:
+        joint.fit(env, 0)
+    return joint
+
+
+def joint_weights(joint: Joint | None) -> dict[str, npt.NDArray[Any]]:
+    """Returns the recommender's weights under names of their own."""
+    if joint is None:
+        return {}
+    weights = {name: tensor.numpy() for name, tensor in joint.model.state_dict().items()}
+    weights["calibration"] = joint.calibration
+    return {f"{_JOINT}{name}": value for name, value in weights.items()}
+
+
+def is_joint(name: str) -> bool:
+    """Returns whether a saved array is the recommender's."""
+    return name.startswith(_JOINT)
 
 
 class FeatureWrapper(VecEnvWrapper):

@@ -1,15 +1,15 @@
 """SlateQ agent: decomposed values of slates over a recurrent belief about the user.
 
 A slate is worth Σ_k P(choose k) (E[R | k] + advantage of the future with k): the choice and reward
-heads are those of the user model, the third is `future.py`'s. All learn online, from sessions with
-training users, after a start from their logs.
+heads are those of the user model, the third is that of `slate_values.py`. All learn online, from
+sessions with training users, after a start from their logs.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,18 @@ import torch
 
 from agents.base import learn_in_segments, segment_seed
 from agents.registry import defaults_of
-from agents.rl.slateq.future import Future, add_future, state_features, targets
-from agents.rl.slateq.settings import Settings
-from agents.rl.slateq.slates import SLATES
+from agents.rl.slateq.slate_values import (
+    SLATES,
+    Future,
+    add_future,
+    explore_slots,
+    state_features,
+)
 from agents.rl.slateq.tracking import Tracker
-from agents.rl.slateq.unrolling import Rollout, unrolled
+from agents.rl.slateq.unrolling import Rollout, descend, learn_future, learn_logs, unrolled
 from agents.rl.slateq.user_model import UserModel
-from agents.rl.slateq.warm_up import learn_logs
 from agents.saving import write_agent
+from llmrec_env.config import unknown
 from llmrec_env.envs.vector import RecVectorEnv
 
 _ROLLOUTS = 6  # the latest, which the future learns from
@@ -35,6 +39,51 @@ _ADVICE = (
     "for rewards that are not numbers."
 )
 _HUGE = 1e6  # a weight as large is no longer a number that anything can be made of
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the learner, all of them needed; their values are in `agents/registry.py`.
+
+    Raises:
+        ValueError: there is no such way to make slates, or not with this mmr.
+    """
+
+    gamma: float
+    """Discount; 0 looks no further than the step."""
+    td_lambda: float
+    """λ of the returns that V learns from."""
+    slates: str
+    """How a slate is made of values, of SLATES."""
+    mmr: float
+    """Penalty for likeness to what is above on the slate."""
+    explore: float
+    """Share of slots filled at random while learning."""
+    steps: int
+    """Of each session between two updates, through which gradients flow."""
+    learning_rate: float
+    """Of the user model, at its height."""
+    future_rate: float
+    """Learning rate of the future."""
+    lr_half_life: int
+    """Steps after which learning rates have halved; they fall as 1 / (1 + steps / lr_half_life)."""
+    shrinkage: float
+    """Strength, in steps, of the prior that items are what their texts say."""
+    warm_up: int
+    """Updates before the future begins to count."""
+    ramp: int
+    """Updates in which it then comes to count in full."""
+    log_epochs: int
+    """Passes over the logs before acting."""
+
+    def __post_init__(self) -> None:
+        if self.slates not in SLATES:
+            raise ValueError(unknown("slates", self.slates, list(SLATES)))
+        if self.slates == "exact" and self.mmr > 0:
+            raise ValueError(
+                f"slates='exact' knows no penalty for likeness, but mmr={self.mmr}; set mmr=0, or "
+                "slates='greedy'."
+            )
 
 
 class SlateQ:
@@ -78,7 +127,7 @@ class SlateQ:
         """Slates, ITEM_FEATURES of all candidates, and features of the states."""
         tracker = self.tracker
         tracker.observe(observation, starts)
-        self._correct(tracker.belief)
+        self.correct(tracker.belief)
         odds, items = tracker.appraise(observation["candidates"])
         states = state_features(observation, tracker)
         q = tracker.model.parameters[0]
@@ -97,7 +146,7 @@ class SlateQ:
         share = (self.updates - self.settings.warm_up) / max(self.settings.ramp, 1)
         return float(np.clip(share, 0.0, 1.0))
 
-    def _correct(self, belief: npt.NDArray[np.float32]) -> None:
+    def correct(self, belief: npt.NDArray[np.float32]) -> None:
         """Leaves the belief as it is; what knows better changes it."""
 
     # --- learning
@@ -132,25 +181,25 @@ class SlateQ:
         self.tracker = Tracker(self.model.exported())
         size = self.settings.steps * env.num_envs
         rollouts: list[Rollout] = []
-        position = self._begin(env, segment)
-        for update in range(max(round(num_steps / size), 1)):
+        observation, _ = env.reset(seed=segment_seed(self.seed, segment))
+        position = observation, np.ones(env.num_envs, np.bool_)
+        updates = max(round(num_steps / size), 1)
+        for steps in range(done + size, done + (updates + 1) * size, size):
             position, rollout = self._collect(env, position)
             rollouts = [*rollouts, rollout][-_ROLLOUTS:]
-            total = self._update(rollouts, done + (update + 1) * size)
-            if not np.isfinite(total) or not self._finite():
+            total = self._update(rollouts, steps)
+            weights = (*self.model.parameters(), *self.future.parameters())
+            small = all(bool((weight.abs() < _HUGE).all()) for weight in weights)
+            if not (np.isfinite(total) and small):
                 raise FloatingPointError(
-                    f"the loss is {total}, or a weight is not finite, after "
-                    f"{done + (update + 1) * size} environment steps; {_ADVICE}"
+                    f"the loss is {total}, or a weight is not finite, after {steps} environment "
+                    f"steps; {_ADVICE}"
                 )
             self.updates += 1
             self.tracker.model = self.model.exported()
             if self.on_steps:
-                self.on_steps(done + (update + 1) * size)
-        return max(round(num_steps / size), 1) * size
-
-    def _finite(self) -> bool:
-        weights = (*self.model.parameters(), *self.future.parameters())
-        return all(bool((weight.abs() < _HUGE).all()) for weight in weights)
+                self.on_steps(steps)
+        return updates * size
 
     def _prepare(self, env: RecVectorEnv) -> None:
         self.slate_size = env.config.slate_size
@@ -170,35 +219,19 @@ class SlateQ:
         self.tracker = Tracker(self.model.exported())
         self._built = True
 
-    def _begin(self, env: RecVectorEnv, segment: int) -> tuple[Any, npt.NDArray[np.bool_]]:
-        observation, _ = env.reset(seed=segment_seed(self.seed, segment))
-        return observation, np.ones(env.num_envs, np.bool_)
-
     def _collect(self, env: Any, position: Any) -> tuple[Any, Rollout]:
         """Collects the steps of an update from a position, and returns that after them."""
         (observation, starts), rollout = position, Rollout()
         for _ in range(self.settings.steps):
             slates, items, states = self._decide(observation, starts)
-            slates = self._explored(slates, observation["candidates"].shape[1])
+            num_candidates = observation["candidates"].shape[1]
+            explore_slots(slates, num_candidates, self.settings.explore, self._rng)
             rollout.begin(self.tracker, starts, states, items, slates, observation["candidates"])
             observation, reward, terminated, truncated, info = env.step(slates)
             starts = terminated | truncated
             rollout.end(reward, starts, info, observation["recent_queries"][:, 0])
         rollout.last_states = state_features(observation, self.tracker)
         return (observation, starts), rollout.stacked()
-
-    def _explored(
-        self, slates: npt.NDArray[np.int64], num_candidates: int
-    ) -> npt.NDArray[np.int64]:
-        """Replaces some slots by random candidates that are not on the slate."""
-        if self.settings.explore == 0:
-            return slates
-        random = self._rng.random(slates.shape) < self.settings.explore
-        for i, k in zip(*np.nonzero(random), strict=True):
-            other = self._rng.integers(num_candidates)
-            if other not in slates[i]:
-                slates[i, k] = other
-        return slates
 
     def _update(self, rollouts: list[Rollout], steps: int) -> float:
         """Learns from the last rollouts; returns the sum of the losses."""
@@ -211,37 +244,24 @@ class SlateQ:
             sample.append(rollouts[self._rng.integers(len(rollouts) - 1)])
         loss = unrolled(self.model, sample, self.privileged)
         loss = loss + self.model.penalty(self.settings.shrinkage, steps + self._logged_steps)
-        total = _descend(self.optimisers[0], self.model, loss)
+        total = descend(self.optimisers[0], self.model, loss)
         if self.settings.gamma > 0:
-            total += self._learn_future(rollouts)
+            optimiser, td_lambda = self.optimisers[1], self.settings.td_lambda
+            total += learn_future(
+                self.future, optimiser, rollouts, self.settings.gamma, td_lambda, self._rng
+            )
         return total
-
-    def _learn_future(self, rollouts: list[Rollout]) -> float:
-        batch = [self._batch(rollout) for rollout in rollouts]
-        columns = {name: np.concatenate([part[name] for part in batch]) for name in batch[0]}
-        order, total = self._rng.permutation(len(columns["returns"])), 0.0
-        for rows in np.array_split(order[: 2 * len(order) // 3], max(len(order) // 1536, 1)):
-            minibatch = {name: torch.from_numpy(column[rows]) for name, column in columns.items()}
-            total = _descend(self.optimisers[1], self.future, self.future.loss(minibatch))
-        return total
-
-    def _batch(self, rollout: Rollout) -> dict[str, npt.NDArray[np.float32]]:
-        states = np.concatenate([rollout.states, rollout.last_states[None]])
-        value = self.future.value(states)
-        reward, done = rollout.reward, rollout.done
-        returns, future = targets(value, reward, done, self.settings.gamma, self.settings.td_lambda)
-        columns = {"state": rollout.states, "item": rollout.item_features, "returns": returns}
-        columns |= {"future": future, "consumed": rollout.consumed.astype(np.float32)}
-        return {name: x.reshape(-1, *x.shape[2:]) for name, x in columns.items()}
 
     # --- saving
 
     def state(self) -> dict[str, Any]:
         """Returns weights, optimisers and the number of updates."""
-        parts = {"model": dict(self.model.named_parameters()), "future": self.future.state_dict()}
-        state = {name: {k: v.detach() for k, v in part.items()} for name, part in parts.items()}
         optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
-        return copy.deepcopy({**state, "optimisers": optimisers, "updates": self.updates})
+        return copy.deepcopy(self._weights() | {"optimisers": optimisers, "updates": self.updates})
+
+    def _weights(self) -> dict[str, dict[str, torch.Tensor]]:
+        parts = {"model": dict(self.model.named_parameters()), "future": self.future.state_dict()}
+        return {name: {k: v.detach() for k, v in part.items()} for name, part in parts.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes what `state` returned; it counts from the next segment on."""
@@ -250,19 +270,21 @@ class SlateQ:
             self._take(state)
 
     def _take(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"], strict=False)
-        self.future.load_state_dict(state["future"])
+        self._take_weights(state, state["updates"])
         for optimiser, own in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(copy.deepcopy(own))
-        self.updates = state["updates"]
+
+    def _take_weights(self, parts: dict[str, dict[str, torch.Tensor]], updates: int) -> None:
+        self.model.load_state_dict(parts["model"], strict=False)
+        self.future.load_state_dict(parts["future"])
+        self.updates = updates
         self.tracker = Tracker(self.model.exported())
 
     def save(self, path: Path) -> None:
         """Writes settings and weights."""
-        parts = {"model": dict(self.model.named_parameters()), "future": self.future.state_dict()}
         weights = {
-            f"{part}.{name}": value.detach().numpy()
-            for part, values in parts.items()
+            f"{part}.{name}": value.numpy()
+            for part, values in self._weights().items()
             for name, value in values.items()
         }
         weights["updates"] = np.array(self.updates)
@@ -276,15 +298,4 @@ class SlateQ:
             part, _, name = key.partition(".")
             if part in parts:
                 parts[part][name] = torch.tensor(value)
-        self.model.load_state_dict(parts["model"], strict=False)
-        self.future.load_state_dict(parts["future"])
-        self.updates = int(weights["updates"])
-        self.tracker = Tracker(self.model.exported())
-
-
-def _descend(optimiser: torch.optim.Optimizer, module: torch.nn.Module, loss: Any) -> float:
-    optimiser.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimiser.step()
-    return float(loss.detach())
+        self._take_weights(parts, int(weights["updates"]))

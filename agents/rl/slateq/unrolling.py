@@ -1,16 +1,20 @@
-"""Rollouts of sessions, and the user model's losses through their steps."""
+"""Unrolled user model: its losses through the steps of rollouts, and of the logs before them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.rl.slateq.slate_values import Future, targets
 from agents.rl.slateq.tracking import Tracker
 from agents.rl.slateq.user_model import State, Transition, UserModel
+from llmrec_env.world import PublicData
 
+_BATCH = 128  # users of the logs
 _COLUMNS = ("slate", "choice", "satisfied", "query", "reward", "done", "states", "item_features")
 
 
@@ -130,3 +134,71 @@ def _entered(state: State, rollouts: list[Rollout], t: int, n: int) -> State:
         for part, values in zip(parts, entering, strict=True):
             part[torch.from_numpy(rows) + index * n] = torch.from_numpy(values)
     return State(*parts)
+
+
+def learn_future(
+    future: Future,
+    optimiser: torch.optim.Optimizer,
+    rollouts: list[Rollout],
+    gamma: float,
+    td_lambda: float,
+    rng: np.random.Generator,
+) -> float:
+    """Fits the future to what followed in rollouts; returns the loss of the last minibatch."""
+    batches: list[dict[str, npt.NDArray[np.float32]]] = []
+    for rollout in rollouts:
+        value = future.value(np.concatenate([rollout.states, rollout.last_states[None]]))
+        returns, later = targets(value, rollout.reward, rollout.done, gamma, td_lambda)
+        columns = {"state": rollout.states, "item": rollout.item_features, "returns": returns}
+        columns |= {"future": later, "consumed": rollout.consumed.astype(np.float32)}
+        batches.append({name: x.reshape(-1, *x.shape[2:]) for name, x in columns.items()})
+    columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    order, total = rng.permutation(len(columns["returns"])), 0.0
+    for rows in np.array_split(order[: 2 * len(order) // 3], max(len(order) // 1536, 1)):
+        minibatch = {name: torch.from_numpy(column[rows]) for name, column in columns.items()}
+        total = descend(optimiser, future, future.loss(minibatch))
+    return total
+
+
+def learn_logs(model: UserModel, data: PublicData, settings: Any, seed: int) -> None:
+    """Fits the user model to logged slates.
+
+    Args:
+        model: learns in place.
+        data: with the logs of the training users.
+        settings: `log_epochs`, `learning_rate` and `shrinkage` of the learner.
+        seed: of the order of users.
+    """
+    logs = data.logs
+    n, steps, k = logs.slates.shape
+    choice = np.where(logs.items >= 0, (logs.slates == logs.items[..., None]).argmax(2), k)
+    columns = (logs.slates, choice, (logs.satisfied == 1).astype(np.float32), logs.queries)
+    optimiser = torch.optim.Adam(model.parameters(), lr=2.0 * settings.learning_rate)
+    rng = np.random.default_rng([seed, 11])
+    for epoch in range(settings.log_epochs):
+        for group in optimiser.param_groups:
+            share = 0.5 * (1.0 + math.cos(math.pi * epoch / settings.log_epochs))
+            group["lr"] = 2.0 * settings.learning_rate * share
+        for rows in np.array_split(rng.permutation(n), max(n // _BATCH, 1)):
+            q, state, parts = model.parameters_now(), model.start(len(rows)), []
+            for t in range(steps):
+                slate, choices, satisfied, query = (column[rows, t] for column in columns)
+                transition = Transition(
+                    torch.from_numpy(slate.astype(np.int64)),
+                    torch.from_numpy(choices.astype(np.int64)),
+                    torch.from_numpy(satisfied),
+                    torch.from_numpy(query.astype(np.int64)),
+                )
+                prediction, state = model.step(q, state, transition)
+                parts.append((prediction.choice_loss + prediction.satisfaction_loss).mean())
+            loss = torch.stack(parts).mean() + model.penalty(settings.shrinkage, n * steps)
+            descend(optimiser, model, loss)
+
+
+def descend(optimiser: torch.optim.Optimizer, module: torch.nn.Module, loss: Any) -> float:
+    """Takes a step against the gradient of a loss, which it returns."""
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimiser.step()
+    return float(loss.detach())

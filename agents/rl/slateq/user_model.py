@@ -11,6 +11,7 @@ parameters, trained through time by the likelihood of choices, satisfaction and 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
-from agents.rl.slateq.user_parameters import FROM_RAW, PARAMETERS, STARTS, TO_RAW
 from llmrec_env.world import PublicData
 
 Tensor = torch.Tensor
@@ -28,6 +28,45 @@ PRIOR_MASS, LEAST_MASS = 7.0, 0.5
 """Sums of the belief over all phrases: before anything is known, and at the least."""
 MOST = 1.5
 _STEP = 3.0  # largest change of a log-weight in a step
+STARTS: dict[str, tuple[str, float]] = {  # the optimiser sums gradients in this order
+    "query": ("positive", 0.45),
+    "satiation_satisfaction": ("positive", 0.5),
+    "chosen": ("positive", 0.46),
+    "forgetting": ("share", 0.02),
+    "goodwill": ("share", 0.95),
+    "lure": ("free", 0.3),
+    "session_bias": ("free", -1.7),
+    "null_utility": ("free", 3.0),
+    "passed": ("positive", 0.4),
+    "satisfied": ("positive", 0.37),
+    "satisfaction": ("positive", 2.0),
+    "position": ("positive", 0.5),
+    "relevance": ("positive", 4.7),
+    "reward": ("free", 1.0),
+    "satiation": ("share", 0.85),
+    "taste": ("share", 0.98),
+    "taste_chosen": ("positive", 0.1),
+    "taste_passed": ("positive", 0.1),
+    "taste_satisfied": ("positive", 0.1),
+    "taste_satisfaction": ("free", 1.0),
+    "satiation_choice": ("positive", 0.3),
+    "goodwill_satisfaction": ("free", 0.05),
+}
+"""Bounds of the single parameters, and where they start.
+
+Effects on the choice: `relevance`, `position`, `satiation_choice`, `lure`, `null_utility`; on
+satisfaction: `satisfaction` (of the relevance), `taste_satisfaction`, `satiation_satisfaction`,
+`goodwill_satisfaction`, `session_bias`; how far an item that was `chosen`, `passed` over or that
+`satisfied`, and a `query`, move the belief, and `taste_*` the taste; what the belief loses in a
+step (`forgetting`), and what is kept of `taste`, `satiation` and `goodwill`; the scale of `reward`.
+"""
+BOUNDS: dict[str, tuple[Callable[[float], float], Callable[[Tensor], Tensor]]] = {
+    "positive": (math.log, torch.exp),
+    "share": (lambda x: math.log(x / (1.0 - x)), torch.sigmoid),
+    "free": (lambda x: x, lambda x: x),
+}
+"""How a parameter within its bound becomes a raw one, which learns, and back."""
+PARAMETERS = np.dtype([(name, np.float64) for name in STARTS])
 
 
 class State(NamedTuple):
@@ -96,7 +135,7 @@ class UserModel(nn.Module):
         self.register_buffer("phrases", torch.tensor(phrases / best))
         self.register_buffer("substance", torch.tensor(items.substance))
         self.raw = nn.ParameterDict(
-            (name, nn.Parameter(torch.tensor(TO_RAW[bound](start))))
+            (name, nn.Parameter(torch.tensor(BOUNDS[bound][0](start))))
             for name, (bound, start) in STARTS.items()
         )
         num_items, num_phrases = len(items.vectors), len(phrases)
@@ -110,7 +149,7 @@ class UserModel(nn.Module):
 
     def parameters_now(self) -> dict[str, Tensor]:
         """Returns the single parameters by name, within their bounds."""
-        return {name: FROM_RAW[STARTS[name][0]](value) for name, value in self.raw.items()}
+        return {name: BOUNDS[STARTS[name][0]][1](value) for name, value in self.raw.items()}
 
     def start(self, n: int) -> State:
         """Returns the state of n users of whom nothing is known."""
@@ -147,7 +186,8 @@ class UserModel(nn.Module):
         satiation = 1.0 - torch.exp(-torch.relu(satiation))
         biases, substance = self.biases[ids], self.substance[ids]
         utility = q["relevance"] * f + biases[..., 0] + taste - q["satiation_choice"] * satiation
-        utility = utility - q["lure"] * substance - q["position"] * _log_ranks(ids.shape[1])
+        log_ranks = torch.arange(1, ids.shape[1] + 1, dtype=torch.float32).log()
+        utility = utility - q["lure"] * substance - q["position"] * log_ranks
         utility = utility - q["null_utility"]
         odds = q["satisfaction"] * f + biases[..., 1] + q["taste_satisfaction"] * taste
         odds = odds - q["satiation_satisfaction"] * satiation
@@ -257,7 +297,3 @@ def _predict(
     )
     surprise = (transition.satisfied - satisfaction)[:, None] * chosen
     return prediction, Outcome(chosen, consumed, surprise, share[:, :k].exp())
-
-
-def _log_ranks(k: int) -> Tensor:
-    return torch.arange(1, k + 1, dtype=torch.float32).log()

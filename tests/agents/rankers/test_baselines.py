@@ -1,11 +1,10 @@
-"""What the untrained rankers show: random, popular, content."""
+"""What the baselines show: random, popular, content, and the drift-aware blend."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from agents.rankers.baselines import Popular, Random
-from agents.rankers.content import Content, ContentRecency
+from agents.rankers.baselines import Content, ContentRecency, DriftAware, Popular, Random
 from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED
 
 N = 12
@@ -66,3 +65,24 @@ def test_random_is_uniform_over_the_candidates(new_vec):
     counts = np.bincount(actions.ravel(), minlength=20)
     assert counts.sum() == 2000 and counts.min() > 60 and counts.max() < 145
     assert all(len(set(row)) == 5 for row in actions)
+
+
+def test_drift_aware_turns_to_the_recent_interest(new_vec):
+    env = new_vec(6, observation="dict")
+    agent = DriftAware()
+    agent.fit(env, 0)
+    observation, _ = env.reset(seed=0)
+    candidates = observation["candidates"]
+    observation["recent"] = agent.data.items.vectors[candidates[:, 13]].copy()
+    assert (agent.act(observation, np.ones(6, bool))[:, 0] == 13).all()
+
+
+def test_drift_aware_never_shows_what_is_not_offered(new_vec):
+    env = new_vec(6, observation="dict", candidates=0)
+    agent = DriftAware()
+    agent.fit(env, 0)
+    observation, _ = env.reset(seed=0)
+    for _ in range(12):
+        actions = agent.act(observation, np.zeros(6, bool))
+        assert (np.take_along_axis(observation["candidates"], actions, 1) >= 0).all()
+        observation = env.step(actions)[0]

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from agents.dataset import Dataset
-from agents.rankers.ease import Ease
-from agents.rankers.item_knn import ItemNeighbours
+from agents.rankers.item_models import Ease, ItemNeighbours
 from agents.rankers.ranker import consumption
 
 MODELS = {"item-knn": ItemNeighbours, "ease": Ease}

@@ -8,8 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from agents.rankers.baselines import Random
-from agents.rankers.content import Content
+from agents.rankers.baselines import Content, Random
 from agents.rankers.oracles import PLANNING, Lookahead, Oracle, best_slate, worth
 from agents.rollout import rollout
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents import make_agent
-from agents.rl.logged_observations import logged_choices
+from agents.dataset import logged_choices
 from agents.rl.reinforce import TopKReinforce, corrected_loss, log_policy, slate_multiplier
 from agents.rollout import rollout
 from llmrec_env.config import EnvConfig
@@ -121,16 +121,16 @@ def test_it_imitates_what_satisfied(new_vec):
     agent._prepare(env)
     agent._rng = np.random.default_rng(0)
     data = env.public_data()
-    logged = logged_choices(data, env.config, agent.extractor, agent._rng)
-    assert len(logged.features) == ((data.logs.items >= 0) & (data.logs.satisfied == 1)).sum()
+    features, choice = logged_choices(data, env.config, agent.extractor.encode, agent._rng)
+    assert len(features) == ((data.logs.items >= 0) & (data.logs.satisfied == 1)).sum()
 
     @torch.no_grad()
     def likelihood():
-        scores = agent.policy.scores(logged.features)[:, : agent.slots]
-        return float(log_policy(scores, logged.choice).mean())
+        scores = agent.policy.scores(torch.from_numpy(features))[:, : agent.slots]
+        return float(log_policy(scores, torch.from_numpy(choice)).mean())
 
     before = likelihood()
-    agent._imitate(logged)
+    agent._imitate(env)
     assert likelihood() > before + 0.05
 
 

@@ -12,7 +12,7 @@ import tyro
 
 from agents import saving
 from agents.checkpoint import read_saved
-from agents.rankers.content import Content
+from agents.rankers.baselines import Content
 from experiments import store
 from experiments.commands import evaluate, train, watch
 from experiments.runs import training

@@ -9,8 +9,7 @@ import pytest
 
 from agents import AGENTS, make_agent
 from agents.base import Believer
-from agents.rankers.baselines import Random
-from agents.rankers.content import Content
+from agents.rankers.baselines import Content, Random
 from agents.rankers.ranker import score
 from agents.rollout import rollout
 from experiments.runs import measures

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents import make_agent
-from agents.rankers.content import Content
+from agents.rankers.baselines import Content
 from experiments.runs import offline_ranking
 from experiments.runs.spec import RunSpec
 from llmrec_env.config import EnvConfig

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from tiny_bert import WORDS, save_tiny_bert
 
-from agents.joint.satisfaction.augmentation import Augmentation
 from agents.joint.satisfaction.classifier import SatisfactionClassifier
-from agents.joint.satisfaction.pairs import Pair, check_pairs
+from agents.joint.satisfaction.pairs import Augmentation, Pair, check_pairs
 from agents.neural.trainer import TrainConfig
 from llmrec_env.content.encoders import WeightsError
 

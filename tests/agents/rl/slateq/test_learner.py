@@ -11,12 +11,32 @@ torch = pytest.importorskip("torch")
 from agents import make_agent  # noqa: E402
 from agents.base import OnlineAgent, Privileged  # noqa: E402
 from agents.rl.slateq.learner import SlateQ  # noqa: E402
-from agents.rl.slateq.privileged import PrivilegedSlateQ  # noqa: E402
 from agents.rollout import rollout  # noqa: E402
 from agents.saving import read_agent  # noqa: E402
+from llmrec_env.simulation.users import relative_weights  # noqa: E402
 
 SHORT = {"steps": 8, "log_epochs": 1, "warm_up": 0, "ramp": 1}
 MODES = {"observation": "dict", "action": "slate"}
+
+
+class PrivilegedSlateQ(SlateQ):
+    """The learner with the true interests as its belief: what is left is choosing and planning."""
+
+    privileged = True
+
+    def attach(self, env):
+        self.simulator = env.simulator
+
+    def learn(self, env, num_steps, segment, done):
+        self.attach(env)
+        return super().learn(env, num_steps, segment, done)
+
+    def correct(self, belief):
+        weights = np.empty(self.simulator.users["weight"].shape[1], np.float32)
+        for row, user in zip(belief, self.simulator.users, strict=True):
+            relative_weights(user, weights)
+            row[:] = 0.0
+            row[user["phrase"]] = weights
 
 
 @pytest.fixture

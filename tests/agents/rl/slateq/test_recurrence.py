@@ -11,10 +11,10 @@ from agents.rl.slateq.tracking import Tracker  # noqa: E402
 from agents.rl.slateq.user_model import (  # noqa: E402
     LEAST_MASS,
     MOST,
+    STARTS,
     Transition,
     UserModel,
 )
-from agents.rl.slateq.user_parameters import STARTS  # noqa: E402
 
 N, STEPS, K = 6, 12, 5
 

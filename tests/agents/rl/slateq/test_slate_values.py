@@ -9,8 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from agents.rl.slateq.future import STATE_LENGTH, Future, add_future, targets  # noqa: E402
-from agents.rl.slateq.slates import SLATES  # noqa: E402
+from agents.rl.slateq.slate_values import (  # noqa: E402
+    SLATES,
+    STATE_LENGTH,
+    Future,
+    add_future,
+    targets,
+)
 from agents.rl.slateq.tracking import ITEM_FEATURES  # noqa: E402
 
 C, K = 7, 3
