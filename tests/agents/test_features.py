@@ -179,13 +179,13 @@ def test_nearest_is_the_largest_cosine(world):
     vectors = world.items.vectors
     ids = np.array([[3, 9, -1, -1], [-1] * 4, [5, 6, 7, 8]], np.int32)
     candidates = np.arange(9, dtype=np.int32).reshape(3, 3)
-    found = nearest(vectors, ids, candidates)
+    nearness = nearest(vectors, ids, candidates)
     np.testing.assert_allclose(
-        found[0], (vectors[candidates[0]] @ vectors[[3, 9]].T).max(1), atol=1e-5
+        nearness[0], (vectors[candidates[0]] @ vectors[[3, 9]].T).max(1), atol=1e-5
     )
-    assert not found[1].any()
+    assert not nearness[1].any()
     np.testing.assert_allclose(
-        found[2], (vectors[candidates[2]] @ vectors[[5, 6, 7, 8]].T).max(1), atol=1e-5
+        nearness[2], (vectors[candidates[2]] @ vectors[[5, 6, 7, 8]].T).max(1), atol=1e-5
     )
 
 

@@ -55,12 +55,12 @@ def test_steps_are_the_latest_clicks_and_ratings_in_order(records, world):
     assert data.logs.slates.shape == (USERS, 10, 6)
     full = 0
     for user in range(USERS):
-        kept = done(records, user)[-10:]
-        full += len(kept) == 10
-        empty = 10 - len(kept)
-        assert data.logs.items[user].tolist() == [-1] * empty + [item for item, *_ in kept]
-        pleased = [value >= (4 if event == RATING else 0.5) for _, event, value in kept]
-        assert data.logs.satisfied[user, empty:].tolist() == pleased
+        latest = done(records, user)[-10:]
+        full += len(latest) == 10
+        empty = 10 - len(latest)
+        assert data.logs.items[user].tolist() == [-1] * empty + [item for item, *_ in latest]
+        satisfied_events = [value >= (4 if event == RATING else 0.5) for _, event, value in latest]
+        assert data.logs.satisfied[user, empty:].tolist() == satisfied_events
         assert (data.logs.slates[user, :empty] == -1).all()
         assert not data.logs.satisfied[user, :empty].any()
     assert full and not done(records, USERS - 1)  # both kinds of users are there

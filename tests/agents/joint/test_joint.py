@@ -58,16 +58,16 @@ def test_gradients_are_those_of_the_loss(model, batch, name):
     for title, parameter in model.named_parameters():
         if parameter.grad is None or not parameter.grad.any():
             continue
-        place = int(parameter.grad.abs().argmax())
+        index = int(parameter.grad.abs().argmax())
         with torch.no_grad():
             flat, ends = parameter.view(-1), []
             for change in (1e-5, -2e-5):
-                flat[place] += change
+                flat[index] += change
                 ends.append(float(agent.loss(model, some)))
-            flat[place] += 1e-5
+            flat[index] += 1e-5
         expected = (ends[0] - ends[1]) / 2e-5
-        found = float(parameter.grad.flatten()[place])
-        assert found == pytest.approx(expected, rel=1e-4, abs=1e-8), title
+        actual = float(parameter.grad.flatten()[index])
+        assert actual == pytest.approx(expected, rel=1e-4, abs=1e-8), title
         checked += 1
     assert checked >= (3 if name == "evolution" else 5)
 
@@ -212,8 +212,8 @@ def test_bad_settings_and_logs_are_refused(world, tiny):
     with pytest.raises(ValueError, match=r"text=-1.0"):
         Joint(0, text=-1.0)
     data = world.public()
-    pleased = np.ones_like(data.logs.satisfied)
-    alike = dataclasses.replace(data, logs=data.logs._replace(satisfied=pleased))
+    satisfied_always = np.ones_like(data.logs.satisfied)
+    alike = dataclasses.replace(data, logs=data.logs._replace(satisfied=satisfied_always))
     with pytest.raises(ValueError, match=r"all \d+ clicks of the logs satisfied"):
         Joint(0).learn(alike, EnvConfig(**tiny))
 

@@ -218,11 +218,11 @@ def test_exported_encoder_has_the_vectors_of_the_tower(learnt, tmp_path):
     texts = [*make_texts(20), "", "film " * 300]
     before = learnt.vectors(texts)
     learnt.export(tmp_path / "model")
-    found = load_encoder(tmp_path / "model", cache=False).encode(texts)
-    np.testing.assert_allclose(found, before, atol=1e-5)
+    encoded = load_encoder(tmp_path / "model", cache=False).encode(texts)
+    np.testing.assert_allclose(encoded, before, atol=1e-5)
     np.testing.assert_array_equal(learnt.vectors(texts), before)  # the tower itself stays
     base = load_encoder(learnt.directory, cache=False).encode(texts)
-    assert np.abs(found - base).max() > 1e-3
+    assert np.abs(encoded - base).max() > 1e-3
     again = TextTower(tmp_path / "model")
     np.testing.assert_allclose(again.vectors(texts), before, atol=1e-5)
 

@@ -130,9 +130,9 @@ def test_a_phrase_typed_turns_it_to_what_the_phrase_says(new_vec, agent):
         observation[name] = np.roll(observation[name], 1, axis=1)
         observation[name][0, 0] = newest
     gain = agent.scores(observation)[0] - before
-    there = observation["candidates"][0] >= 0
+    offered = observation["candidates"][0] >= 0
     nearness = agent.data.items.vectors @ agent.data.phrase_vectors[phrase]
-    assert np.corrcoef(gain[there], nearness[there])[0, 1] > 0.5
+    assert np.corrcoef(gain[offered], nearness[offered])[0, 1] > 0.5
 
 
 # --- sequences

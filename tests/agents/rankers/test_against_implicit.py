@@ -57,15 +57,15 @@ def _split(user, item, satisfied, shape):
 
 def _ndcg(scores, past, later):
     scores = np.array(scores, np.float64)
-    row, place = np.nonzero(past >= 0)
-    scores[row, past[row, place]] = -np.inf
+    row, position = np.nonzero(past >= 0)
+    scores[row, past[row, position]] = -np.inf
     return float(np.nanmean(ndcg_at_k(scores, later, 10)))
 
 
 def _entries(past, kinds):
-    row, place = np.nonzero(past >= 0)
-    weights = np.where(kinds[row, place] == SATISFIED, 1.0, UNSATISFIED_WEIGHT)
-    return row, past[row, place].astype(np.int64), weights
+    row, position = np.nonzero(past >= 0)
+    weights = np.where(kinds[row, position] == SATISFIED, 1.0, UNSATISFIED_WEIGHT)
+    return row, past[row, position].astype(np.int64), weights
 
 
 def _own_ndcg(past, kinds, later, seed):

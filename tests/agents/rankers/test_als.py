@@ -37,10 +37,10 @@ def test_alternating_least_squares_is_the_paper_in_dense_numpy(iterations):
     for _ in range(iterations):
         user_factors = _dense_half(factors, preference, confidence, 0.5)
         factors = _dense_half(user_factors, preference.T, confidence.T, 0.5)
-    got = alternating_least_squares(
+    actual = alternating_least_squares(
         users, items, weights, (12, 9), iterations=iterations, seed=7, **SETTINGS
     )
-    np.testing.assert_allclose(got, factors, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(actual, factors, rtol=1e-6, atol=1e-9)
 
 
 def test_fold_in_solves_for_a_new_user():
@@ -49,14 +49,14 @@ def test_fold_in_solves_for_a_new_user():
     gram = factors.T @ factors + 0.5 * np.eye(3)
     history = np.array([[4, 7, 2, 8, -1, 3], [-1] * 6], np.int32)
     feedback = np.array([[SATISFIED, QUERY, UNSATISFIED, SATISFIED, EMPTY, SATISFIED], [EMPTY] * 6])
-    got = fold_in(history, feedback.astype(np.int32), factors, gram, 4.0, UNSATISFIED_WEIGHT)
+    actual = fold_in(history, feedback.astype(np.int32), factors, gram, 4.0, UNSATISFIED_WEIGHT)
     preference, confidence = np.zeros((1, 9)), np.ones((1, 9))
     preference[0, [4, 2, 8]] = 1.0
     confidence[0, [4, 8]] += 4.0
     confidence[0, 2] += 4.0 * UNSATISFIED_WEIGHT
     expected = _dense_half(factors, preference, confidence, 0.5)[0]
-    np.testing.assert_allclose(got[0], expected, rtol=1e-5)
-    assert (got[1] == 0).all()
+    np.testing.assert_allclose(actual[0], expected, rtol=1e-5)
+    assert (actual[1] == 0).all()
 
 
 def test_the_agent_learns_from_training_users_only(new_vec):

@@ -39,8 +39,8 @@ def test_evidence_is_the_normal_equations_of_a_ridge_regression():
         x = np.concatenate([features[i].reshape(-1, 3), 2.0**0.5 * np.eye(3)])
         y = np.concatenate([satisfied[i].ravel(), np.zeros(3)])
         expected = np.linalg.lstsq(x, y)[0]
-        got = np.linalg.solve(evidence.precision[i], evidence.moment[i])
-        np.testing.assert_allclose(got, expected, rtol=1e-9)
+        actual = np.linalg.solve(evidence.precision[i], evidence.moment[i])
+        np.testing.assert_allclose(actual, expected, rtol=1e-9)
 
 
 def test_feedback_is_read_off_the_observation(new_vec):
@@ -144,11 +144,11 @@ def posterior():
 
 def test_lin_ucb_adds_the_deviation_of_each_prediction(posterior):
     precision, mean, x = posterior
-    got = LinUcb(exploration=0.7)._values({}, x, precision, mean)
+    actual = LinUcb(exploration=0.7)._values({}, x, precision, mean)
     for i in range(3):
         for c in range(7):
             width = (x[i, c] @ np.linalg.inv(precision[i]) @ x[i, c]) ** 0.5
-            assert got[i, c] == pytest.approx(x[i, c] @ mean[i] + 0.7 * width)
+            assert actual[i, c] == pytest.approx(x[i, c] @ mean[i] + 0.7 * width)
 
 
 def test_thompson_sampling_draws_weights_from_the_posterior(posterior):
@@ -181,16 +181,16 @@ def test_features_of_a_whole_catalogue_are_those_of_candidates(new_vec):
     options = {"user_id": np.arange(N)}
     offered, catalogue = (env.reset(seed=0, options=options)[0] for env in (few, whole))
     items = few.public_data().items
-    got = context(catalogue, items)
+    actual = context(catalogue, items)
     places = offered["candidates"]
     same = [FEATURES.index(name) for name in ("interest", "recent", "popularity", "substance")]
-    rows = np.take_along_axis(got, places[:, :, None], 1)
+    rows = np.take_along_axis(actual, places[:, :, None], 1)
     expected = context(offered, items)
     np.testing.assert_allclose(rows[:, :, same], expected[:, :, same], atol=1e-5)
     shared = FEATURES.index("co_consumption")
     # The environment weighs what did not satisfy a little less.
     np.testing.assert_allclose(rows[:, :, shared], expected[:, :, shared], atol=0.02)
-    assert (got[:, :, -1] == 1).all()
+    assert (actual[:, :, -1] == 1).all()
 
 
 @pytest.mark.parametrize("agent", [LinUcb, ThompsonSampling])

@@ -63,12 +63,12 @@ def _by_formula(simulator, i, lookahead):
     logit -= config.satiation_satisfaction * (1 - np.exp(-tired))
     logit += 0.5 * taste + 0.25 * traits["quality"]
     logit += config.goodwill_satisfaction * user["goodwill"]
-    pleased = 1 / (1 + np.exp(-logit))
+    satisfies = 1 / (1 + np.exp(-logit))
     active = np.where(user["active"] == 1, user["weight"], -np.inf)
     weak = (1 - np.exp(active - active.max())) @ world.interests.vectors[user["phrase"]]
-    value = pleased * relevance + lookahead.substance * traits["substance"]
+    value = satisfies * relevance + lookahead.substance * traits["substance"]
     value += lookahead.discovery * np.maximum(y @ weak - 0.2, 0)
-    value += lookahead.satisfaction * (pleased - 0.5) - lookahead.satiation * np.minimum(tired, 4)
+    value += lookahead.satisfaction * (satisfies - 0.5) - lookahead.satiation * np.minimum(tired, 4)
     return np.exp(utility), value
 
 

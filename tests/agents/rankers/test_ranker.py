@@ -124,6 +124,6 @@ def test_scores_are_those_of_the_candidates(new_vec, n, candidates):
     scores = agent.scores(observation)
     items, _ = past(observation)
     expected = -np.abs(observation["candidates"] - items[:, :1] - 1).astype(np.float32)
-    there = observation["candidates"] >= 0
-    np.testing.assert_array_equal(scores[there], expected[there])
-    assert (scores[~there] < -1e8).all()
+    offered = observation["candidates"] >= 0
+    np.testing.assert_array_equal(scores[offered], expected[offered])
+    assert (scores[~offered] < -1e8).all()

@@ -39,10 +39,10 @@ def test_temperature_is_found_and_calibrates(temperature):
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, 20_000)
     z = rng.random(20_000) < expit(logits)
-    found = fit_temperature(logits * temperature, z)
-    assert found == pytest.approx(temperature, rel=0.05)
+    fitted = fit_temperature(logits * temperature, z)
+    assert fitted == pytest.approx(temperature, rel=0.05)
     before = evaluate(expit(logits * temperature), z).calibration_error
-    after = evaluate(expit(logits * temperature / found), z).calibration_error
+    after = evaluate(expit(logits * temperature / fitted), z).calibration_error
     assert after < 0.015 < 0.05 < before
 
 

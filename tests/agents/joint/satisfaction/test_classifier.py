@@ -126,12 +126,12 @@ def test_texts_read_apart_are_two_vectors_their_product_and_cosine(bert):
     vectors = classifier.tower.vectors([*behaviour, item])
     mean = vectors[:2].mean(axis=0)
     mean, item_vector = mean / np.linalg.norm(mean), vectors[2]
-    found = classifier.features([Pair(behaviour, item, 1, 0), Pair((), item, 1, 0)]).numpy()
+    features_read = classifier.features([Pair(behaviour, item, 1, 0), Pair((), item, 1, 0)]).numpy()
     scale = classifier.tower.width**0.5
     others = [0.3 * scale * mean, 0.3 * scale * item_vector, 0.3 * scale**2 * mean * item_vector]
     expected = np.concatenate([[scale * mean @ item_vector, 0.0], *others])
-    np.testing.assert_allclose(found[0], expected, atol=1e-4)
-    assert found[1, 0] == 0 and found[1, 1] == 1
+    np.testing.assert_allclose(features_read[0], expected, atol=1e-4)
+    assert features_read[1, 0] == 0 and features_read[1, 1] == 1
 
 
 def test_before_learning_nothing_is_known(bert, reading):

@@ -31,11 +31,12 @@ def new_policy():
 
     def make(candidates=C, slots=K, action_space=None, **settings):
         torch.manual_seed(0)
+        defaults = {"candidates": candidates, "features": F, "start": [1.0, 0, 0], "scale": 1.0}
         policy = PointerPolicy(
             spaces.Box(-np.inf, np.inf, (USER + candidates * F,), np.float32),
             action_space or spaces.MultiDiscrete([candidates] * slots),
             lambda _: 1e-3,
-            **{**dict(candidates=candidates, features=F, start=[1.0, 0, 0], scale=1.0), **settings},
+            **defaults | settings,
         )
         with torch.no_grad():
             for parameter in (policy.worth, policy.tilt.weight):

@@ -138,8 +138,8 @@ def test_the_privileged_one_believes_the_truth(train_env):
     assert isinstance(agent, Privileged)
     observation, _ = train_env.reset(seed=1)
     agent.act(observation, np.ones(4, bool))
-    found = agent.tracker.belief @ train_env.public_data().phrase_vectors
-    np.testing.assert_allclose(found, train_env.simulator.interests(), atol=1e-5)
+    believed = agent.tracker.belief @ train_env.public_data().phrase_vectors
+    np.testing.assert_allclose(believed, train_env.simulator.interests(), atol=1e-5)
 
 
 # --- on the real encoder
