@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +134,14 @@ def test_it_imitates_what_satisfied(new_vec):
     before = likelihood()
     agent._imitate(env)
     assert likelihood() > before + 0.05
+
+
+def test_logs_in_which_nothing_satisfied_teach_it_nothing(new_vec, monkeypatch):
+    env, agent = _training(new_vec), TopKReinforce(steps=4)
+    data = env.public_data()
+    logs = data.logs._replace(satisfied=np.zeros_like(data.logs.satisfied))
+    monkeypatch.setattr(env, "public_data", lambda: dataclasses.replace(data, logs=logs))
+    assert agent.learn(env, 16, 0, 0) == 16
 
 
 # --- playing and learning
