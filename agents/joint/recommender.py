@@ -21,8 +21,17 @@ import numpy.typing as npt
 import torch
 
 from agents.dataset import Dataset
-from agents.joint.losses import CLICK_LOSSES, calibrated, evolution_loss, text_loss
-from agents.joint.model import SKIPPED, Batch, JointModel, batch_observed, batch_of
+from agents.joint.model import (
+    CLICK_LOSSES,
+    SKIPPED,
+    Batch,
+    JointModel,
+    batch_observed,
+    batch_of,
+    calibrated,
+    evolution_loss,
+    text_loss,
+)
 from agents.neural.trainer import Progress, TrainConfig, fit
 from agents.rankers.ranker import Floats, Ranker, score
 from llmrec_env.config import EnvConfig, unknown

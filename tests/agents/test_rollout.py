@@ -1,4 +1,4 @@
-"""The loop that plays an agent: what it records, and that luck is common."""
+"""Rollouts: what they record, and that agents meet common random numbers."""
 
 from __future__ import annotations
 

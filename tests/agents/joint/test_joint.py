@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from agents.joint.losses import CLICK_LOSSES, bpr_loss, calibrated, choice_loss, text_loss
-from agents.joint.model import JointModel, batch_observed, batch_of
+from agents.joint.model import (
+    CLICK_LOSSES,
+    JointModel,
+    batch_observed,
+    batch_of,
+    bpr_loss,
+    calibrated,
+    choice_loss,
+    text_loss,
+)
 from agents.joint.recommender import Joint, observed_steps
 from agents.rollout import rollout
 from llmrec_env.config import EnvConfig
