@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
-from experiments.report.figures import study_figures
+from experiments.report.figures import learning
 from experiments.report.text_tables import Cell, Table, number, percent
 from experiments.runs.evaluation import validator
 from experiments.runs.runner import RunOptions
@@ -58,7 +58,7 @@ def run(
         for agent in references
     }
     curves = {agent: at_budgets(points, agent) for agent in agents}
-    figure = study_figures.budgets(curves, returns)
+    figure = learning([point for point in points if point.agent in agents], returns)
     study.publish("learning-curves", options.output, [budget_table(curves, returns)], figure)
     return points
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def _joint(trained: Trained) -> Floats:
     agent.learn(trained.data, trained.config)
     logs = trained.data.logs  # one step more, before which all of the past is known
     more = [np.concatenate([column, column[:, -1:]], axis=1) for column in logs]
-    data = PublicData(**{**vars(trained.data), "logs": logs._make(more)})
+    data = dataclasses.replace(trained.data, logs=logs._make(more))
     last = observed_steps(data, trained.config, first=logs.items.shape[1])
     scores = np.zeros((len(logs.items), len(agent.alpha)))
     scores[last.users] = agent.v(batch_of(last, np.arange(len(last)))) @ agent.alpha.T

@@ -17,6 +17,11 @@ AGENTS = {"random": 2.0, "drift-aware": 9.0, "ppo": 9.1, "oracle-planning": 20.0
 
 
 @pytest.fixture
+def generator() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Four agents on two worlds of 30 users, without any file that older runs lack."""
     return fill(tmp_path)

@@ -15,7 +15,7 @@ import numpy as np
 from experiments import store
 from experiments.runs.spec import RunResult, RunSpec
 from experiments.statistics import summary
-from experiments.statistics.intervals import Resampling
+from experiments.statistics.intervals import Resampling, Scores
 from experiments.statistics.leaderboard import leaderboard, world_rows
 from experiments.store import RUNS, Episode
 
@@ -120,6 +120,12 @@ def scaled_episodes(means: dict[str, float] = MEANS, users: int = 30) -> list[Ep
                     for i, ret in enumerate((mean * part / part.mean()).tolist())
                 ]
     return episodes
+
+
+def crossed(values: np.ndarray, worlds: int = 1) -> Scores:
+    """Scores of a table (users, seeds)."""
+    users, seeds = np.indices(values.shape)
+    return Scores.of(values.ravel(), users.ravel() % worlds, users.ravel(), seeds.ravel())
 
 
 def tables(folder: Path, results: list[RunResult], resamples: int = 100) -> bytes:

@@ -66,7 +66,7 @@ def task_figures(results: RunResults, texts: Texts | None = None) -> dict[str, F
     """Returns the figures of one task by name; those without records are left out."""
     rows = results.rows
     episodes = group(results.episodes)[rows[0].task]
-    baseline = {row.agent: row.mean for row in rows if row.agent == "drift-aware"}
+    baseline = {f"{x.agent} (test users)": x.mean for x in rows if x.agent == "drift-aware"}
     session = best_session(rows, results.sessions) if texts else None
     figures = {
         "leaderboard": leaderboard(rows),

@@ -111,36 +111,6 @@ def variants_and_known(
 
 
 @styled
-def budgets(
-    agents: Mapping[str, Mapping[int, Sequence[float]]], references: Mapping[str, float]
-) -> Figure:
-    """Returns the return of each training seed by environment steps: mean, and range over seeds.
-
-    Args:
-        agents: returns of the seeds by environment steps, by agent.
-        references: returns of agents that do not learn online, drawn as dashed lines.
-    """
-    figure = Figure((COLUMN, 2.2))
-    axes = figure.subplots()
-    last = max(max(seeds) for seeds in agents.values())
-    ends = {agent: (float(last), value) for agent, value in references.items()}
-    for agent, value in references.items():
-        axes.axhline(value, color=colour_of(agent), linestyle=(0, (4, 2)), linewidth=0.9)
-    for agent, seeds in agents.items():
-        means = [sum(values) / len(values) for values in seeds.values()]
-        band: Any = {"color": colour_of(agent), "alpha": 0.18, "linewidth": 0}
-        low, high = ([end(values) for values in seeds.values()] for end in (min, max))
-        axes.fill_between([*seeds], low, high, **band)
-        axes.plot([*seeds], means, "o-", color=colour_of(agent), markersize=2.5)
-        ends[agent] = (float(max(seeds)), means[-1])
-    axes.set(xlim=(0, last), xlabel="environment steps of training")
-    axes.set(ylim=(0, axes.get_ylim()[1]), ylabel="return, validation users")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    label_ends(axes, ends)
-    return figure
-
-
-@styled
 def calibration(panels: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
     """Returns frequencies against predicted probabilities, a panel for each kind of event.
 

@@ -93,17 +93,18 @@ def learning(
     """Returns the return on validation users against the environment steps of training.
 
     A line is the mean over worlds and training seeds, the band the range over seeds of their means
-    over worlds. `references` are returns of other agents on test users, drawn as dashed lines.
+    over worlds. `references` are returns of other agents, drawn as dashed lines, by what they are
+    called: an agent, and whose returns they are in brackets.
     """
     figure = Figure((COLUMN, 2.2))
     axes = figure.subplots()
     last = float(max(point.train_steps for point in points))
     ends: dict[str, tuple[float, float]] = {}
-    for agent, value in (references or {}).items():
-        colour = colour_of(agent)
+    for name, value in (references or {}).items():
+        colour = colour_of(name.partition(" (")[0])
         axes.axhline(value, color=colour, linestyle=_DASHES, linewidth=0.9)
         style = {"color": colour, "fontsize": 6, "va": "bottom"}
-        axes.text(0.01 * last, value, f"{agent} (test users)", **style)
+        axes.text(0.01 * last, value, name, **style)
     for agent in dict.fromkeys(point.agent for point in points):
         steps, seeds = _by_seed([point for point in points if point.agent == agent])
         band = {"color": colour_of(agent), "alpha": 0.2, "linewidth": 0}

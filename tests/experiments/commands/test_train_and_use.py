@@ -265,23 +265,26 @@ def test_it_finds_what_a_benchmark_finds(ppo, env):
 
 def test_an_evaluation_compares_paired_sessions(ppo, capsys):
     folder, _ = ppo
-    found = evaluate.run(str(folder), against=("random", "oracle-myopic"), world=(0, 1), users=4)
-    assert [row.agent for row in found] == ["ppo", "random", "oracle-myopic"]
+    comparisons = evaluate.run(
+        str(folder), against=("random", "oracle-myopic"), world=(0, 1), users=4
+    )
+    assert [row.agent for row in comparisons] == ["ppo", "random", "oracle-myopic"]
     episodes = store.read_table(folder, Episode)
     returns = {
-        row.agent: np.array([x.ret for x in episodes if x.agent == row.agent]) for row in found
+        row.agent: np.array([x.ret for x in episodes if x.agent == row.agent])
+        for row in comparisons
     }
     assert {(x.world, x.seed) for x in episodes if x.agent == "ppo"} == {(0, 5), (1, 5)}
-    for row in found:
+    for row in comparisons:
         assert len(returns[row.agent]) == 8 and row.mean.low <= row.mean.value <= row.mean.high
         assert row.mean.value == pytest.approx(returns[row.agent].mean())
-    assert found[0].improvement is None
-    expected = found[0].mean.value / found[2].mean.value - 1
-    assert found[2].improvement.value == pytest.approx(expected)
-    assert found[2].improvement.high < 0
+    assert comparisons[0].improvement is None
+    expected = comparisons[0].mean.value / comparisons[2].mean.value - 1
+    assert comparisons[2].improvement.value == pytest.approx(expected)
+    assert comparisons[2].improvement.high < 0
     record = json.loads((folder / evaluate.EVALUATION).read_text())
     assert record["task"] == "llmrec/Drift-v0" and record["env"]["switch_rate"] == 0.1
-    assert record["agents"][0]["mean"] == [*found[0].mean]
+    assert record["agents"][0]["mean"] == [*comparisons[0].mean]
     said = capsys.readouterr().out
     assert "improvement of ppo over it" in said and "8 test users" in said
 
@@ -304,10 +307,10 @@ def test_it_plays_the_task_it_was_trained_on_unless_told_otherwise(ppo, env, tmp
 def test_saved_agents_are_compared_with_each_other(ppo, env, tmp_path, monkeypatch):
     folder = tmp_path / "other"
     train.run("ppo", steps=512, output=folder, settings=PPO, env=env)
-    found = evaluate.run(str(ppo[0]), against=(str(folder),), world=(0,), output=tmp_path)
-    assert [row.agent for row in found] == ["ppo@ppo", "ppo@other"]
+    comparisons = evaluate.run(str(ppo[0]), against=(str(folder),), world=(0,), output=tmp_path)
+    assert [row.agent for row in comparisons] == ["ppo@ppo", "ppo@other"]
     monkeypatch.chdir(ppo[0].parent)  # where a folder has the name of an agent
-    assert evaluate.run("ppo", world=(0,), output=tmp_path)[0].mean == found[0].mean
+    assert evaluate.run("ppo", world=(0,), output=tmp_path)[0].mean == comparisons[0].mean
     with pytest.raises(ValueError, match=r"would be the second 'ppo@other'"):
         evaluate.run(str(folder), against=(str(folder),))
 

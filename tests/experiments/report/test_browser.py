@@ -84,10 +84,10 @@ def page(browser: Any, report: Path) -> Any:
 
 def requests(browser: Any) -> list[str]:
     """What the page asked for, but for itself and the data in it."""
-    found = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [
         message["params"]["request"]["url"]
-        for message in found
+        for message in events
         if message["method"] == "Network.requestWillBeSent"
     ]
     assert any(url.endswith("report.html") for url in urls)  # requests are seen at all

@@ -23,9 +23,9 @@ TEXTS = Texts([f"item {i} {NASTY}" for i in range(600)], [f"phrase {i}" for i in
 
 
 def embedded(page: str) -> str:
-    found = re.findall(r'<script type="application/json" id="sessions">(.*?)</script>', page, re.S)
-    assert len(found) == 1
-    return found[0]
+    blocks = re.findall(r'<script type="application/json" id="sessions">(.*?)</script>', page, re.S)
+    assert len(blocks) == 1
+    return blocks[0]
 
 
 def with_sessions(folder: Path, *kept: dict[str, Any]) -> str:

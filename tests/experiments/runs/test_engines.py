@@ -94,14 +94,14 @@ def die_late(spec: RunSpec) -> RunResult:
 
 
 def ray_processes() -> set[int]:
-    found = set()
+    pids = set()
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             parts = ("raylet", "gcs_server", "ray::", "ray/_private", "ray/dashboard")
             if is_running(int(path.name)) and any(part in command for part in parts):
-                found.add(int(path.name))
-    return found
+                pids.add(int(path.name))
+    return pids
 
 
 def none_is_left(before: set[int]) -> None:

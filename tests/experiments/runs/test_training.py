@@ -257,14 +257,14 @@ def test_tensorboard_gets_our_numbers_and_those_of_the_algorithm(
     result = execute_run(short, folder=tmp_path, track=("tensorboard",))
     (folder,) = (tmp_path / "tensorboard").iterdir()
     assert folder.name == "llmrec-Drift-v0-ppo-w0-s1"
-    found = {}
+    scalars = {}
     for file in folder.rglob("events.*"):
         events = EventAccumulator(str(file)).Reload()
         for tag in events.Tags()["scalars"]:
-            found[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
-    ((steps, value),) = found["validation/return"]
+            scalars[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
+    ((steps, value),) = scalars["validation/return"]
     assert [[steps, pytest.approx(value)]] == result.learning
-    assert "train/loss" in found and "time/fps" in found
+    assert "train/loss" in scalars and "time/fps" in scalars
 
 
 def test_following_changes_nothing(short: RunSpec, tmp_path: Path) -> None:

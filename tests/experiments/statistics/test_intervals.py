@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pytest
 import scipy.stats
+from made_up import crossed
 
 from experiments.statistics.intervals import (
     RatioError,
@@ -20,17 +21,6 @@ from experiments.statistics.intervals import (
 )
 
 FAST = Resampling(resamples=500)
-
-
-def crossed(values: np.ndarray, worlds: int = 1) -> Scores:
-    """Scores of a table (users, seeds)."""
-    users, seeds = np.indices(values.shape)
-    return Scores.of(values.ravel(), users.ravel() % worlds, users.ravel(), seeds.ravel())
-
-
-@pytest.fixture
-def generator() -> np.random.Generator:
-    return np.random.default_rng(0)
 
 
 def test_iqm_by_hand() -> None:
@@ -140,10 +130,10 @@ def test_known_probability_of_improvement(generator) -> None:
     assert probability_of_improvement(a, b, FAST).value == pytest.approx((2 + 0.5) / 4)
     shift = generator.normal(0.5, 1.0, 4000)  # P(N(.5, 1) > 0)
     base = generator.normal(0, 3, 4000)
-    found = probability_of_improvement(Scores.of(base + shift), Scores.of(base), FAST)
-    assert found.low < scipy.stats.norm.cdf(0.5) < found.high
+    estimate = probability_of_improvement(Scores.of(base + shift), Scores.of(base), FAST)
+    assert estimate.low < scipy.stats.norm.cdf(0.5) < estimate.high
     mirrored = probability_of_improvement(Scores.of(base), Scores.of(base + shift), FAST)
-    assert mirrored == pytest.approx((1 - found.value, 1 - found.high, 1 - found.low))
+    assert mirrored == pytest.approx((1 - estimate.value, 1 - estimate.high, 1 - estimate.low))
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -186,10 +176,10 @@ def test_a_ratio_is_that_of_sums(generator) -> None:
     assert ratio(a, b, FAST).value == pytest.approx(6 / 32)
     steps = generator.integers(1, 50, 400).astype(float)
     reward = 0.3 * steps + generator.normal(0, 1, 400)
-    found = ratio(Scores.of(reward), Scores.of(steps), FAST)
-    assert found.low < 0.3 < found.high
+    estimate = ratio(Scores.of(reward), Scores.of(steps), FAST)
+    assert estimate.low < 0.3 < estimate.high
     gain = relative_improvement(Scores.of(reward), Scores.of(steps), FAST)
-    assert gain == pytest.approx(tuple(x - 1.0 for x in found))
+    assert gain == pytest.approx(tuple(x - 1.0 for x in estimate))
     with pytest.raises(RatioError):
         ratio(a, Scores.of([0.0, 0.0, 0.0]), FAST)
 
@@ -199,8 +189,8 @@ def test_normalised_score(generator) -> None:
     ends = Scores.of(low), Scores.of(high)
     for share in (0.0, 0.25, 1.0):
         own = Scores.of(low + share * (high - low))
-        found = normalised_score(own, *ends, FAST)
-        assert found == pytest.approx((share,) * 3)
+        estimate = normalised_score(own, *ends, FAST)
+        assert estimate == pytest.approx((share,) * 3)
     with pytest.raises(RatioError, match="above that of `low`"):
         normalised_score(*ends, ends[0], FAST)
 

@@ -29,18 +29,18 @@ SHARED = [x.name for x in dataclasses.fields(WorldRow) if x.name != "world"]
 def rollout(worlds: int = 1, users: int = 20, seeds: int = 3) -> list[Episode]:
     """Sessions of four agents; `content` earns twice as much as random in world 0, then less."""
     generator = np.random.default_rng(0)
-    found = []
+    episodes = []
     for world in range(worlds):
         user = generator.gamma(4.0, 1.0, users)
         means = {"random": 1.0, "content": 2.0 - 1.5 * world, "ppo": 3.0, "oracle-planning": 9.0}
         for agent, mean in means.items():
             for seed in range(seeds if agent == "ppo" else 1):
                 own = mean * user + (generator.normal(size=users) if agent == "ppo" else 0.0)
-                found += [
+                episodes += [
                     Episode("task", agent, world, seed, i, ret, 20, 8, 4, 40.0, True)
                     for i, ret in enumerate(own.tolist())
                 ]
-    return found
+    return episodes
 
 
 def test_in_one_world_its_rows_are_the_pooled_ones() -> None:

@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from made_up import crossed
 
 from experiments.statistics.intervals import (
     Resampling,
@@ -14,17 +15,6 @@ from experiments.statistics.resampling import draw_counts
 
 FAST = Resampling(resamples=500)
 MANY = Resampling(resamples=20_000)
-
-
-def crossed(values: np.ndarray, worlds: int = 1) -> Scores:
-    """Scores of a table (users, seeds)."""
-    users, seeds = np.indices(values.shape)
-    return Scores.of(values.ravel(), users.ravel() % worlds, users.ravel(), seeds.ravel())
-
-
-@pytest.fixture
-def generator() -> np.random.Generator:
-    return np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(("name", "truth"), [("mean", 10.0), ("iqm", None)])

@@ -90,27 +90,27 @@ def test_each_metric_is_the_mean_of_its_column() -> None:
     columns = ("diversity", "topics", "novelty", "ceiling", "tracking_error", "shift")
     columns += ("discovered", "lost", "goodwill", "belief_error")
     own = {name: [i, i + 1, i + 2, i + 5] for i, name in enumerate(columns)}
-    found = by_name(metrics_of([spec(**own)], FAST))
+    metrics = by_name(metrics_of([spec(**own)], FAST))
     for i, name in enumerate(OF_SESSIONS):
-        line = found[name]
+        line = metrics[name]
         assert line.value == pytest.approx(i + 2.0)
         assert line.low is not None and line.high is not None
         assert line.low < line.value < line.high
     for name in OF_RUNS:
-        assert interval(found[name]) == (VALUES[name], None, None)
+        assert interval(metrics[name]) == (VALUES[name], None, None)
 
 
 def test_regret_is_the_paired_difference_to_the_oracle() -> None:
     generator = np.random.default_rng(0)
     own = [spec("ppo", generator.gamma(2, 1, 30).tolist(), seed=seed) for seed in range(3)]
     best = spec("oracle-planning", generator.gamma(9, 1, 30).tolist())
-    found = metrics_of([*own, best], FAST)
+    metrics = metrics_of([*own, best], FAST)
     episodes = [row for result in own for row in result.episodes]
     expected = paired_difference(scores_of(best.episodes), scores_of(episodes), FAST)
-    assert interval(by_name(found, "ppo")["regret to planning"]) == pytest.approx(expected)
+    assert interval(by_name(metrics, "ppo")["regret to planning"]) == pytest.approx(expected)
     assert expected.value > 3.0  # what the oracle earns more counts as above zero
-    assert interval(by_name(found, "oracle-planning")["regret to planning"]) == (0.0, 0.0, 0.0)
-    assert "regret to myopic" not in by_name(found, "ppo")  # it was not played
+    assert interval(by_name(metrics, "oracle-planning")["regret to planning"]) == (0.0, 0.0, 0.0)
+    assert "regret to myopic" not in by_name(metrics, "ppo")  # it was not played
 
 
 def test_reward_per_step_is_the_ratio_of_sums() -> None:
@@ -153,19 +153,19 @@ def test_undefined_is_none_and_too_little_has_no_interval() -> None:
     nothing = [math.nan] * 4
     once = [math.nan, math.nan, 3.5, math.nan]  # resamples without the third user: nothing at all
     result = spec(diversity=nothing, topics=once, values={"coverage": 0.5, "ndcg@10": math.nan})
-    found = by_name(metrics_of([result], FAST))
+    metrics = by_name(metrics_of([result], FAST))
     for name in ("diversity", "ndcg@10", "recall@10", "gini"):
-        assert interval(found[name]) == (None, None, None)
-    assert interval(found["effective topics"]) == (3.5, None, None)
-    assert interval(found["coverage"]) == (0.5, None, None)
+        assert interval(metrics[name]) == (None, None, None)
+    assert interval(metrics["effective topics"]) == (3.5, None, None)
+    assert interval(metrics["coverage"]) == (0.5, None, None)
 
 
 def test_metrics_of_cells_are_means_over_the_cells_that_have_them() -> None:
     values = [{"coverage": 0.25, "gini": 0.5}, {"coverage": 0.75, "gini": math.nan}]
     results = [spec(world=i, values=x) for i, x in enumerate(values)]
-    found = by_name(metrics_of(results, FAST))
-    assert found["coverage"].value == 0.5
-    assert found["gini"].value == 0.5
+    metrics = by_name(metrics_of(results, FAST))
+    assert metrics["coverage"].value == 0.5
+    assert metrics["gini"].value == 0.5
 
 
 def test_tasks_are_measured_apart() -> None:

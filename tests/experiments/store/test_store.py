@@ -111,10 +111,10 @@ def test_a_damaged_table_is_refused_by_file_and_line(tmp_path, line, old, new, m
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("kept", [0, 40, 1000, -1, -5])
-def test_a_torn_table_is_refused(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("size", [0, 40, 1000, -1, -5])
+def test_a_torn_table_is_refused(tmp_path: Path, size: int) -> None:
     path = write_table(tmp_path, Episode, scaled_episodes())
-    path.write_bytes(path.read_bytes()[:kept])
+    path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ResultsError, match=r"episodes.csv, line \d+: torn"):
         read_table(tmp_path, Episode)
 
@@ -143,17 +143,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> 
 def test_manifest(tmp_path: Path, monkeypatch) -> None:
     config = {"users": 3, "text": "é"}
     path = write_manifest(tmp_path, config=config, wall_seconds=1.5, python="mine")
-    found = read_manifest(tmp_path)
-    assert found["config"] == json.loads(path.read_text())["config"] == config
+    manifest = read_manifest(tmp_path)
+    assert manifest["config"] == json.loads(path.read_text())["config"] == config
     assert path.name == store.MANIFEST
-    assert found["python"] == "mine"
-    assert found["versions"]["numpy"] == np.__version__
-    assert {"command", "git_commit", "git_dirty", "platform", "load_average"} <= found.keys()
+    assert manifest["python"] == "mine"
+    assert manifest["versions"]["numpy"] == np.__version__
+    assert {"command", "git_commit", "git_dirty", "platform", "load_average"} <= manifest.keys()
     with pytest.raises(ResultsError, match="not JSON data"):
         write_manifest(tmp_path, config=object())
     with pytest.raises(ResultsError, match="not JSON data"):
         write_manifest(tmp_path, config=math.nan)
-    assert read_manifest(tmp_path) == found
+    assert read_manifest(tmp_path) == manifest
     monkeypatch.setenv("PATH", "")
     write_manifest(tmp_path)
     assert read_manifest(tmp_path)["git_commit"] is None

@@ -21,10 +21,10 @@ def folder(tmp_path):
 
 
 def test_improvements_are_relative_and_the_gap_runs_from_drift_aware_to_planning(folder, capsys):
-    (found,) = improvement.run(folder)
-    assert found.over["drift-aware"].value == pytest.approx(1.0)
-    assert found.over["joint"].value == pytest.approx(1.0 / 3.0)
-    assert found.closed is not None and found.closed.value == pytest.approx(0.5)
+    (row,) = improvement.run(folder)
+    assert row.over["drift-aware"].value == pytest.approx(1.0)
+    assert row.over["joint"].value == pytest.approx(1.0 / 3.0)
+    assert row.closed is not None and row.closed.value == pytest.approx(0.5)
     assert "+33.3 % [+33.3, +33.3]" in (folder / "improvement.md").read_text()
     assert "50.0 % [50.0, 50.0]" in capsys.readouterr().out
 

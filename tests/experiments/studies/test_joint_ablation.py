@@ -36,27 +36,27 @@ def drawn(folder):
 
 
 def test_all_parts_land_in_one_folder(study):
-    folder, found = study
+    folder, results = study
     labels = [joint_ablation.label_of(x) for x in (*joint_ablation.WEIGHTS, *joint_ablation.LOSSES)]
-    assert list(found["variants"]) == [*joint_ablation.REFERENCES, "joint", *labels]
+    assert list(results["variants"]) == [*joint_ablation.REFERENCES, "joint", *labels]
     played = {(row.task, row.agent) for row in store.read_table(folder, Episode)}
     names = {(name, "joint") for name in ("joint", *labels)}
     assert played == names | {("references", name) for name in joint_ablation.REFERENCES}
     assert drawn(folder) == {".png", ".svg", ".pdf"}
-    assert json.loads((folder / "joint.json").read_text()) == json.loads(json.dumps(found))
+    assert json.loads((folder / "joint.json").read_text()) == json.loads(json.dumps(results))
 
 
 def test_variants_are_what_they_are_called(study):
-    _, found = study
+    _, results = study
     assert joint_ablation.label_of({"text": 0.0, "ranking": "choice"}) == "text=0 ranking=choice"
     assert joint_ablation.label_of({"click": 0.3, "text": 1.0}) == "click=0.3 text=1"
-    returns = [x["return"] for x in found["variants"].values()]
+    returns = [x["return"] for x in results["variants"].values()]
     assert len(set(returns)) > 6  # settings reach the agents
 
 
 def test_improvements_are_over_the_same_users(study):
-    _, found = study
-    variants = found["variants"]
+    _, results = study
+    variants = results["variants"]
     assert variants["joint"]["joint"] is None and variants["content"]["content"] is None
     for other in joint_ablation.COMPARED:
         for name, row in variants.items():
@@ -67,14 +67,14 @@ def test_improvements_are_over_the_same_users(study):
 
 
 def test_users_whose_past_is_known_are_those_of_the_benchmark(study, tiny):
-    _, found = study
+    _, results = study
     warmup = EnvConfig(**tiny).warmup_slates
-    assert list(found["users"]) == list(cold_start.BY_USERS)
-    for name, points in found["users"].items():
+    assert list(results["users"]) == list(cold_start.BY_USERS)
+    for name, points in results["users"].items():
         assert list(points) == [*cold_start.KNOWN, warmup]
-        if name in found["variants"]:
-            assert points[warmup]["return"] == found["variants"][name]["return"]
-    content = found["users"]["content"]
+        if name in results["variants"]:
+            assert points[warmup]["return"] == results["variants"][name]["return"]
+    content = results["users"]["content"]
     assert content[0]["content"] == pytest.approx((0.0, 0.0, 0.0))
     assert len({points["return"] for points in content.values()}) > 1
 
@@ -91,9 +91,9 @@ def test_the_whole_past_replayed_is_the_history_of_the_world(world):
 def test_logs_say_nothing_about_cold_items(world):
     data = world.public()
     away = cold_start._drawn(len(world.catalog), 0)
-    found = cold_start.withheld(data, away)
+    results = cold_start.withheld(data, away)
     assert away.sum() == 120 and not np.array_equal(away, cold_start._drawn(600, 1))
-    before, logs = data.logs, found.logs
+    before, logs = data.logs, results.logs
     gone = (before.items >= 0) & away[before.items]
     assert gone.any() and (logs.items[gone] == -1).all() and (logs.slates[gone] == -1).all()
     assert not logs.satisfied[gone].any() and not logs.ratings[gone].any()
@@ -102,22 +102,24 @@ def test_logs_say_nothing_about_cold_items(world):
     assert not away[kept].any()
     np.testing.assert_array_equal(kept[~away[own]], own[~away[own]])
     assert all(len(set(slate)) == 5 for slate in kept.tolist())
-    assert not found.items.popularity[away].any() and not found.items.factors[away].any()
-    assert found.items.popularity.any() and np.array_equal(data.logs.items, before.items)
+    assert not results.items.popularity[away].any() and not results.items.factors[away].any()
+    assert results.items.popularity.any() and np.array_equal(data.logs.items, before.items)
 
 
 def test_nothing_withheld_changes_nothing(world):
     data = world.public()
-    found = cold_start.withheld(data, np.zeros(len(world.catalog), np.bool_))
-    for left, right in zip((*found.logs, *found.items), (*data.logs, *data.items), strict=True):
+    results = cold_start.withheld(data, np.zeros(len(world.catalog), np.bool_))
+    for left, right in zip((*results.logs, *results.items), (*data.logs, *data.items), strict=True):
         np.testing.assert_array_equal(left, right)
 
 
 def test_without_clicks_only_texts_tell_something_about_items(study):
-    _, found = study
-    items = found["items"]
+    _, results = study
+    items = results["items"]
     assert list(items) == list(cold_start.BY_ITEMS)
-    assert items["content"]["return"] == found["variants"]["content"]["return"]  # it learns nothing
+    assert (
+        items["content"]["return"] == results["variants"]["content"]["return"]
+    )  # it learns nothing
     for name in ("content", "joint"):
         assert items[name]["shown"] > 2 * items["collaborative"]["shown"]
         assert 0.05 < items[name]["consumed"] < 0.5
@@ -125,8 +127,8 @@ def test_without_clicks_only_texts_tell_something_about_items(study):
 
 
 def test_tables_show_intervals_and_leave_out_what_is_not_there(study, capsys):
-    _, found = study
-    print_tables(*joint_ablation.tables_of(found | {"items": {}}))
+    _, results = study
+    print_tables(*joint_ablation.tables_of(results | {"items": {}}))
     printed = capsys.readouterr().out
     assert "text=0 ranking=choice" in printed and "logged slates known" in printed
     assert "cold items" not in printed
@@ -138,7 +140,7 @@ def test_parts_can_be_left_out_and_the_language_model_trained(tiny, tmp_path, mo
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
     bert = str(save_tiny_bert(tmp_path / "bert"))
     env = tiny | {"encoder": bert}
-    found = joint_ablation.run(
+    results = joint_ablation.run(
         parts=(),
         language=("lora",),
         epochs=1,
@@ -146,8 +148,8 @@ def test_parts_can_be_left_out_and_the_language_model_trained(tiny, tmp_path, mo
         scale=Scale(worlds=1, users=3),
         options=RunOptions(output=tmp_path / "out"),
     )
-    assert list(found["variants"]) == [*joint_ablation.REFERENCES, "joint", "joint-lora"]
-    assert found["users"] == found["items"] == {} and drawn(tmp_path / "out")
+    assert list(results["variants"]) == [*joint_ablation.REFERENCES, "joint", "joint-lora"]
+    assert results["users"] == results["items"] == {} and drawn(tmp_path / "out")
     assert "weights of the language model learn" in capsys.readouterr().out
 
 

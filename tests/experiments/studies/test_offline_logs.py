@@ -44,34 +44,34 @@ def scores_of(liked: dict[int, Sequence[int]]) -> np.ndarray:
 
 
 def test_what_is_liked_later_first_is_perfect():
-    found = offline_logs.ranking_metrics(scores_of({0: [2], 1: [4, 5]}), TRAIN, TEST, 4.0)
-    assert found == {"ndcg@10": 1.0, "recall@10": 1.0, "auc": 1.0, "users": 2.0}
+    results = offline_logs.ranking_metrics(scores_of({0: [2], 1: [4, 5]}), TRAIN, TEST, 4.0)
+    assert results == {"ndcg@10": 1.0, "recall@10": 1.0, "auc": 1.0, "users": 2.0}
 
 
 def test_items_met_before_and_those_rated_low_do_not_count():
     met_first = scores_of({0: [2], 1: [4, 5]})
     met_first[0, [0, 1]], met_first[1, 2] = 500.0, 500.0
-    found = offline_logs.ranking_metrics(met_first, TRAIN, TEST, 4.0)
-    assert found == {"ndcg@10": 1.0, "recall@10": 1.0, "auc": 1.0, "users": 2.0}
+    results = offline_logs.ranking_metrics(met_first, TRAIN, TEST, 4.0)
+    assert results == {"ndcg@10": 1.0, "recall@10": 1.0, "auc": 1.0, "users": 2.0}
     again = made([0, 0, 1, 1, 2], [2, 0, 4, 5, 0], [5, 5, 5, 4, 1])  # user 0 has met item 0
-    assert offline_logs.ranking_metrics(met_first, TRAIN, again, 4.0) == found
+    assert offline_logs.ranking_metrics(met_first, TRAIN, again, 4.0) == results
     assert offline_logs.ranking_metrics(met_first, TRAIN, TEST, 1.0)["users"] == 3.0
 
 
 def test_worse_scores_are_worse():
     worse = scores_of({0: [2], 1: [4, 5]})
     worse[0, [3, 6]], worse[1, [7, 8, 9]] = 200.0, 200.0  # before what is liked
-    found = offline_logs.ranking_metrics(worse, TRAIN, TEST, 4.0)
+    results = offline_logs.ranking_metrics(worse, TRAIN, TEST, 4.0)
     discount = 1.0 / np.log2(np.arange(2, 12))
     gains = discount[2], discount[[3, 4]].sum() / discount[:2].sum()
-    assert found["ndcg@10"] == pytest.approx(np.mean(gains))
-    assert found["recall@10"] == 1.0
-    assert found["auc"] == pytest.approx(np.mean([7 / 9, 6 / 9]))
+    assert results["ndcg@10"] == pytest.approx(np.mean(gains))
+    assert results["recall@10"] == 1.0
+    assert results["auc"] == pytest.approx(np.mean([7 / 9, 6 / 9]))
 
 
 def test_scores_that_tell_nothing_apart_have_an_auc_of_one_half():
-    found = offline_logs.ranking_metrics(np.zeros((3, 12)), TRAIN, TEST, 4.0)
-    assert found["auc"] == pytest.approx(0.5) and found["ndcg@10"] < 0.7
+    results = offline_logs.ranking_metrics(np.zeros((3, 12)), TRAIN, TEST, 4.0)
+    assert results["auc"] == pytest.approx(0.5) and results["ndcg@10"] < 0.7
 
 
 # --- a file
@@ -126,12 +126,14 @@ def test_a_file_without_texts_is_refused(tmp_path):
 
 def test_a_file_is_judged_and_taste_is_found(tmp_path, capsys):
     path = write(tmp_path / "log.csv", browses=True)
-    found = offline_logs.run(str(path), CHEAP, seeds=1, min_ratings=3, encoder="hashing", dim=32)
-    assert list(found) == list(CHEAP)
-    for values in found.values():
-        assert 0.0 <= values["ndcg@10"] <= 1.0 and values["users"] == found["popular"]["users"] > 9
+    results = offline_logs.run(str(path), CHEAP, seeds=1, min_ratings=3, encoder="hashing", dim=32)
+    assert list(results) == list(CHEAP)
+    for values in results.values():
+        assert (
+            0.0 <= values["ndcg@10"] <= 1.0 and values["users"] == results["popular"]["users"] > 9
+        )
     for name in ("item-knn", "ease", "collaborative"):
-        assert found[name]["auc"] > found["popular"]["auc"], name
+        assert results[name]["auc"] > results["popular"]["auc"], name
     printed = capsys.readouterr().out
     assert "records to learn from" in printed and "item-knn" in printed
     assert not any(words in printed for words in ("user1", "words 1", *TOPICS))
@@ -139,12 +141,12 @@ def test_a_file_is_judged_and_taste_is_found(tmp_path, capsys):
 
 def test_every_scorer_runs(tmp_path):
     path = write(tmp_path / "log.csv")
-    found = offline_logs.run(
+    results = offline_logs.run(
         str(path), tuple(offline_logs.SCORERS), seeds=1, min_ratings=3, encoder="hashing", dim=32
     )
-    assert list(found) == list(offline_logs.SCORERS)
-    assert all(np.isfinite(list(values.values())).all() for values in found.values())
-    assert found["joint"]["auc"] > 0.6
+    assert list(results) == list(offline_logs.SCORERS)
+    assert all(np.isfinite(list(values.values())).all() for values in results.values())
+    assert results["joint"]["auc"] > 0.6
 
 
 def test_an_unknown_agent_is_refused():

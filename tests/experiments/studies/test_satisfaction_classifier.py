@@ -64,7 +64,9 @@ def test_cosine_tells_what_is_alike(world):
     far = [int(np.argmin(vectors @ vectors[item])) for item in range(40)]
     pairs = [Pair((texts[i],), texts[other], 1, i) for i, other in enumerate(near)]
     pairs += [Pair((texts[i],), texts[other], 0, i) for i, other in enumerate(far)]
-    found = satisfaction_classifier.cosine_probability(
+    probabilities = satisfaction_classifier.cosine_probability(
         world, pairs, [*pairs, Pair((), texts[0], 1, 0)]
     )
-    assert found[:40].min() > 0.5 > found[40:80].max() and np.isfinite(found[80])
+    assert probabilities[:40].min() > 0.5 > probabilities[40:80].max() and np.isfinite(
+        probabilities[80]
+    )

@@ -129,7 +129,7 @@ def test_the_best_is_trained_again_beside_the_agent_as_it_is(searched):
     assert best["confirmed"][0]["gain"] == [0.0, 0.0, 0.0]
     returns = [row["return"] for row in best["confirmed"]]
     assert best["confirmed"][trials.index(best["trial"])]["return"] == max(returns)
-    assert best["return"] not in returns  # other seeds of training, other luck
+    assert best["return"] not in returns  # other seeds of training, other randomness
 
 
 def test_the_budget_and_the_figure_are_kept(searched):
@@ -250,10 +250,10 @@ def test_a_trial_too_many_of_two_processes_does_not_count(plan, tmp_path, monkey
 
 
 def test_measurements_follow_segments_within_worlds(plan, monkeypatch):
-    found, spent = [], {}
-    returns = search.score(plan, {}, lambda number, value: found.append((number, value)), spent)
-    assert [number for number, _ in found] == [0, 2]
-    assert [value for _, value in found] == [returns[0], np.mean(returns)]
+    reports, spent = [], {}
+    returns = search.score(plan, {}, lambda number, value: reports.append((number, value)), spent)
+    assert [number for number, _ in reports] == [0, 2]
+    assert [value for _, value in reports] == [returns[0], np.mean(returns)]
     assert spent == {world: 4096.0 for world in WORLDS}
 
 

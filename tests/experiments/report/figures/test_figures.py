@@ -214,13 +214,13 @@ def test_the_profile_is_the_share_of_sessions_above() -> None:
 
 def lines_of(figure: Figure) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The longest line of each colour."""
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    longest: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for line in figure.axes[0].get_lines():
         x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
         colour = str(line.get_color())
-        if len(x) > len(found.get(colour, ((),))[0]):
-            found[colour] = x, y
-    return found
+        if len(x) > len(longest.get(colour, ((),))[0]):
+            longest[colour] = x, y
+    return longest
 
 
 def test_adaptation_does_not_smooth_over_the_switch_and_ends_where_users_are_few(
