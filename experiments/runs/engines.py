@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -149,7 +150,10 @@ def in_processes(
     """
     call = joblib.delayed(_call_under)
     options: dict[str, Any] = {"batch_size": 1, "pre_dispatch": jobs}
-    with joblib.parallel_config("loky", inner_max_num_threads=1):
+    with joblib.parallel_config("loky", inner_max_num_threads=1), warnings.catch_warnings():
+        # loky replaces a worker that has grown by 300 MB, as it does by building a world, and warns
+        # in its manager thread; where warnings are errors that thread ends, and we would wait.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         pool = joblib.Parallel(jobs, return_as="generator_unordered", **options)
         try:
             yield from pool(call(os.getpid(), function, arguments) for arguments in calls)
