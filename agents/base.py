@@ -58,7 +58,7 @@ class Agent(Protocol):
 
 
 @runtime_checkable
-class Believer(Protocol):
+class BeliefAgent(Protocol):
     """An agent that holds a belief about what its users are into."""
 
     def belief(self, observation: Observation) -> npt.NDArray[np.floating]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
-import itertools
 import re
 from pathlib import Path
 
-from llmrec_env import config
+from experiments.env_fields import field_docs
+from llmrec_env.config import EnvConfig
 
 BEGIN, END = "<!-- parameters:begin -->", "<!-- parameters:end -->"
 PAGE = Path(__file__).with_name("MODEL.md")
@@ -17,27 +16,15 @@ PAGE = Path(__file__).with_name("MODEL.md")
 
 def table() -> str:
     """Returns a Markdown table of every field: its default, what is allowed, and its docstring."""
-    source = inspect.getsource(config)
-    sections = {
-        number: match[1]
-        for number, line in enumerate(source.splitlines(), 1)
-        if (match := re.match(r"    # --- (.*)", line))
-    }
-    fields = {field.name: field for field in dataclasses.fields(config.EnvConfig)}
-    classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
-    body = next(node.body for node in classes if node.name == "EnvConfig")
-    lines, section = ["| field | default | allowed | what it is |", "|---|---|---|---|"], ""
-    for field, text in itertools.pairwise(body):
-        if not isinstance(field, ast.AnnAssign):
-            continue
-        assert isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)
-        latest = [title for number, title in sections.items() if number < field.lineno][-1]
-        if latest != section:
-            section = latest
-            lines.append(f"| **{section}** | | | |")
-        name, description = field.target.id, ast.literal_eval(text.value)
-        default, allowed = fields[name].default, _allowed(fields[name])
-        lines.append(f"| `{name}` | `{default}` | {allowed} | {' '.join(description.split())} |")
+    docs, fields = field_docs(), {field.name: field for field in dataclasses.fields(EnvConfig)}
+    lines = ["| field | default | allowed | what it is |", "|---|---|---|---|"]
+    for line in inspect.getsource(EnvConfig).splitlines():
+        if section := re.match(r"    # --- (.*)", line):
+            lines.append(f"| **{section[1]}** | | | |")
+        elif (match := re.match(r"    (\w+): ", line)) and match[1] in docs:
+            name, description = match[1], " ".join(docs[match[1]].split())
+            default, allowed = fields[name].default, _allowed(fields[name])
+            lines.append(f"| `{name}` | `{default}` | {allowed} | {description} |")
     return "\n".join(lines)
 
 

@@ -52,7 +52,7 @@ class Task:
     failure: tuple[int, int] | None = None
     """Which file holds a failure from before the sweep, to be tried again."""
 
-    def stamp(self) -> tuple[int, int] | None:
+    def generation(self) -> tuple[int, int] | None:
         """Returns what tells the file of the result from one that replaces it; None: no file."""
         with storing(self.path), contextlib.suppress(FileNotFoundError):
             status = self.path.stat()
@@ -61,7 +61,7 @@ class Task:
 
     def result(self) -> RunResult | None:
         """Returns the result, failed or not; None while there is none."""
-        if self.stamp() in (None, self.failure):
+        if self.generation() in (None, self.failure):
             return None
         with storing(self.path):
             result = from_file(self.path, self.path.read_bytes())
@@ -84,7 +84,7 @@ class Task:
                 yield False
                 return
             try:
-                yield self.stamp() in (None, self.failure)
+                yield self.generation() in (None, self.failure)
             finally:
                 lock.unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import Agent, Believer
+from agents.base import Agent, BeliefAgent
 from agents.rollout import Episodes
 from experiments.runs.spec import RunSpec
 from experiments.store import Episode
@@ -52,7 +52,7 @@ class Truth:
         self.simulator, self.config = env.simulator, config
         self.tracking_error = np.full((n, horizon), np.nan)
         self.belief_error = np.full((n, horizon), np.nan)
-        self.believer = agent if isinstance(agent, Believer) else None
+        self.belief_agent = agent if isinstance(agent, BeliefAgent) else None
         self.switched = np.zeros((n, horizon), np.bool_)
         self.interest = np.zeros((n, config.dim), np.float32)
         self.goodwill = np.zeros(n)
@@ -89,8 +89,8 @@ class Truth:
         if t < self.tracking_error.shape[1]:
             seen = self.simulator.histories["recent"]
             self.tracking_error[running, t] = metrics.tracking_error(interests, seen)[running]
-            if self.believer:
-                belief = self.believer.belief(observation)
+            if self.belief_agent:
+                belief = self.belief_agent.belief(observation)
                 self.belief_error[running, t] = metrics.tracking_error(interests, belief)[running]
             if self.config.candidates and t % _CEILING_STRIDE == 0:
                 self._ceilings.append(np.where(running, self._ceiling(interests), np.nan))
@@ -176,7 +176,7 @@ def sums_over_sessions(episodes: Episodes, truth: Truth) -> dict[str, list[float
     curve = metrics.adaptation_curve(episodes.reward, truth.switched, episodes.alive, MAX_LAG)
     sums = {"reward": episodes.reward.sum(axis=0), "alive": episodes.alive.sum(axis=0)}
     errors = {"tracking_error": truth.tracking_error}
-    if truth.believer:
+    if truth.belief_agent:
         errors["belief_error"] = truth.belief_error
     for name, error in errors.items():
         known = episodes.alive & np.isfinite(error)

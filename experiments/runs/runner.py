@@ -113,11 +113,11 @@ class _Sweep:
 
     def add(self, key: str, task: engines.Task) -> None:
         """Takes the result that the folder has; without one, or if that run failed, it waits."""
-        stamp, result = task.stamp(), task.result()
+        generation, result = task.generation(), task.result()
         if result and not result.error:
             self._settle(key, task, result)
         else:
-            self.waiting[key] = dataclasses.replace(task, failure=stamp)
+            self.waiting[key] = dataclasses.replace(task, failure=generation)
 
     def collect(self) -> None:
         """Takes the results that have come since."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents import AGENTS, make_agent
-from agents.base import Believer
+from agents.base import BeliefAgent
 from agents.rankers.baselines import Content, Random
 from agents.rankers.ranker import score
 from agents.rollout import rollout
@@ -120,7 +120,7 @@ def test_the_error_of_the_belief_is_that_of_the_agent_which_plays(new_vec):
 def test_a_belief_is_asked_of_agents_that_hold_one(name, tiny):
     """Agents of the registry that have the name of a protocol's method have the method."""
     agent = make_agent(name, EnvConfig(**tiny))
-    assert isinstance(agent, Believer) == callable(getattr(agent, "belief", None))
+    assert isinstance(agent, BeliefAgent) == callable(getattr(agent, "belief", None))
 
 
 def test_shift_is_against_the_same_user_alone(seen, rows):
