@@ -77,13 +77,14 @@ def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
     infos: dict[str, Any] = {}
     has = np.zeros(simulator.n, np.bool_)
     has[sessions] = True
+    absent = np.flatnonzero(~has)
     columns = {name: simulator.responses[name] for name in TRANSITION_FIELDS}
     columns |= {name: simulator.users[name] for name in USER_FIELDS}
     columns["slate"] = simulator.responses["slate"]
     for name, column in columns.items():
-        kind = column.dtype if name == "slate" else np.dtype(_KINDS[column.dtype.kind])
-        infos[name] = np.zeros(column.shape, kind)
-        infos[name][has] = column[has]
+        infos[name] = column.astype(column.dtype if name == "slate" else _KINDS[column.dtype.kind])
+        if len(absent):
+            infos[name][absent] = 0
         infos[f"_{name}"] = has.copy()
     return infos
 
