@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
 
 from llmrec_env.config import ConfigError, EnvConfig, unknown
 from llmrec_env.envs.rendering import SessionRecorder, as_image, as_text
@@ -53,7 +55,8 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     A user of the `split` after W logged slates; `options={"user_id": ...}` chooses the user.
 
     ## Episode end
-    Terminated: the user's patience is used up. Truncated: after `horizon` steps.
+    Terminated: the user's patience is used up. Truncated: after `horizon` steps, of which
+    `spec.max_episode_steps` tells wrappers such as `TimeAwareObservation`.
 
     ## Arguments
     Every field of `EnvConfig`, by name.
@@ -80,6 +83,21 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         self.observation_space = observation_space(self.simulator)
         self._recorder = SessionRecorder(self.simulator) if render_mode else None
         self._running = False
+        self._spec: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """How `gymnasium.make` made the environment, with `horizon` as its `max_episode_steps`.
+
+        Wrappers and clients read the limit there. In the registration it would hold for every
+        `horizon`, and cut the longer ones.
+        """
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:  # type: ignore[override]
+        limit = self.config.horizon
+        self._spec = spec and dataclasses.replace(spec, max_episode_steps=limit)
 
     def public_data(self) -> PublicData:
         """Returns what an agent may learn from beside its observations: texts and training logs."""
@@ -95,6 +113,7 @@ class RecEnv(gymnasium.Env[Observation, Any]):
             options: `{"user_id": id}` chooses the user.
 
         Raises:
+            TypeError: options that are no dict.
             ValueError: an unknown option, or a user who does not exist.
         """
         chosen = checked_options(options, ("user_id",)).get("user_id")
@@ -156,8 +175,11 @@ def checked_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...])
     """Returns the options of a reset as a dict.
 
     Raises:
+        TypeError: the options are no mapping.
         ValueError: an option is none of those allowed.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options={options!r} is not a dict; write options={{'user_id': 3}}.")
     for name in options or {}:
         if name not in allowed:
             raise ValueError(unknown("option of reset():", name, list(allowed)))

@@ -106,7 +106,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
                 chooses their users; None among them: drawn.
 
         Raises:
-            TypeError: a mask that is not a bool array.
+            TypeError: options that are no dict, or a mask that is not a bool array.
             ValueError: an unknown option, a mask or seed of the wrong length, an empty mask, or a
                 user who does not exist.
         """

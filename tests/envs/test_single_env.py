@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import TimeAwareObservation
 
 from llmrec_env.envs.single import RecEnv
 
@@ -92,6 +93,13 @@ def test_an_unknown_option_is_refused_with_the_nearest_name(new_env):
         new_env().unwrapped.reset(options={"user": 3})
 
 
+@pytest.mark.parametrize("options", [3, ["user_id"], "user_id"])
+def test_options_that_are_no_dict_are_refused(new_env, new_vec, options):
+    for env in (new_env().unwrapped, new_vec(2)):
+        with pytest.raises(TypeError, match=r"options=.* write options=\{'user_id': 3\}"):
+            env.reset(options=options)
+
+
 def test_stepping_without_a_running_session_is_refused(new_env):
     env, ended = new_env().unwrapped, (False,)
     with pytest.raises(RuntimeError, match="reset"):
@@ -170,6 +178,28 @@ def test_the_spec_survives_json(new_env, assert_same):
     json.loads(env.spec.to_json())
     assert again.unwrapped.config == env.unwrapped.config
     assert_same(env.reset(seed=2), again.reset(seed=2))
+
+
+@pytest.mark.parametrize(
+    ("limits", "last"),
+    [
+        ({"horizon": 12}, 12),
+        ({"horizon": 120}, 120),
+        ({"horizon": 12, "max_episode_steps": 5}, 5),
+        ({"horizon": 12, "max_episode_steps": -1}, 12),
+    ],
+)
+def test_the_spec_tells_the_last_step_to_wrappers(new_env, limits, last):
+    env = TimeAwareObservation(new_env(off=["churn"], **limits))
+    assert env.spec.max_episode_steps == env.max_timesteps == last
+    env.reset(seed=0)
+    steps, ended, observation = 0, False, np.zeros(0)
+    while not ended:
+        observation, _, terminated, ended, _ = env.step(env.action_space.sample())
+        steps += 1
+        assert not terminated
+    assert steps == observation[-1] == last
+    assert gymnasium.make(env.unwrapped.spec).spec.max_episode_steps == limits["horizon"]
 
 
 def test_unknown_render_modes_are_refused(tiny):
