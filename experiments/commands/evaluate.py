@@ -20,6 +20,7 @@ from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.measures import Truth, episode_rows
 from experiments.runs.resolve import AgentSource, load, resolve_all, task_of
 from experiments.runs.spec import RunSpec, users_of
+from experiments.runs.threads import one_thread
 from experiments.statistics.intervals import Interval, bootstrap_interval, improvement_if_defined
 from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode
@@ -87,6 +88,7 @@ def run(
     return comparisons
 
 
+@one_thread()
 def play_run(source: AgentSource, spec: RunSpec) -> list[Episode]:
     """Returns the sessions of an agent with the test users of a world."""
     users = users_of(spec)[: spec.users]

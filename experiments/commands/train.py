@@ -34,6 +34,7 @@ from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.evaluation import validator
 from experiments.runs.runner import encoder_identities
 from experiments.runs.spec import TRAIN_ENVS, RunSpec, check_names, environment, task_config
+from experiments.runs.threads import one_thread
 from experiments.runs.training import Track, checkpoint_path, discard_checkpoint, train
 from experiments.store import LearningPoint, ResultsError
 from llmrec_env.config import EnvConfig
@@ -184,6 +185,7 @@ def _stopped(agent: Agent, own: EnvConfig, folder: Path) -> str:
     return f"training stopped. {saved} The same command with --resume goes on with the training."
 
 
+@one_thread()
 def _curve(agent: Agent, spec: RunSpec, folder: Path, track: tuple[str, ...]) -> list[list[float]]:
     """Trains, and returns (steps, validation return) of each segment."""
     with Progress(

@@ -20,6 +20,7 @@ from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.resolve import load, resolve, task_of
 from experiments.runs.spec import RunSpec, task_config
+from experiments.runs.threads import one_thread
 from experiments.store import storing
 from llmrec_env.config import EnvConfig
 
@@ -82,6 +83,7 @@ def run(
     return play_session(loaded, made, user, max_steps, show)
 
 
+@one_thread()
 def play_session(
     agent: Agent,
     env: gymnasium.Env[Any, Any],

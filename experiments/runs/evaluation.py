@@ -18,6 +18,7 @@ from experiments.runs.measures import (
 )
 from experiments.runs.offline_ranking import offline_values
 from experiments.runs.spec import TRAIN_ENVS, RunResult, RunSpec, environment, task_config, users_of
+from experiments.runs.threads import one_thread
 from experiments.runs.training import train
 
 EVALUATION_SEED = 1
@@ -26,6 +27,7 @@ VALIDATION_USERS = 100
 """Users, the first of the split, on which learning curves are measured."""
 
 
+@one_thread()
 def execute_run(
     spec: RunSpec,
     on_progress: Callable[[float], None] | None = None,

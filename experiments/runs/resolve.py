@@ -15,6 +15,7 @@ from agents.checkpoint import Saved, load_agent, read_saved
 from agents.saving import RECORD
 from experiments import store
 from experiments.runs.spec import TRAIN_ENVS, RunSpec, check_names, environment, task_config
+from experiments.runs.threads import one_thread
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
 
@@ -131,6 +132,7 @@ def _trained_on(folder: Path) -> str:
     return task if task in llmrec_env.TASKS else "llmrec/Drift-v0"
 
 
+@one_thread()
 def load(
     source: AgentSource, spec: RunSpec, num_envs: int, split: str
 ) -> tuple[Agent, RecVectorEnv]:

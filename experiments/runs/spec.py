@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 import llmrec_env
 from agents import AGENTS, Agent, make_agent
+from experiments.runs.threads import one_thread
 from experiments.store import Episode, ResultsError
 from experiments.store.folder import checked, with_checksum
 from llmrec_env.config import EnvConfig, unknown
@@ -110,6 +111,7 @@ def users_of(spec: RunSpec, split: str | None = None) -> npt.NDArray[np.int64]:
     return ids[split_of(ids, split or spec.split)]
 
 
+@one_thread()
 def fitted_agent(spec: RunSpec) -> Agent:
     """Returns an agent that is trained as `Agent.fit` does it, without a learning curve."""
     agent = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **spec.settings)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import llmrec_env
+from experiments.store.machine import THREADS, code_digest, cpu
 from experiments.store.schema import FILES
 from llmrec_env.atomic_files import write_atomically
 from llmrec_env.simulation.kernel_cache import source_digest
@@ -28,7 +29,16 @@ Folder = str | os.PathLike[str]
 
 _MAX_BYTES = 4_000_000_000
 _CODE = (":/llmrec_env", ":/agents", ":/experiments")
-_PACKAGES = ("numpy", "scipy", "numba", "torch", "gymnasium", "stable-baselines3", "transformers")
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "torch",
+    "gymnasium",
+    "stable-baselines3",
+    "transformers",
+)
 _START, _MIDDLE, _END = b'{"sha256":"', b'","content":', b"}\n"
 _CONTENT = slice(len(_START) + 64 + len(_MIDDLE), -len(_END))
 
@@ -158,12 +168,15 @@ def write_manifest(folder: Folder, **fields: Any) -> Path:
         "command": _command(),
         "version": llmrec_env.__version__,
         "dynamics": source_digest(),
+        "code": code_digest(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "git_commit": _git("rev-parse", "--verify", "HEAD"),
         "git_dirty": None if status is None else bool(status),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "cpu": cpu(),
+        "threads": THREADS,
         "load_average": list(os.getloadavg()),
     }
     try:

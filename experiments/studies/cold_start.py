@@ -16,6 +16,7 @@ from agents.rollout import Episodes, rollout
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.offline_ranking import known_histories
 from experiments.runs.spec import TRAIN_ENVS, RunSpec, environment, task_config, users_of
+from experiments.runs.threads import one_thread
 from experiments.statistics.intervals import (
     Interval,
     Scores,
@@ -39,6 +40,7 @@ Worlds = list[Episodes]
 """Sessions of an agent, world by world."""
 
 
+@one_thread()
 def cold_users(base: RunSpec, worlds: int) -> dict[str, dict[int, dict[str, Interval | None]]]:
     """Plays users of whom the agents and the recall of candidates know the first logged slates.
 
@@ -70,6 +72,7 @@ def cold_users(base: RunSpec, worlds: int) -> dict[str, dict[int, dict[str, Inte
     }
 
 
+@one_thread()
 def cold_items(base: RunSpec, worlds: int) -> dict[str, dict[str, Any]]:
     """Plays agents that learnt from logs without a click on some of the items, drawn at random.
 

@@ -14,6 +14,7 @@ from experiments.report.text_tables import Cell, Table, number, percent
 from experiments.runs.evaluation import validator
 from experiments.runs.runner import RunOptions
 from experiments.runs.spec import RunSpec, fitted_agent
+from experiments.runs.threads import one_thread
 from experiments.store import LearningPoint
 from experiments.studies import study
 from experiments.studies.benchmark import LEARNERS
@@ -63,6 +64,7 @@ def run(
     return points
 
 
+@one_thread()
 def validation_return(spec: RunSpec) -> float:
     """Returns the mean return on the users and random numbers that learning curves are of."""
     return validator(fitted_agent(spec), spec)()

@@ -24,6 +24,7 @@ from agents.rankers.als import alternating_least_squares, solve_factors
 from agents.rankers.item_models import Ease, ItemNeighbours
 from agents.rankers.ranker import HistoryRanker
 from experiments.report.text_tables import Table, number, print_tables
+from experiments.runs.threads import one_thread
 from llmrec_env import metrics
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.datasets import (
@@ -118,6 +119,7 @@ SCORERS: dict[str, Callable[[Trained], Floats]] = {
 """Recommenders by name: from what there is to learn, scores of all users and items."""
 
 
+@one_thread()
 def run(
     logs: str = "movielens",
     agents: tuple[str, ...] = tuple(SCORERS),

@@ -22,6 +22,7 @@ from experiments.report.validity_page import Measured, validity_tables
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.runner import RunOptions
 from experiments.runs.spec import RunSpec, environment, fitted_agent, task_config
+from experiments.runs.threads import one_thread
 from experiments.statistics import calibration
 from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode, Row
@@ -196,6 +197,7 @@ def session_states(rows: Sequence[Row], watched: calibration.Responses) -> dict[
     }
 
 
+@one_thread()
 def _watched(
     spec: RunSpec, users: npt.NDArray[np.int64], times: int
 ) -> tuple[calibration.Responses, _Floats]:

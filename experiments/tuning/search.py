@@ -20,6 +20,7 @@ from agents import make_agent
 from agents.base import SEGMENT, OnlineAgent
 from experiments.runs.evaluation import validator
 from experiments.runs.spec import TRAIN_ENVS, RunSpec, environment, task_config
+from experiments.runs.threads import one_thread
 from experiments.runs.training import train
 from experiments.store import storing
 from experiments.tuning.search_spaces import nested, raw_defaults, space_of, suggest
@@ -90,6 +91,7 @@ def import_optuna() -> Any:
 # --- one trial
 
 
+@one_thread()
 def score(
     plan: Plan, settings: dict[str, Any], report: Report, spent: dict[int, float]
 ) -> list[float]:

@@ -149,6 +149,9 @@ def test_manifest(tmp_path: Path, monkeypatch) -> None:
     assert manifest["python"] == "mine"
     assert manifest["versions"]["numpy"] == np.__version__
     assert {"command", "git_commit", "git_dirty", "platform", "load_average"} <= manifest.keys()
+    assert manifest["threads"] == 1
+    assert {"model", "compiled_for", "torch", "blas"} == manifest["cpu"].keys()
+    assert all(manifest["cpu"].values())
     with pytest.raises(ResultsError, match="not JSON data"):
         write_manifest(tmp_path, config=object())
     with pytest.raises(ResultsError, match="not JSON data"):
