@@ -126,7 +126,7 @@ class LinearBandit(Ranker):
             features = context(part, self.data.items).astype(np.float64)
             values = self._values(part, features, precision[rows], moment[rows])
             values = np.where(part["candidates"] < 0, UNAVAILABLE, values.astype(np.float32))
-            slates[rows] = best_slots(values, self.slate_size)
+            slates[rows] = best_slots(values, part["candidates"], self.slate_size)
             chosen = slates[rows][:, :, None]
             self._shown[rows] = np.take_along_axis(features, chosen, 1)
         return slates

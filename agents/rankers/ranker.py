@@ -92,16 +92,41 @@ def standardise(scores: Floats) -> Floats:
     return np.where(available, centred / (deviation + 1e-6), UNAVAILABLE)
 
 
-def best_slots(scores: Floats, slate_size: int) -> npt.NDArray[np.int64]:
-    """Returns the indices of the highest scores, best first, (n, k); ties by index."""
-    if scores.shape[1] > 512:
-        bar = -np.partition(-scores, slate_size - 1, axis=1)[:, slate_size - 1 : slate_size]
-        above, level = scores > bar, scores == bar
-        room = slate_size - above.sum(1, keepdims=True)
-        part = np.nonzero(above | (level & (level.cumsum(1) <= room)))[1].reshape(-1, slate_size)
-        order = np.argsort(-np.take_along_axis(scores, part, 1), axis=1, kind="stable")
-        return np.take_along_axis(part, order, 1).astype(np.int64)
-    return np.argsort(-scores, axis=1, kind="stable")[:, :slate_size].astype(np.int64)
+def best_slots(scores: Floats, candidates: Ints, slate_size: int) -> npt.NDArray[np.int64]:
+    """Returns the indices of the highest scores, best first, (n, k); ties by item id.
+
+    Args:
+        scores: of the candidates, (n, c); NaN ranks last.
+        candidates: their item ids, (n, c).
+        slate_size: k, at most c.
+    """
+    slates = np.empty((len(scores), slate_size), np.int64)
+    _write_best_slots(scores, candidates, slates)
+    return slates
+
+
+@kernel
+def _write_best_slots(scores, candidates, slates):
+    k = slates.shape[1]
+    best = np.empty(k, scores.dtype)
+    for i in range(scores.shape[0]):
+        filled = 0
+        for c in range(scores.shape[1]):
+            value, item = scores[i, c], candidates[i, c]
+            if np.isnan(value):
+                value = -np.inf
+            slot = filled
+            while slot > 0 and (
+                value > best[slot - 1]
+                or (value == best[slot - 1] and item < candidates[i, slates[i, slot - 1]])
+            ):
+                slot -= 1
+            if slot == k:
+                continue
+            filled = min(filled + 1, k)
+            for other in range(filled - 1, slot, -1):
+                best[other], slates[i, other] = best[other - 1], slates[i, other - 1]
+            best[slot], slates[i, slot] = value, c
 
 
 class Ranker:
@@ -123,7 +148,7 @@ class Ranker:
 
     def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Returns candidate indices, (n, k), best first."""
-        return best_slots(self.scores(observation), self.slate_size)
+        return best_slots(self.scores(observation), observation["candidates"], self.slate_size)
 
     def scores(self, observation: Any) -> Floats:
         """Returns the score of each candidate, (n, c)."""

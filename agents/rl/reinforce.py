@@ -26,6 +26,7 @@ from gymnasium import spaces
 from agents.base import learn_in_segments, segment_seed
 from agents.dataset import logged_choices
 from agents.features import FeatureExtractor
+from agents.item_noise import gumbel_of_items, new_keys
 from agents.rankers.ranker import best_slots
 from agents.registry import defaults_of
 from agents.rl.sb3.pointer import PointerPolicy
@@ -107,6 +108,7 @@ class Rollout(NamedTuple):
     reward: npt.NDArray[np.float32]  # (t, n)
     done: npt.NDArray[np.bool_]  # (t, n), whether a session ended with the step
     last: Tensor  # (n, length), features after the last step
+    candidates: npt.NDArray[np.int32]  # (n, c), offered then
 
 
 class TopKReinforce:
@@ -158,11 +160,12 @@ class TopKReinforce:
         try:
             if segment == 0:
                 self._imitate(env)
-            features = self._encode(env.reset(seed=segment_seed(self.seed, segment))[0])
+            features, candidates = self._encode(env.reset(seed=segment_seed(self.seed, segment))[0])
             rollouts: list[Rollout] = []
             for update in range(1, updates + 1):
-                rollouts = [*rollouts, self._collect(env, features)][-self.settings.num_rollouts :]
-                features = rollouts[-1].last
+                rollout = self._collect(env, features, candidates)
+                rollouts = [*rollouts, rollout][-self.settings.num_rollouts :]
+                features, candidates = rollout.last, rollout.candidates
                 self._update(rollouts, done + update * size)
                 if self.on_steps:
                     self.on_steps(done + update * size)
@@ -188,18 +191,21 @@ class TopKReinforce:
         if self._state:
             self._take(self._state)
 
-    def _encode(self, observation: Any) -> Tensor:
-        return torch.from_numpy(self.extractor.encode(observation))
+    def _encode(self, observation: Any) -> tuple[Tensor, npt.NDArray[np.int32]]:
+        """Features, (n, length), and the ids of the candidates, (n, c)."""
+        return torch.from_numpy(self.extractor.encode(observation)), observation["candidates"]
 
     @torch.no_grad()
-    def _collect(self, env: RecVectorEnv, features: Tensor) -> Rollout:
+    def _collect(
+        self, env: RecVectorEnv, features: Tensor, candidates: npt.NDArray[np.int32]
+    ) -> Rollout:
         """Collects the steps between two updates, with slates drawn from the policy."""
         steps: list[tuple[Any, ...]] = []
         for _ in range(self.settings.steps):
             scores = self.policy.scores(features)
             # The K largest of scores with Gumbel noise are K draws, none of them twice.
-            noise = -np.log(-np.log(self._rng.random(scores.shape, np.float32) + 1e-20))
-            slates = best_slots(scores.numpy() + noise, self.slots)
+            noise = gumbel_of_items(new_keys(self._rng, len(candidates)), candidates)
+            slates = best_slots(scores.numpy() + noise, candidates, self.slots)
             observation, reward, terminated, truncated, info = env.step(slates)
             done, choice = terminated | truncated, info["choice"].copy()
             if done.any():  # what `info` says of these is of their next session
@@ -207,11 +213,11 @@ class TopKReinforce:
             chosen = torch.from_numpy(slates[np.arange(len(slates)), np.maximum(choice, 0)])
             log_beta, consumed = log_policy(scores, chosen), torch.from_numpy(choice >= 0)
             steps.append((features, chosen, consumed, log_beta, reward, done))
-            features = self._encode(observation)
+            features, candidates = self._encode(observation)
         columns: Any = list(zip(*steps, strict=True))
         encoded, chosen, consumed, log_beta = (torch.cat(column) for column in columns[:4])
         rewards, ends = np.stack(columns[4]).astype(np.float32), np.stack(columns[5])
-        return Rollout(encoded, chosen, consumed, log_beta, rewards, ends, features)
+        return Rollout(encoded, chosen, consumed, log_beta, rewards, ends, features, candidates)
 
     def _update(self, rollouts: list[Rollout], steps: int) -> None:
         """Learns once from each step of the last rollouts, in random order."""

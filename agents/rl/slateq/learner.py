@@ -218,9 +218,9 @@ class SlateQ:
         (observation, starts), rollout = position, Rollout()
         for _ in range(self.settings.steps):
             slates, items, states = self._decide(observation, starts)
-            num_candidates = observation["candidates"].shape[1]
-            explore_slots(slates, num_candidates, self.settings.explore, self._rng)
-            rollout.begin(self.tracker, starts, states, items, slates, observation["candidates"])
+            candidates = observation["candidates"]
+            explore_slots(slates, candidates, self.settings.explore, self._rng)
+            rollout.begin(self.tracker, starts, states, items, slates, candidates)
             observation, reward, terminated, truncated, info = env.step(slates)
             starts = terminated | truncated
             rollout.end(reward, starts, info, observation["recent_queries"][:, 0])

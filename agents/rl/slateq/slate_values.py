@@ -15,10 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from agents.item_noise import new_keys
 from agents.rankers.oracles import best_slate
 from agents.rl.slateq.tracking import ITEM_FEATURES, Tracker
 from llmrec_env.interface.observation import SESSION_NUMBERS
 from llmrec_env.simulation.compilation import kernel, rows_dot
+from llmrec_env.simulation.noise import uniform
 
 _HIDDEN, _WIDE = 16, 32
 STATE_LENGTH = len(SESSION_NUMBERS) + 7
@@ -150,7 +152,10 @@ def targets(
 
 @kernel
 def make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates):
-    """Writes slates as candidate indices, (n, k); an item's worth falls with likeness above it."""
+    """Writes slates as candidate indices, (n, k); an item's worth falls with likeness above it.
+
+    Ties are broken by item id.
+    """
     k = slates.shape[1]
     for i in range(odds.shape[0]):
         if kind == EXACT:
@@ -168,7 +173,8 @@ def make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates):
                 gain = odds[i, c] * worth
                 if kind != TOP:
                     gain = (above + share * worth) / (below + share)
-                if gain > best_gain:
+                level = gain == best_gain and best >= 0
+                if gain > best_gain or (level and candidates[i, c] < candidates[i, best]):
                     best, best_gain = c, gain
             slates[i, slot] = best
             share = odds[i, best] * examined[slot]
@@ -199,13 +205,30 @@ by slot; `top-k` takes the items of highest odds times value (all three: Ie et a
 
 
 def explore_slots(
-    slates: npt.NDArray[np.int64], num_candidates: int, share: float, rng: np.random.Generator
+    slates: npt.NDArray[np.int64],
+    candidates: npt.NDArray[np.int32],
+    share: float,
+    rng: np.random.Generator,
 ) -> None:
-    """Replaces a share of the slots, (n, k), by random candidates that are not on the slate."""
-    if share == 0:
-        return
-    random = rng.random(slates.shape) < share
-    for i, k in zip(*np.nonzero(random), strict=True):
-        other = rng.integers(num_candidates)
-        if other not in slates[i]:
-            slates[i, k] = other
+    """Replaces a share of the slots, (n, k), by random candidates that are not on the slate.
+
+    Which items these are depends on the ids that are offered, not on their order.
+    """
+    if share > 0:
+        _explore(slates, candidates, rng.random(slates.shape) < share, new_keys(rng, *slates.shape))
+
+
+@kernel
+def _explore(slates, candidates, explored, keys):
+    for i in range(slates.shape[0]):
+        for slot in range(slates.shape[1]):
+            if not explored[i, slot]:
+                continue
+            least, drawn = 1.0, slates[i, slot]
+            for c in range(candidates.shape[1]):
+                if candidates[i, c] < 0:
+                    continue
+                number = uniform(keys[i, slot], candidates[i, c])
+                if number < least and not (slates[i] == c).any():
+                    least, drawn = number, c
+            slates[i, slot] = drawn

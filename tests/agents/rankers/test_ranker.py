@@ -83,15 +83,23 @@ def test_look_up_and_standardise_leave_gaps_out():
     assert np.isfinite(standardise(np.full((2, 3), 5, np.float32))).all()
 
 
-@pytest.mark.parametrize("columns", [20, 512, 513, 2000])
-@pytest.mark.parametrize("levels", [3, 10**6])
-def test_best_slots_are_the_highest_scores_with_ties_by_place(columns, levels):
+@pytest.mark.parametrize("columns", [5, 20, 2000])
+@pytest.mark.parametrize("levels", [1, 3, 10**6])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_best_slots_are_the_highest_scores_with_ties_by_item_id(columns, levels, dtype):
     rng = np.random.default_rng(2)
-    scores = rng.integers(0, levels, (6, columns)).astype(np.float32)
-    expected = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-    slots = best_slots(scores, 5)
+    scores = rng.integers(0, levels, (6, columns)).astype(dtype)
+    ids = np.stack([rng.permutation(columns) for _ in range(6)]).astype(np.int32)
+    expected = np.lexsort((ids, -scores), axis=1)[:, :5]
+    slots = best_slots(scores, ids, 5)
     assert slots.dtype == np.int64
     np.testing.assert_array_equal(slots, expected)
+
+
+def test_scores_that_are_no_numbers_rank_last():
+    scores = np.float32([[np.nan, 1, np.nan, 2, -5], [np.nan] * 5])
+    ids = np.array([[9, 8, 7, 6, 5], [9, 8, 7, 6, 5]], np.int32)
+    np.testing.assert_array_equal(best_slots(scores, ids, 4), [[3, 1, 4, 2], [4, 3, 2, 1]])
 
 
 def test_the_past_leaves_out_phrases_and_closes_the_gaps():

@@ -151,7 +151,7 @@ def test_a_rollout_holds_what_was_consumed_and_by_which_policy(new_vec):
     env, agent = _training(new_vec, n=16), TopKReinforce(steps=90)
     agent._prepare(env)
     agent._rng = np.random.default_rng(0)
-    rollout = agent._collect(env, agent._encode(env.reset(seed=0)[0]))
+    rollout = agent._collect(env, *agent._encode(env.reset(seed=0)[0]))
     assert rollout.done.any()
     # What happened in the last step of a session is not what `info` says of the next one.
     assert rollout.consumed.numpy().reshape(90, 16)[rollout.done].any()

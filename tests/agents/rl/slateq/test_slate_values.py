@@ -14,6 +14,7 @@ from agents.rl.slateq.slate_values import (  # noqa: E402
     STATE_LENGTH,
     Future,
     add_future,
+    explore_slots,
     targets,
 )
 from agents.rl.slateq.tracking import ITEM_FEATURES  # noqa: E402
@@ -133,3 +134,36 @@ def test_it_learns_that_substance_lasts():
         future.advantage(state, torch.tensor([[0.5, 0.5, 0.5, x]] * 2)) for x in (0.0, 1.0)
     )
     assert float((rich - poor)[0].detach()) == pytest.approx(0.7, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["greedy", "top-k"])
+def test_slates_break_ties_by_item_id(kind):
+    ids = np.array([[7, 3, 9, 1, 5]], np.int32)
+    odds, value = np.ones((1, 5)), np.ones((1, 5))
+    slate = SLATES[kind](odds, value, np.ones(3), ids, np.zeros((10, 2), np.float32), 0.0)
+    np.testing.assert_array_equal(ids[0, slate[0]], [1, 3, 5])
+
+
+def explored(ids, share=0.5, slots=3):
+    """Items of slates that held the items 0, 1, ... before exploring."""
+    slates = np.stack([[np.flatnonzero(row == item)[0] for item in range(slots)] for row in ids])
+    explore_slots(slates, ids, share, np.random.default_rng(4))
+    return np.take_along_axis(ids, slates, 1)
+
+
+def test_what_is_explored_does_not_depend_on_the_order_of_the_candidates():
+    ordered = np.tile(np.arange(20, dtype=np.int32), (200, 1))
+    shuffled = np.random.default_rng(5).permuted(ordered, axis=1)
+    items = explored(ordered)
+    np.testing.assert_array_equal(items, explored(shuffled))
+    assert 0.45 < (items != np.arange(3)).mean() < 0.55
+    assert all(len(set(row)) == 3 for row in items.tolist())
+
+
+def test_all_candidates_are_explored_alike_but_those_that_are_missing():
+    ids = np.tile(np.arange(20, dtype=np.int32), (4_000, 1))
+    ids[:, 15:] = -1
+    items = explored(ids, 1.0, slots=1)[:, 0]
+    counts = np.bincount(items, minlength=15)
+    assert counts[0] == 0 and len(counts) == 15
+    assert counts[1:].min() > 0.8 * 4_000 / 14 and counts[1:].max() < 1.2 * 4_000 / 14
