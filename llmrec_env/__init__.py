@@ -14,14 +14,14 @@ __all__ = ["TASKS", "Catalog", "ConfigError", "EnvConfig", "load_encoder"]
 __version__ = "0.1.0"
 
 TASKS: dict[str, dict[str, Any]] = {
-    "llmrec/Drift-v0": {},
-    "llmrec/Static-v0": {"off": ["drift", "satiation", "goodwill"]},
-    "llmrec/Switch-v0": {"switch_rate": 0.12},
-    "llmrec/Burst-v0": {"burst_step": 50, "switch_rate": 0.0},
-    "llmrec/Boredom-v0": {"satiation_choice": 2.4, "satiation_satisfaction": 3.6},
-    "llmrec/Goodwill-v0": {"goodwill_satisfaction": 2.0, "lure": 1.2},
-    "llmrec/Item-v0": {"action": "item", "slate_size": 1, "warmup_slates": 100},
-    "llmrec/CaseStudy-v0": {"num_users": 10_000, "num_items": 20_000, "dim": 128},
+    "llmrec/Drift-v1": {},
+    "llmrec/Static-v1": {"off": ["drift", "satiation", "goodwill"]},
+    "llmrec/Switch-v1": {"switch_rate": 0.12},
+    "llmrec/Burst-v1": {"burst_step": 50, "switch_rate": 0.0},
+    "llmrec/Boredom-v1": {"satiation_choice": 2.4, "satiation_satisfaction": 3.6},
+    "llmrec/Goodwill-v1": {"goodwill_satisfaction": 2.0, "lure": 1.2},
+    "llmrec/Item-v1": {"action": "item", "slate_size": 1, "warmup_slates": 100},
+    "llmrec/CaseStudy-v1": {"num_users": 10_000, "num_items": 20_000, "dim": 128},
 }
 """Every task as its differences from the defaults of EnvConfig."""
 

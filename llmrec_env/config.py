@@ -47,7 +47,7 @@ class EnvConfig:
     """Where the encoder runs: `auto` (the GPU where there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     dim: int = _number(128, 4, 4096)
     """d, the length of interest and item vectors after centring and PCA."""
-    num_users: int = _number(4000, 20, 10_000_000)
+    num_users: int = _number(10_000, 20, 10_000_000)
     """Users of the world; ids ending in 8 are validation users, in 9 test users, others train."""
     num_items: int | None = field(default=None, metadata={"range": (20, 10_000_000)})
     """Items of the world; None: what the catalogue comes with (video 4,000; movielens 4,000)."""
@@ -94,7 +94,7 @@ class EnvConfig:
 
     # --- drift by itself
     ou_rate: float = _number(0.03, 0.0, 1.0)
-    """kappa, pull of a log-weight to its rest [1/step]; 0.03 is a half-life of 23 steps."""
+    """nu, pull of a log-weight to its rest [1/step]; 0.03 is a half-life of 23 steps."""
     ou_sigma: float = _number(0.12, 0.0, 2.0)
     """sigma, random drift of a log-weight [1/sqrt(step)]."""
     switch_rate: float = _number(0.03, 0.0, 1.0)
@@ -128,25 +128,25 @@ class EnvConfig:
     goodwill_satisfaction: float = _number(1.5, 0.0, 5.0)
     """zeta_h, logit of satisfaction per unit of goodwill."""
 
-    # --- choice and satisfaction
+    # --- relevance, choice and satisfaction
+    relevance_taste: float = _number(0.2, 0.0, 2.0)
+    """kappa, relevance per unit of taste a . b: what clicks reveal beside the text."""
+    taste_shared: float = _number(0.5, 0.0, 1.0)
+    """s, share of the variance of an item's taste that all items of its facet have in common."""
     choice_relevance: float = _number(6.0, 0.0, 30.0)
     """beta_f [logit per unit of f]."""
-    choice_taste: float = _number(0.5, 0.0, 5.0)
-    """beta_cf [logit per unit of text-free taste]."""
     choice_quality: float = _number(0.25, 0.0, 5.0)
     """beta_pop [logit per standard deviation of quality]."""
-    choice_null: float = _number(3.0, -10.0, 20.0)
+    choice_null: float = _number(3.4, -10.0, 20.0)
     """beta_null, logit of choosing nothing."""
     lure: float = _number(0.8, 0.0, 5.0)
     """beta_q, logit by which clickbait (substance -1) is chosen more."""
     position_bias: float = _number(0.5, 0.0, 5.0)
     """gamma, slot k is examined with weight k^-gamma."""
-    satisfaction_bias: float = _number(-1.5, -10.0, 10.0)
+    satisfaction_bias: float = _number(-1.8, -10.0, 10.0)
     """zeta_0 [logit]."""
     satisfaction_relevance: float = _number(4.0, 0.0, 30.0)
     """zeta_f [logit per unit of f]."""
-    satisfaction_taste: float = _number(0.5, 0.0, 5.0)
-    """zeta_cf [logit per unit of text-free taste]."""
     satisfaction_quality: float = _number(0.25, 0.0, 5.0)
     """zeta_pop [logit per standard deviation of quality]."""
 
@@ -219,7 +219,8 @@ SWITCHES: dict[str, dict[str, float]] = {
     "drift": _NO_DRIFT | _NO_SWITCHES | _NO_INFLUENCE | {"refine_rate": 0.0, "reinforce": 0.0},
     "satiation": {"satiation_choice": 0.0, "satiation_satisfaction": 0.0},
     "goodwill": {"goodwill_gain": 0.0, "lure": 0.0},
-    "taste": {"choice_taste": 0.0, "satisfaction_taste": 0.0},
+    "taste": {"relevance_taste": 0.0},
+    "shared_taste": {"taste_shared": 0.0},
     "quality": {"choice_quality": 0.0, "satisfaction_quality": 0.0},
     "position": {"position_bias": 0.0},
     "queries": {"query_rate": 0.0},

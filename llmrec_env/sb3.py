@@ -136,7 +136,7 @@ def make_sb3_env(
     """Returns a task as an SB3 VecEnv.
 
     Args:
-        task: a registered id, such as `llmrec/Drift-v0`.
+        task: a registered id, such as `llmrec/Drift-v1`.
         num_envs: sessions advanced together.
         seed: of the sessions; None draws one.
         **kwargs: fields of EnvConfig.

@@ -155,7 +155,7 @@ def _build_world(config: EnvConfig) -> World:
     assert vectors is not None  # load_text_space encoded them
     rng = np.random.default_rng([config.world_seed, 1])
     interests = _interests(text, rng)
-    traits = _traits(text, rng)
+    traits = _traits(text, config.effective().taste_shared, rng)
     community_taste = rng.normal(size=(NUM_COMMUNITIES, TASTE_DIM)).astype(np.float32)
     params = parameters(config, text.space.scale)
     users = new_users(config, interests, community_taste)
@@ -182,15 +182,19 @@ def _interests(text: TextSpace, rng: np.random.Generator) -> Interests:
     return Interests(text.phrase_vectors, text.neighbours, text.phrases.topic_start, communities)
 
 
-def _traits(text: TextSpace, rng: np.random.Generator) -> npt.NDArray[np.void]:
+def _traits(text: TextSpace, taste_shared: float, rng: np.random.Generator) -> npt.NDArray[np.void]:
     n, substance = len(text.catalog), text.catalog.substance
     if substance is None:  # then the truth is what the probe reads, and something it misses
         missed = (1.0 - _PROBE_AGREEMENT**2) ** 0.5 * rng.normal(size=n)
         substance = _SUBSTANCE_SPREAD * (_PROBE_AGREEMENT * text.probe + missed)
     traits = np.zeros(n, TRAITS)
-    traits["taste"] = rng.normal(size=(n, TASTE_DIM)) / TASTE_DIM**0.5
+    own_taste = rng.normal(size=(n, TASTE_DIM))
     traits["quality"] = rng.normal(size=n)
     traits["substance"] = np.clip(substance, -1.0, 1.0)
+    facets = text.catalog.facets  # known of every item: `phrases_of` clusters what has no labels
+    common_taste = rng.normal(size=(facets.max() + 1, TASTE_DIM))[facets]
+    taste = taste_shared**0.5 * common_taste + (1.0 - taste_shared) ** 0.5 * own_taste
+    traits["taste"] = taste / TASTE_DIM**0.5
     return traits
 
 

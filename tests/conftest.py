@@ -139,7 +139,7 @@ def new_simulator() -> Callable[..., Simulator]:
 def new_env() -> Callable[..., gymnasium.Env]:
     """Makes single environments as users do."""
 
-    def make(task: str = "llmrec/Drift-v0", **changes: Any) -> gymnasium.Env:
+    def make(task: str = "llmrec/Drift-v1", **changes: Any) -> gymnasium.Env:
         return gymnasium.make(task, **(TINY | changes))
 
     return make

@@ -32,7 +32,7 @@ def test_unknown_field_is_refused_with_the_nearest_name(kwargs, said):
 @pytest.mark.parametrize("make", [gymnasium.make, gymnasium.make_vec])
 def test_unknown_fields_are_type_errors_on_which_torchrl_retries(make):
     with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'") as caught:
-        make("llmrec/Drift-v0", frameskip=1)
+        make("llmrec/Drift-v1", frameskip=1)
     assert isinstance(caught.value, ConfigError)
 
 
@@ -192,4 +192,4 @@ def test_every_task_builds_steps_and_its_spec_survives_json(task):
 def test_tasks_are_differences_that_from_kwargs_accepts():
     for differences in llmrec_env.TASKS.values():
         EnvConfig.from_kwargs(differences)
-    assert gymnasium.spec("llmrec/Drift-v0").kwargs == {}
+    assert gymnasium.spec("llmrec/Drift-v1").kwargs == {}

@@ -18,7 +18,7 @@ from llmrec_env.sb3 import Sb3VecEnv, make_sb3_env  # noqa: E402
 @pytest.fixture
 def new_sb3(tiny):
     def make(num_envs, seed=0, **changes):
-        return make_sb3_env("llmrec/Drift-v0", num_envs, seed, **(tiny | changes))
+        return make_sb3_env("llmrec/Drift-v1", num_envs, seed, **(tiny | changes))
 
     return make
 

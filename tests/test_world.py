@@ -176,7 +176,7 @@ def test_a_table_of_ones_own_works_end_to_end_in_one_call(tmp_path, tiny, labels
         rows.append(f"{text},{subject}" if labels else text)
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     kwargs = tiny | {"catalog": str(path), "num_items": None}
-    env = gymnasium.make("llmrec/Drift-v0", **kwargs)
+    env = gymnasium.make("llmrec/Drift-v1", **kwargs)
     env.reset(seed=0)
     for _ in range(5):
         observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())

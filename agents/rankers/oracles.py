@@ -14,7 +14,7 @@ from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.compilation import kernel, row_dot
 from llmrec_env.simulation.response import appeal, satiation_of, sigmoid
-from llmrec_env.simulation.users import relative_weights
+from llmrec_env.simulation.users import relative_weights, relevance_of
 
 _DINKELBACH_ROUNDS = 5
 
@@ -44,7 +44,8 @@ def worth(user, params, phrases, items, traits, lookahead, weights, candidates, 
         odds[c], value[c] = 0.0, 0.0
         if item < 0:
             continue
-        relevance = max(row_dot(interest, items, item), np.float32(0.0)) / params.scale
+        product = row_dot(interest, items, item)
+        relevance = relevance_of(user, params, traits[item], product)
         utility, logit = appeal(user, params, items, traits, item, relevance)
         satisfies = sigmoid(logit)
         tired = -math.log(max(1.0 - satiation_of(user, items, item), 1e-9))

@@ -46,7 +46,7 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 def run(
     agent: str,
     /,
-    task: str = "llmrec/Drift-v0",
+    task: str = "llmrec/Drift-v1",
     steps: float = 500_000,
     output: Path | None = None,
     world: int = 0,

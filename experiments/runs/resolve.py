@@ -117,7 +117,7 @@ def task_of(
     """
     check_names((), () if task is None else (task,))
     if source.saved is None:
-        return task or "llmrec/Drift-v0", dict(changes)
+        return task or "llmrec/Drift-v1", dict(changes)
     name = task or _trained_on(source.saved.path)
     plain, own = task_config(name, {}).to_dict(), source.saved.config.to_dict()
     fields = _INTERFACE if task else [field for field in own if field not in _OWN]
@@ -127,9 +127,9 @@ def task_of(
 def _trained_on(folder: Path) -> str:
     """The task in the manifest that `train` writes beside an agent."""
     if not (folder / store.MANIFEST).exists():
-        return "llmrec/Drift-v0"
+        return "llmrec/Drift-v1"
     task = store.read_manifest(folder).get("config", {}).get("task")
-    return task if task in llmrec_env.TASKS else "llmrec/Drift-v0"
+    return task if task in llmrec_env.TASKS else "llmrec/Drift-v1"
 
 
 @one_thread()

@@ -26,7 +26,7 @@ def predict(users, params, phrases, vectors, traits, slates, choice, satisfactio
     p, k, d = users[0].weight.shape[0], slates.shape[1], vectors.shape[1]
     scratch = new_scratch(p, k, d)
     for i in range(users.shape[0]):
-        compare(users[i], phrases, vectors, slates[i], params[0], scratch)
+        compare(users[i], phrases, vectors, traits, slates[i], params[0], scratch)
         total = 1.0
         for j in range(k):
             item, relevance = slates[i, j], scratch.relevance[j]

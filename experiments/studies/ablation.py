@@ -61,7 +61,7 @@ def run(
     mechanisms: tuple[str, ...] = MECHANISMS,
     encoders: tuple[str, ...] = ("hashing",),
     blocks: tuple[str, ...] = tuple(BLOCKS),
-    task: str = "llmrec/Drift-v0",
+    task: str = "llmrec/Drift-v1",
     env: EnvFields = NO_FIELDS,
     scale: study.ScaleFlags = study.SCALE,
     options: study.RunFlags = _OPTIONS,

@@ -48,7 +48,7 @@ def run(
     parts: tuple[Part, ...] = ("weights", "losses", "users", "items"),
     language: tuple[Literal["lora", "full"], ...] = (),
     epochs: int | None = None,
-    task: str = "llmrec/Drift-v0",
+    task: str = "llmrec/Drift-v1",
     env: EnvFields = NO_FIELDS,
     scale: study.ScaleFlags = _SCALE,
     options: study.RunFlags = _OPTIONS,

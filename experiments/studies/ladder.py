@@ -32,7 +32,7 @@ _OPTIONS = RunOptions(output=Path("runs/ladder"))
 def run(
     catalogs: tuple[str, ...] = ("video", "movielens"),
     candidates: tuple[int, ...] = (100, 0),
-    task: str = "llmrec/Drift-v0",
+    task: str = "llmrec/Drift-v1",
     env: EnvFields = NO_FIELDS,
     scale: study.ScaleFlags = _SCALE,
     options: study.RunFlags = _OPTIONS,

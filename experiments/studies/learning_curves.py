@@ -29,7 +29,7 @@ _OPTIONS = RunOptions(output=Path("runs/learning-curves"))
 def run(
     agents: tuple[str, ...] = ("ppo",),
     references: tuple[str, ...] = ("drift-aware",),
-    task: str = "llmrec/Drift-v0",
+    task: str = "llmrec/Drift-v1",
     env: EnvFields = NO_FIELDS,
     scale: study.ScaleFlags = _SCALE,
     options: study.RunFlags = _OPTIONS,

@@ -26,7 +26,7 @@ from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode
 from experiments.studies import study
 
-TASKS = ("llmrec/Drift-v0", "llmrec/Goodwill-v0", "llmrec/Boredom-v0", "llmrec/Static-v0")
+TASKS = ("llmrec/Drift-v1", "llmrec/Goodwill-v1", "llmrec/Boredom-v1", "llmrec/Static-v1")
 ORACLES = ("oracle-myopic", "oracle-planning")
 """Agents that see the interests and do not learn; the second looks ahead."""
 _SCALE = study.Scale(worlds=3, steps=300_000, seeds=3)

@@ -28,7 +28,7 @@ def run(
     parameter: str = "switch_rate",
     values: tuple[float, ...] = (0.0, 0.03, 0.06, 0.12),
     agents: tuple[str, ...] = AGENTS,
-    task: str = "llmrec/Drift-v0",
+    task: str = "llmrec/Drift-v1",
     metric: str = "return",
     env: EnvFields = NO_FIELDS,
     scale: study.ScaleFlags = study.SCALE,

@@ -49,7 +49,7 @@ def run(
 
 def single_speed(steps: int = 20_000, **kwargs: Any) -> float:
     """Returns steps a second of one environment, as `gymnasium.make` gives it without wrappers."""
-    env = gymnasium.make("llmrec/Drift-v0", **kwargs).unwrapped
+    env = gymnasium.make("llmrec/Drift-v1", **kwargs).unwrapped
     actions = _actions(env.action_space, 64)
 
     def rollout() -> int:
@@ -65,7 +65,7 @@ def single_speed(steps: int = 20_000, **kwargs: Any) -> float:
 
 def batch_speed(num_envs: int, steps: int = 60, **kwargs: Any) -> float:
     """Returns environment steps a second of a native batch; ended sessions restart."""
-    env = gymnasium.make_vec("llmrec/Drift-v0", num_envs=num_envs, **kwargs).unwrapped
+    env = gymnasium.make_vec("llmrec/Drift-v1", num_envs=num_envs, **kwargs).unwrapped
     actions = _actions(env.action_space, 8)
 
     def rollout() -> int:

@@ -46,7 +46,7 @@ _Floats = npt.NDArray[np.float64]
 
 
 def run(
-    task: str = "llmrec/Drift-v0",
+    task: str = "llmrec/Drift-v1",
     env: EnvFields = NO_FIELDS,
     scale: study.ScaleFlags = _SCALE,
     options: study.RunFlags = _OPTIONS,

@@ -50,7 +50,7 @@ CONFIRMING_SEEDS = 2
 def run(
     agent: str = "ppo",
     /,
-    task: str = "llmrec/Drift-v0",
+    task: str = "llmrec/Drift-v1",
     world: tuple[int, ...] = (100, 101, 102),
     steps: int = 100_000,
     trials: int = 40,

@@ -76,8 +76,9 @@ class SessionRecorder:
     def record(self, reward: float) -> None:
         """Adds the latest step; call after each step."""
         world, slate = self._simulator.world, self._simulator.responses["slate"][self.session]
-        cosine_sum = world.items.vectors[slate] @ self._interest
-        relevance = np.maximum(cosine_sum, 0.0) / world.params["scale"][0]
+        taste = world.traits["taste"][slate] @ self._simulator.users["taste"][self.session]
+        text = world.items.vectors[slate] @ self._interest / world.params["scale"][0]
+        relevance = np.maximum(text + world.params["relevance_taste"][0] * taste, 0.0)
         self.frames.append(self._frame(len(self.frames), relevance.astype(np.float32), reward))
 
     def _frame(self, step: int, relevance: npt.NDArray[np.float32], reward: float) -> Frame:

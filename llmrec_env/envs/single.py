@@ -49,7 +49,7 @@ class RecEnv(gymnasium.Env[Observation, Any]):
 
     ## Rewards
     R = z f(v, y): satisfaction z in {0, 1} times the relevance of the consumed item y to the user's
-    current interests v. f = 1 is the best the catalogue has for the user's strongest interest.
+    current interests and taste v. f = 1 is the best the texts have for the strongest interest.
 
     ## Starting state
     A user of the `split` after W logged slates; `options={"user_id": ...}` chooses the user.
@@ -62,7 +62,7 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     Every field of `EnvConfig`, by name.
 
     ## Version history
-    v0: initial version.
+    v1: taste is part of relevance. v0: initial version.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[override]

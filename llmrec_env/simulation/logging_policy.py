@@ -157,7 +157,7 @@ def warm_up(users, params, interests, vectors, traits, popular, responses, logs)
             key = noise.step_key(user.noise_key, user.step)
             logged_slate(user, interests, vectors, popular, key, results, response.slate)
             slate = response.slate
-            compare(user, interests.vectors, vectors, slate, params[0], scratch)
+            compare(user, interests.vectors, vectors, traits, slate, params[0], scratch)
             respond(user, params[0], vectors, traits, key, response, scratch)
             evolve(user, params[0], interests, vectors, traits, affinity, key, response)
             logs.slates[i, t] = response.slate

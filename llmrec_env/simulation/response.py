@@ -28,7 +28,7 @@ PARAMETERS = np.dtype(
 
 TRAITS = np.dtype(
     [
-        ("taste", np.float32, (TASTE_DIM,)),  # b, what users like beside the text
+        ("taste", np.float32, (TASTE_DIM,)),  # b, what its kind of users like beside the text
         ("quality", np.float32),  # standardised
         ("substance", np.float32),  # q in [-1, 1] of the item's text; below 0 is clickbait
     ]
@@ -44,7 +44,7 @@ def response_dtype(slate_size: int) -> np.dtype[np.void]:
             ("choice", np.int32),  # slot, -1 for none
             ("item", np.int32),  # item id, -1 for none
             ("satisfied", np.int32),  # z, 0 or 1
-            ("relevance", np.float32),  # f(u, y) of the chosen item, 0 for none
+            ("relevance", np.float32),  # f(u, a, y) of the chosen item, 0 for none
             ("observed_relevance", np.float32),  # f(v, y) with the agent's own v
             ("query", np.int32),  # id of the phrase typed, -1 for none
             ("died", np.int32),  # phrase ids of the last change of the step, -1 for none
@@ -78,7 +78,7 @@ class Scratch(NamedTuple):
 
     weights: npt.NDArray[np.float32]  # (p,), omega
     affinity: npt.NDArray[np.float32]  # (p, k), cos(e_p, y_k)
-    relevance: npt.NDArray[np.float32]  # (k,), f(u, y_k)
+    relevance: npt.NDArray[np.float32]  # (k,), f(u, a, y_k)
     odds: npt.NDArray[np.float64]  # (k,), of choosing the slot, against the null item
     logits: npt.NDArray[np.float64]  # (k,), of satisfaction if chosen
     slate_mean: npt.NDArray[np.float32]  # (d,)
@@ -114,13 +114,9 @@ def appeal(user, params, vectors, traits, item, relevance):
     """Returns the utility of an item at rank 1, and the logit of P(z = 1) if it is consumed."""
     satiation = satiation_of(user, vectors, item)
     trait = traits[item]
-    taste = np.float32(0.0)
-    for r in range(TASTE_DIM):
-        taste += user.taste[r] * trait.taste[r]
     utility = (
         params.choice_relevance * relevance
         - params.satiation_choice * satiation
-        + params.choice_taste * taste
         + params.choice_quality * trait.quality
         - params.lure * trait.substance
     )
@@ -128,7 +124,6 @@ def appeal(user, params, vectors, traits, item, relevance):
         params.satisfaction_bias
         + params.satisfaction_relevance * relevance
         - params.satiation_satisfaction * satiation
-        + params.satisfaction_taste * taste
         + params.satisfaction_quality * trait.quality
         + params.goodwill_satisfaction * user.goodwill
     )
@@ -154,7 +149,7 @@ def respond(user, params, vectors, traits, key, response, scratch):
 
     Args:
         key: the noise key of the step.
-        scratch: holds `relevance` f(u, y_k) (k,); receives `odds` and `logits` (k,).
+        scratch: holds `relevance` f(u, a, y_k) (k,); receives `odds` and `logits` (k,).
     """
     relevance, odds, logits = scratch.relevance, scratch.odds, scratch.logits
     slots = relevance.shape[0]

@@ -98,7 +98,7 @@ def advance(
         if mode == STEP or mode == STEP_UNOBSERVED:
             key = noise.step_key(user.noise_key, user.step)
             choose_slate(i, settings, items, history, buffers, decision, key, response.slate)
-            compare(user, phrases, vectors, response.slate, params, scratch)  # affinity, relevance
+            compare(user, phrases, vectors, traits, response.slate, params, scratch)
             respond(user, params, vectors, traits, key, response, scratch)  # item, satisfied
             score_as_observed(history, vectors, params, response)  # observed_relevance
             evolve(user, params, interests, vectors, traits, affinity, key, response)  # user, born

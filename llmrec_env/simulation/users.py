@@ -73,9 +73,18 @@ def interest_vector(user, phrase_vectors, weights, out):
                 out[j] += weights[p] * phrase_vectors[user.phrase[p], j]
 
 
+@kernel
+def relevance_of(user, params, trait, product):
+    """Returns f(u, a, y) = [alpha(y) . u + kappa a . b]_+ of an item, from the product y . u."""
+    taste = np.float32(0.0)
+    for r in range(user.taste.shape[0]):
+        taste += user.taste[r] * trait.taste[r]
+    return max(product / params.scale + params.relevance_taste * taste, 0.0)
+
+
 @inlined
-def compare(user, phrases, vectors, slate, params, scratch):
-    """Writes how each interest relates to each slot, and f(u, y_k) = [alpha(y_k) . u]_+.
+def compare(user, phrases, vectors, traits, slate, params, scratch):
+    """Writes how each interest relates to each slot, and the relevance of each.
 
     Args:
         scratch: receives `weights` omega (p,), `affinity` cos(e_p, y_k) (p, k), `relevance` (k,).
@@ -87,7 +96,7 @@ def compare(user, phrases, vectors, slate, params, scratch):
         total = np.float32(0.0)
         for p in range(weights.shape[0]):
             total += weights[p] * scratch.affinity[p, k]
-        relevance[k] = max(total, np.float32(0.0)) / params.scale
+        relevance[k] = relevance_of(user, params, traits[slate[k]], total)
 
 
 @inlined

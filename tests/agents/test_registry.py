@@ -71,7 +71,7 @@ def test_what_is_said_of_an_agent_is_so(name):
 
 
 def test_an_online_learner_of_one_entry_gets_its_budget_and_its_seeds(toy):
-    specs = plan_runs(("llmrec/Drift-v0",), ("content", "toy"), Scale(1, None, 5_000, 3), {})
+    specs = plan_runs(("llmrec/Drift-v1",), ("content", "toy"), Scale(1, None, 5_000, 3), {})
     assert [(spec.agent, spec.seed, spec.train_steps) for spec in specs] == [
         ("content", 0, 0),
         *(("toy", seed, 5_000) for seed in range(3)),

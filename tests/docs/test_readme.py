@@ -21,7 +21,7 @@ def test_a_snippet_runs(snippet, tiny, tmp_path, monkeypatch, capsys):
     for task in llmrec_env.TASKS:
         for name, value in tiny.items():
             monkeypatch.setitem(gymnasium.spec(task).kwargs, name, value)
-    monkeypatch.setitem(gymnasium.spec("llmrec/Item-v0").kwargs, "warmup_slates", 20)
+    monkeypatch.setitem(gymnasium.spec("llmrec/Item-v1").kwargs, "warmup_slates", 20)
     rows = [f"Chapter {i}: what the diary of year {i // 7} says of day {i}" for i in range(600)]
     (tmp_path / "my_items.csv").write_text("\n".join(["text", *rows]), "utf-8")
     monkeypatch.chdir(tmp_path)

@@ -222,7 +222,7 @@ def test_a_refused_action_changes_nothing(new_vec):
 
 def test_max_episode_steps_truncates_at_that_step(tiny, new_env, assert_same):
     kwargs = {"max_episode_steps": 4, "off": ["churn"]}
-    native = gymnasium.make_vec("llmrec/Drift-v0", num_envs=3, **tiny, **kwargs)
+    native = gymnasium.make_vec("llmrec/Drift-v1", num_envs=3, **tiny, **kwargs)
     native.reset(seed=0)
     ends = [native.step(native.action_space.sample())[3].tolist() for _ in range(4)]
     assert ends == [[False] * 3] * 3 + [[True] * 3]
@@ -244,7 +244,7 @@ def test_max_episode_steps_truncates_at_that_step(tiny, new_env, assert_same):
 def test_bad_arguments_are_refused(tiny, kwargs):
     with pytest.raises(ConfigError):
         gymnasium.make_vec(
-            "llmrec/Drift-v0", vectorization_mode="vector_entry_point", **(tiny | kwargs)
+            "llmrec/Drift-v1", vectorization_mode="vector_entry_point", **(tiny | kwargs)
         )
 
 
@@ -256,12 +256,12 @@ def test_autoreset_modes_go_by_name_and_by_member(new_vec, mode):
 
 def test_async_works_and_agrees(new_env, tiny, assert_same):
     def make():
-        return gymnasium.make("llmrec/Drift-v0", **tiny)
+        return gymnasium.make("llmrec/Drift-v1", **tiny)
 
     batch = AsyncVectorEnv([make, make])
     try:
         assert (
-            _compare(gymnasium.make_vec("llmrec/Drift-v0", 2, **tiny), batch, assert_same, 5) == 0
+            _compare(gymnasium.make_vec("llmrec/Drift-v1", 2, **tiny), batch, assert_same, 5) == 0
         )
     finally:
         batch.close()

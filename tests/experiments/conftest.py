@@ -80,7 +80,7 @@ def kept_session(tiny: dict[str, Any]) -> Callable[..., dict[str, Any]]:
             }
             for t in range(num_steps)
         ]
-        about = {"label": "Task-v0", "task": "llmrec/Drift-v0", "env": dict(tiny)}
+        about = {"label": "Task-v0", "task": "llmrec/Drift-v1", "env": dict(tiny)}
         about |= {"agent": agent, "world": 0, "seed": 0, "user": user, "survived": False}
         return about | {"steps": steps} | changes
 

@@ -28,7 +28,7 @@ def session(agent: str = "ppo", num_steps: int = 30) -> Session:
         }
         for t in range(num_steps)
     ]
-    about = {"label": "t", "task": "llmrec/Drift-v0", "env": {}, "agent": agent, "world": 0}
+    about = {"label": "t", "task": "llmrec/Drift-v1", "env": {}, "agent": agent, "world": 0}
     return about | {"seed": 0, "user": 9, "survived": False, "steps": steps}
 
 

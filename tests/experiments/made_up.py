@@ -96,7 +96,7 @@ def _episode(spec: RunSpec, user: int, ret: float, steps: int) -> Episode:
 
 
 def episodes_of(
-    agent: str, returns: Sequence[float] | np.ndarray, task: str = "llmrec/Drift-v0", seed: int = 0
+    agent: str, returns: Sequence[float] | np.ndarray, task: str = "llmrec/Drift-v1", seed: int = 0
 ) -> list[Episode]:
     """Sessions of users 0, 1, ... in world 0 with these returns."""
     return [

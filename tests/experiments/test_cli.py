@@ -16,7 +16,7 @@ from experiments.runs.spec import task_config
 from experiments.studies import benchmark
 from llmrec_env.config import ConfigError, EnvConfig
 
-SWITCH, CASE_STUDY = "llmrec/Switch-v0", "llmrec/CaseStudy-v0"
+SWITCH, CASE_STUDY = "llmrec/Switch-v1", "llmrec/CaseStudy-v1"
 
 
 def test_the_list_of_commands_loads_no_framework():
@@ -95,7 +95,7 @@ def test_values_are_those_of_the_fields():
         (["benchmrk"], "Did you mean 'benchmark'"),
         (["report", "nowhere"], "nowhere"),
         (["benchmark", "--agents", "contnt"], "Did you mean 'content'"),
-        (["benchmark", "--tasks", "llmrec/Drift-v9"], "Did you mean 'llmrec/Drift-v0'"),
+        (["benchmark", "--tasks", "llmrec/Drift-v9"], "Did you mean 'llmrec/Drift-v1'"),
         (["benchmark", "--env.swich-rate", "0.1"], "Did you mean 'switch_rate'"),
         (["benchmark", "--env.switch-rate"], "expected one argument"),
         (["benchmark", "--dry-run", "--env.switch-rate", "x"], "switch_rate='x' is not a number"),

@@ -15,7 +15,7 @@ USERS, KEYS, STEPS = np.array([3, 8, 19]), np.array([5, 6, 7], np.uint64), 30
 def test_a_session_that_nothing_reaches_is_undisturbed(new_simulator):
     """With choices, exposure and discovery off, showing slates must change nothing."""
     mute = {"choice_null": 20.0, "exposure": 0.0, "discovery": 0.0, "choice_relevance": 0.0}
-    mute |= {"choice_taste": 0.0, "choice_quality": 0.0, "lure": 0.0, "off": ["churn"]}
+    mute |= {"choice_quality": 0.0, "lure": 0.0, "off": ["churn"]}
     simulator = new_simulator(3, **mute)
     simulator.start(np.arange(3), USERS, KEYS)
     simulator.show(np.arange(3))

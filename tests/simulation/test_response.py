@@ -59,15 +59,14 @@ def _formulas(world, user, config, slate, relevance):
     """The utilities and logits of a slate, straight from their definition."""
     traits, user = world.traits[slate], user[0]
     sat = 1 - np.exp(-np.maximum(world.items.vectors[slate] @ user["satiation"], 0))
-    taste = traits["taste"] @ user["taste"]
     utility = config.choice_relevance * relevance - config.satiation_choice * sat
-    utility += config.choice_taste * taste + config.choice_quality * traits["quality"]
+    utility += config.choice_quality * traits["quality"]
     utility -= config.lure * traits["substance"]
     utility -= config.position_bias * np.log(np.arange(1, SLATE + 1)) + config.choice_null
     utility -= 3.0 * np.isin(slate, user["consumed"])
     logit = config.satisfaction_bias + config.satisfaction_relevance * relevance
     logit -= config.satiation_satisfaction * sat
-    logit += config.satisfaction_taste * taste + config.satisfaction_quality * traits["quality"]
+    logit += config.satisfaction_quality * traits["quality"]
     return utility, logit + config.goodwill_satisfaction * user["goodwill"]
 
 
@@ -91,7 +90,7 @@ def test_choices_and_satisfaction_have_the_probabilities_of_the_logits(
 
 
 def test_equal_items_are_chosen_by_their_rank(world, tiny, user):
-    off = {"off": ["taste", "quality", "satiation", "goodwill"], "position_bias": 1.0}
+    off = {"off": ["quality", "satiation", "goodwill"], "position_bias": 1.0}
     counts = _ask(world, user, _params(world, tiny, **off), np.arange(5), np.full(5, 0.7))
     share = 1 / np.arange(1, 6)
     chosen = counts[1:].sum(1)
@@ -143,30 +142,28 @@ def test_clickbait_is_chosen_more_and_satisfies_no_better(world, tiny, user):
     assert lured[0] > bare[0] and lured[1] == bare[1]
 
 
-@pytest.mark.parametrize("kind", ["taste", "quality"])
-def test_traits_raise_both(world, tiny, user, kind):
+def test_quality_raises_both(world, tiny, user):
     with_it = _appeal(world, tiny, user)
-    without = _appeal(world, tiny, user, off=[kind])
-    trait = world.traits[7]
-    amount = user["taste"][0] @ trait["taste"] if kind == "taste" else trait["quality"]
-    weight = 0.5 if kind == "taste" else 0.25
+    without = _appeal(world, tiny, user, off=["quality"])
     for on, off in zip(with_it, without, strict=True):
-        assert on - off == pytest.approx(weight * amount, rel=1e-3, abs=1e-6)
+        assert on - off == pytest.approx(0.25 * world.traits[7]["quality"], rel=1e-3, abs=1e-6)
 
 
-def test_relevance_is_the_rectified_product_with_the_interest_over_the_scale(world, tiny):
+@pytest.mark.parametrize("kappa", [0.0, 0.2, 1.0])
+def test_relevance_is_the_rectified_sum_of_text_and_taste(world, tiny, kappa):
     slate = np.arange(0, 500, 100, dtype=np.int32)
-    scratch, params = new_scratch(SLOTS, SLATE, 32), _params(world, tiny)
+    scratch = new_scratch(SLOTS, SLATE, 32)
+    params = _params(world, tiny, relevance_taste=kappa)
     vectors, phrases = world.items.vectors, world.interests.vectors
     signs = set()
     for user in world.users[:10]:
-        compare(user, phrases, vectors, slate, params[0], scratch)
+        compare(user, phrases, vectors, world.traits, slate, params[0], scratch)
         active = user["active"] == 1
         omega = np.where(active, np.exp(user["weight"] - user["weight"][active].max()), 0)
-        products = vectors[slate] @ (omega @ phrases[user["phrase"]])
-        signs |= set(np.sign(products))
-        expected = np.maximum(products, 0) / world.text.space.scale
-        np.testing.assert_allclose(scratch.relevance, expected, atol=1e-5)
+        text = vectors[slate] @ (omega @ phrases[user["phrase"]]) / world.text.space.scale
+        total = text + kappa * (world.traits["taste"][slate] @ user["taste"])
+        signs |= set(np.sign(total))
+        np.testing.assert_allclose(scratch.relevance, np.maximum(total, 0), atol=1e-5)
         cosines = phrases[user["phrase"]] @ vectors[slate].T
         np.testing.assert_allclose(scratch.affinity, cosines, atol=1e-5)
     assert signs == {-1.0, 1.0}

@@ -237,7 +237,7 @@ def test_environment_runs_on_the_exported_encoder(bert, tmp_path, monkeypatch, t
     tower = TextTower(bert, "lora")
     learn(tower)
     tower.export(tmp_path / "model")
-    env = gym.make("llmrec/Drift-v0", **tiny | {"encoder": str(tmp_path / "model")})
+    env = gym.make("llmrec/Drift-v1", **tiny | {"encoder": str(tmp_path / "model")})
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     observation, *_ = env.step(env.action_space.sample())

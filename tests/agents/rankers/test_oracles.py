@@ -54,14 +54,14 @@ def _by_formula(simulator, i, lookahead):
         world.items.vectors[simulator.buffers.ids[i]],
         world.traits[simulator.buffers.ids[i]],
     )
-    relevance = np.maximum(y @ simulator.interests()[i], 0) / world.params["scale"][0]
+    text = y @ simulator.interests()[i] / world.params["scale"][0]
+    relevance = np.maximum(text + config.relevance_taste * (traits["taste"] @ user["taste"]), 0)
     tired = np.maximum(y @ user["satiation"], 0)
-    taste = traits["taste"] @ user["taste"]
-    utility = 6 * relevance - 1.2 * (1 - np.exp(-tired)) + 0.5 * taste + 0.25 * traits["quality"]
+    utility = 6 * relevance - 1.2 * (1 - np.exp(-tired)) + 0.25 * traits["quality"]
     utility -= config.lure * traits["substance"] + config.choice_null
     logit = config.satisfaction_bias + config.satisfaction_relevance * relevance
     logit -= config.satiation_satisfaction * (1 - np.exp(-tired))
-    logit += 0.5 * taste + 0.25 * traits["quality"]
+    logit += 0.25 * traits["quality"]
     logit += config.goodwill_satisfaction * user["goodwill"]
     satisfies = 1 / (1 + np.exp(-logit))
     active = np.where(user["active"] == 1, user["weight"], -np.inf)
@@ -74,8 +74,8 @@ def _by_formula(simulator, i, lookahead):
 
 @pytest.mark.parametrize("lookahead", [Lookahead(), PLANNING])
 def test_worth_follows_the_choice_and_satisfaction_models(new_simulator, draw_actions, lookahead):
-    fixed = {"choice_relevance": 6, "satiation_choice": 1.2, "choice_taste": 0.5}
-    fixed |= {"choice_quality": 0.25, "satisfaction_taste": 0.5, "satisfaction_quality": 0.25}
+    fixed = {"choice_relevance": 6, "satiation_choice": 1.2}
+    fixed |= {"choice_quality": 0.25, "satisfaction_quality": 0.25}
     simulator = new_simulator(6, observation="dict", **fixed)
     for seed in range(4):
         simulator.step(draw_actions(simulator, np.random.default_rng(seed)))

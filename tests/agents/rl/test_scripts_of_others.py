@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from single_file_ppo import make_envs, train  # noqa: E402
 
 TASKS = {
-    "item": ("llmrec/Item-v0", {}),
-    "weights": ("llmrec/Drift-v0", {"action": "weights"}),
+    "item": ("llmrec/Item-v1", {}),
+    "weights": ("llmrec/Drift-v1", {"action": "weights"}),
 }
 
 
@@ -22,7 +22,7 @@ def test_plain_stable_baselines_trains_and_plays(tiny):
     pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
     from stable_baselines3 import PPO
 
-    env = gym.make("llmrec/Item-v0", **tiny)
+    env = gym.make("llmrec/Item-v1", **tiny)
     model = PPO("MlpPolicy", env, n_steps=64, batch_size=32, seed=0)
     before = [x.detach().clone() for x in model.policy.parameters()]
     model.learn(128)

@@ -55,7 +55,7 @@ def test_training_saves_the_agent_and_its_curve(ppo):
     assert (saved.name, saved.settings["seed"], saved.settings["n_steps"]) == ("ppo", 5, 8)
     assert (saved.config.world_seed, saved.config.switch_rate) == (1, 0.1)
     config = store.read_manifest(folder)["config"]
-    assert config["steps"] == 2000 and config["task"] == "llmrec/Drift-v0"
+    assert config["steps"] == 2000 and config["task"] == "llmrec/Drift-v1"
     assert not list((folder / store.CHECKPOINTS).iterdir())
 
 
@@ -193,7 +193,7 @@ def test_a_training_that_diverges_keeps_the_last_good_agent(env, tmp_path, monke
     ("changes", "said"),
     [
         ({"agent": "pppo"}, "Did you mean 'ppo'"),
-        ({"task": "llmrec/Drift-v1"}, "Did you mean 'llmrec/Drift-v0'"),
+        ({"task": "llmrec/Drift-v1"}, "Did you mean 'llmrec/Drift-v1'"),
         ({"steps": 1.5}, r"steps=1.5 is not a whole number of steps; write 500000 or 1e6"),
         ({"steps": float("inf")}, "not a whole number"),
         ({"settings": ("rank",)}, r"--set 'rank' is not name=value"),
@@ -257,7 +257,7 @@ def test_it_finds_what_a_benchmark_finds(ppo, env):
     folder, points = ppo
     evaluate.run(str(folder))
     settings = train.read_settings(PPO)
-    spec = RunSpec("llmrec/Drift-v0", "ppo", 1, 5, 2000, env=env, settings=settings)
+    spec = RunSpec("llmrec/Drift-v1", "ppo", 1, 5, 2000, env=env, settings=settings)
     result = execute_run(spec)
     assert repr(store.read_table(folder, Episode)) == repr(result.episodes)  # NaN equals nothing
     assert [[x.train_steps, x.ret] for x in points] == result.learning
@@ -283,7 +283,7 @@ def test_an_evaluation_compares_paired_sessions(ppo, capsys):
     assert comparisons[2].improvement.value == pytest.approx(expected)
     assert comparisons[2].improvement.high < 0
     record = json.loads((folder / evaluate.EVALUATION).read_text())
-    assert record["task"] == "llmrec/Drift-v0" and record["env"]["switch_rate"] == 0.1
+    assert record["task"] == "llmrec/Drift-v1" and record["env"]["switch_rate"] == 0.1
     assert record["agents"][0]["mean"] == [*comparisons[0].mean]
     said = capsys.readouterr().out
     assert "improvement of ppo over it" in said and "8 test users" in said
@@ -291,13 +291,13 @@ def test_an_evaluation_compares_paired_sessions(ppo, capsys):
 
 def test_it_plays_the_task_it_was_trained_on_unless_told_otherwise(ppo, env, tmp_path):
     folder = tmp_path / "content"
-    train.run("content", task="llmrec/Goodwill-v0", output=folder, env=env)
+    train.run("content", task="llmrec/Goodwill-v1", output=folder, env=env)
     evaluate.run(str(folder), output=tmp_path)
     own = store.read_table(tmp_path, Episode)
-    assert {x.task for x in own} == {"llmrec/Goodwill-v0"} and {x.world for x in own} == {0}
-    evaluate.run(str(folder), task="llmrec/Static-v0", output=tmp_path)
+    assert {x.task for x in own} == {"llmrec/Goodwill-v1"} and {x.world for x in own} == {0}
+    evaluate.run(str(folder), task="llmrec/Static-v1", output=tmp_path)
     static = store.read_table(tmp_path, Episode)
-    assert {x.task for x in static} == {"llmrec/Static-v0"}
+    assert {x.task for x in static} == {"llmrec/Static-v1"}
     assert json.loads((tmp_path / evaluate.EVALUATION).read_text())["env"] == {
         **{"encoder": "hashing", "num_items": 600, "num_users": 60, "dim": 32, "candidates": 20}
     }
@@ -323,7 +323,7 @@ def test_saved_agents_are_compared_with_each_other(ppo, env, tmp_path, monkeypat
         ("ppo", {}, r"'ppo' learns online: train it first, python -m experiments train ppo"),
         ("thompson", {}, "learns online"),
         ("random", {"users": 1}, "users=1 gives no interval"),
-        ("random", {"task": "llmrec/Drift"}, "Did you mean 'llmrec/Drift-v0'"),
+        ("random", {"task": "llmrec/Drift"}, "Did you mean 'llmrec/Drift-v1'"),
         ("random", {"against": ("random",)}, "second 'random' of the table"),
     ],
 )

@@ -80,7 +80,7 @@ def test_only_the_explorer_may_run(folder: Path, kept_session: Make) -> None:
 
 
 def test_tasks_whose_texts_are_missing_say_why(folder: Path, kept_session: Make) -> None:
-    text = with_sessions(folder, kept_session("ppo", label="<Task>", task="llmrec/Gone-v0"))
+    text = with_sessions(folder, kept_session("ppo", label="<Task>", task="llmrec/Gone-v1"))
     assert "Sessions of &lt;Task&gt; are not shown: this version does not know the task" in text
     assert "<script" not in text
     assert "Session by session" not in with_sessions(folder)
@@ -124,7 +124,7 @@ def test_a_report_does_not_fail_for_want_of_texts(
 
 
 def test_unknown_tasks_settings_and_ids_are_told(kept_session: Make) -> None:
-    for changes in ({"task": "llmrec/Gone-v0"}, {"env": {"gone": 1}}):
+    for changes in ({"task": "llmrec/Gone-v1"}, {"env": {"gone": 1}}):
         with pytest.raises(NoTextsError, match="does not know the task or its settings"):
             texts_of([kept_session("ppo", **changes)])
     with pytest.raises(NoTextsError, match="lacks some ids"):

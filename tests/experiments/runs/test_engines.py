@@ -148,7 +148,7 @@ def test_a_ray_worker_that_dies_costs_its_own_run_alone(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_real_runs_give_the_same_bytes_on_ray(tmp_path: Path, tiny: dict[str, Any]) -> None:
     specs = [
-        RunSpec("llmrec/Drift-v0", agent, world, 0, 4096 * (agent == "ppo"), env=tiny, watched=2)
+        RunSpec("llmrec/Drift-v1", agent, world, 0, 4096 * (agent == "ppo"), env=tiny, watched=2)
         for world in range(2)
         for agent in ("random", "content", "ppo")
     ]

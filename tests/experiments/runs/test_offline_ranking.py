@@ -16,7 +16,7 @@ USERS = np.arange(60)
 
 @pytest.fixture(scope="module")
 def spec(tiny):
-    return RunSpec("llmrec/Drift-v0", "content", 0, split="all", env=tiny)
+    return RunSpec("llmrec/Drift-v1", "content", 0, split="all", env=tiny)
 
 
 def _fitted(name, tiny, new_vec, **settings):

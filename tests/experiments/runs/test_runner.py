@@ -73,7 +73,7 @@ def test_unknown_numbers_are_null_in_the_file_and_nan_again(tmp_path: Path) -> N
 
 
 def test_a_real_run(tmp_path: Path, tiny: dict[str, Any]) -> None:
-    spec = RunSpec("llmrec/Drift-v0", "random", 0, users=3, env=tiny)
+    spec = RunSpec("llmrec/Drift-v1", "random", 0, users=3, env=tiny)
     (result,) = run_sweep([spec], tmp_path)
     assert result.error is None
     assert len(result.episodes) == 3
@@ -333,7 +333,7 @@ run_sweep = partial(run_sweep, on_done=lambda x: training.discard_checkpoint(fol
 def real_plan(tiny: dict[str, Any]) -> list[RunSpec]:
     return [
         RunSpec(
-            "llmrec/Drift-v0",
+            "llmrec/Drift-v1",
             agent,
             world,
             seed,

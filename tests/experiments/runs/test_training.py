@@ -35,7 +35,7 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def spec(tiny: dict[str, Any]) -> RunSpec:
     steps = 3 * SEGMENT
-    return RunSpec("llmrec/Drift-v0", "ppo", 0, train_steps=steps, env=tiny, settings=SETTINGS)
+    return RunSpec("llmrec/Drift-v1", "ppo", 0, train_steps=steps, env=tiny, settings=SETTINGS)
 
 
 class Killed(BaseException):
@@ -117,7 +117,7 @@ def test_an_agent_killed_after_training_can_act_again(spec: RunSpec, tmp_path: P
 
 def test_the_checkpoint_goes_when_the_run_is_done(spec: RunSpec, tmp_path: Path) -> None:
     path = interrupted(spec, tmp_path)
-    discard_checkpoint(tmp_path, RunSpec("llmrec/Drift-v0", "ppo", 1))
+    discard_checkpoint(tmp_path, RunSpec("llmrec/Drift-v1", "ppo", 1))
     assert path.exists()
     discard_checkpoint(tmp_path, spec)
     assert not path.exists()
@@ -127,7 +127,7 @@ def test_the_checkpoint_goes_when_the_run_is_done(spec: RunSpec, tmp_path: Path)
 
 @pytest.mark.parametrize("steps", [1, ROLLOUT, SEGMENT - 100, 2 * SEGMENT + 1])
 def test_the_budget_is_exceeded_by_less_than_a_rollout(tiny: dict[str, Any], steps: int) -> None:
-    spec = RunSpec("llmrec/Drift-v0", "ppo", 0, train_steps=steps, env=tiny, settings=SETTINGS)
+    spec = RunSpec("llmrec/Drift-v1", "ppo", 0, train_steps=steps, env=tiny, settings=SETTINGS)
     _, points = trained(spec, None)
     assert steps <= points[-1][0] < steps + ROLLOUT
     assert len(points) == -(-steps // SEGMENT)
@@ -206,7 +206,7 @@ def test_a_checkpoint_of_other_dynamics_or_of_another_run_is_refused(
         with pytest.raises(ResultsError, match=f"{path}: was trained under other dynamics; delete"):
             trained(spec, tmp_path)
     other = RunSpec(
-        "llmrec/Drift-v0", "ppo", 0, 1, spec.train_steps, env=spec.env, settings=SETTINGS
+        "llmrec/Drift-v1", "ppo", 0, 1, spec.train_steps, env=spec.env, settings=SETTINGS
     )
     theirs = training.checkpoint_path(tmp_path, other)
     path.rename(theirs)
@@ -245,7 +245,7 @@ def test_a_folder_that_holds_no_checkpoints_says_so(spec: RunSpec) -> None:
 
 @pytest.fixture
 def short(tiny: dict[str, Any]) -> RunSpec:
-    return RunSpec("llmrec/Drift-v0", "ppo", 0, 1, 1024, env=tiny, settings=SHORT)
+    return RunSpec("llmrec/Drift-v1", "ppo", 0, 1, 1024, env=tiny, settings=SHORT)
 
 
 def test_tensorboard_gets_our_numbers_and_those_of_the_algorithm(
@@ -256,7 +256,7 @@ def test_tensorboard_gets_our_numbers_and_those_of_the_algorithm(
 
     result = execute_run(short, folder=tmp_path, track=("tensorboard",))
     (folder,) = (tmp_path / "tensorboard").iterdir()
-    assert folder.name == "llmrec-Drift-v0-ppo-w0-s1"
+    assert folder.name == "llmrec-Drift-v1-ppo-w0-s1"
     scalars = {}
     for file in folder.rglob("events.*"):
         events = EventAccumulator(str(file)).Reload()

@@ -57,7 +57,7 @@ def spec(
         for i, ret in enumerate(returns)
     ]
     return RunResult(
-        RunSpec("llmrec/Drift-v0", agent, world, seed, label=task),
+        RunSpec("llmrec/Drift-v1", agent, world, seed, label=task),
         episodes,
         sums or {},
         values,

@@ -51,7 +51,7 @@ def test_tables_figures_manifest_and_report_are_there(run):
     assert "oracle-planning" in write_report(folder).read_text(encoding="utf-8")
     kinds = ("leaderboard", "dynamics", "distribution", "improvement", "learning", "diversity")
     drawn = {path.stem for path in (folder / "figures").glob("*.svg")}
-    assert {f"llmrec-Drift-v0-{kind}" for kind in kinds} <= drawn
+    assert {f"llmrec-Drift-v1-{kind}" for kind in kinds} <= drawn
 
 
 def test_no_text_of_a_user_is_in_the_results(run, world):

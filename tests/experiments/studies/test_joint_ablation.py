@@ -21,7 +21,7 @@ from experiments.studies import cold_start, joint_ablation
 from experiments.studies.study import Scale
 from llmrec_env.config import EnvConfig
 
-TASK = "llmrec/Drift-v0"
+TASK = "llmrec/Drift-v1"
 
 
 @pytest.fixture(scope="module")

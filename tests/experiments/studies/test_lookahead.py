@@ -16,7 +16,7 @@ from experiments.studies import lookahead
 from experiments.studies.lookahead import Probe, compared, label_of
 from experiments.studies.study import Scale
 
-DRIFT, STATIC = "llmrec/Drift-v0", "llmrec/Static-v0"
+DRIFT, STATIC = "llmrec/Drift-v1", "llmrec/Static-v1"
 SCALE = Scale(worlds=2, users=10, steps=500, seeds=3)
 PROBE = Probe(("ppo",), (0.0, 0.98), (DRIFT, STATIC), True, SCALE, {"horizon": 30})
 
@@ -115,7 +115,7 @@ def test_bold_is_what_leaves_out_zero():
         ({"gammas": (0.0, 1.5)}, r"within \[0, 1\]"),
         ({"agents": ("pppo",)}, "Did you mean 'ppo'"),
         ({"agents": ("content",)}, "'content' does not take these settings"),
-        ({"tasks": ("llmrec/Drift-v9",)}, "Did you mean 'llmrec/Drift-v0'"),
+        ({"tasks": ("llmrec/Drift-v9",)}, "Did you mean 'llmrec/Drift-v1'"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(changes, said, tiny, tmp_path):

@@ -67,7 +67,7 @@ def test_values_of_the_parameter_reach_the_users(swept, settings):
         [row.ret for row in episodes if row.task == f"switch_rate={value}"] for value in (0.0, 0.1)
     ]
     assert by_value[0] != by_value[1]
-    changes = sensitivity.labelled("burst_step", (0, 10), "llmrec/Drift-v0", settings["env"])
+    changes = sensitivity.labelled("burst_step", (0, 10), "llmrec/Drift-v1", settings["env"])
     assert list(changes) == ["burst_step=0", "burst_step=10"]
     assert changes["burst_step=10"]["encoder"] == "hashing"
 
@@ -105,7 +105,7 @@ def test_a_metric_that_no_agent_has_is_not_drawn(settings, tmp_path, capsys):
         ({"values": (0.1, 1.5)}, "switch_rate=1.5 is out of range; allowed: 0.0 to 1.0"),
         ({"parameter": "encoder"}, "encoder=0.0 is not a non-empty string"),
         ({"parameter": "burst_step", "values": (1.5,)}, "burst_step=1.5 is not an integer"),
-        ({"task": "llmrec/Static-v0", "values": (0.1,)}, "is void: off=.*drift"),
+        ({"task": "llmrec/Static-v1", "values": (0.1,)}, "is void: off=.*drift"),
         ({"agents": ("contnt",)}, "Did you mean 'content'"),
         ({"metric": "noveltie"}, "Did you mean 'novelty'"),
     ],
@@ -156,15 +156,15 @@ def test_a_block_that_is_left_out_changes_the_learner(ablated):
 def test_variants_switch_off_what_they_say_on_top_of_the_task():
     parts = {"mechanisms": ("satiation+queries",)}
     env = {"off": ["goodwill"]}
-    whole, variant = ablation.variants_of("llmrec/Drift-v0", RUNGS, env, parts)
+    whole, variant = ablation.variants_of("llmrec/Drift-v1", RUNGS, env, parts)
     assert whole.agents == RUNGS and whole.env == env
     assert variant.env["off"] == ["goodwill", "satiation", "queries"]
-    _, blind = ablation.variants_of("llmrec/Drift-v0", RUNGS, {}, {"observation": ("all",)})
+    _, blind = ablation.variants_of("llmrec/Drift-v1", RUNGS, {}, {"observation": ("all",)})
     assert set(blind.settings["ablated"]) == {*VECTOR_BLOCKS, "session"}
     with pytest.raises(ConfigError, match="Did you mean 'drift'"):
-        ablation.variants_of("llmrec/Drift-v0", RUNGS, {}, {"mechanisms": ("drifd",)})
+        ablation.variants_of("llmrec/Drift-v1", RUNGS, {}, {"mechanisms": ("drifd",)})
     with pytest.raises(ValueError, match="Did you mean 'recent'"):
-        ablation.variants_of("llmrec/Drift-v0", RUNGS, {}, {"observation": ("recnt",)})
+        ablation.variants_of("llmrec/Drift-v1", RUNGS, {}, {"observation": ("recnt",)})
 
 
 def test_improvements_are_those_of_the_sessions():
@@ -188,7 +188,7 @@ def test_curves_have_every_seed_at_every_budget(trained, capsys):
 
 def test_a_reference_meets_the_users_and_random_numbers_of_the_curve(trained, tiny):
     _, points = trained
-    spec = RunSpec("llmrec/Drift-v0", "ppo", 0, seed=1, train_steps=4096, env=tiny)
+    spec = RunSpec("llmrec/Drift-v1", "ppo", 0, seed=1, train_steps=4096, env=tiny)
     assert learning_curves.validation_return(spec) == [p.ret for p in points if p.seed == 1][-1]
 
 

@@ -50,7 +50,7 @@ def settings(tiny):
 
 @pytest.fixture(scope="module")
 def plan(tiny):
-    return Plan("ppo", "llmrec/Drift-v0", WORLDS, 4096, 6, env=tiny)
+    return Plan("ppo", "llmrec/Drift-v1", WORLDS, 4096, 6, env=tiny)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def score(*_):
     print("running", flush=True)
     signal.pause()
 search.score = score
-plan = search.Plan("ppo", "llmrec/Drift-v0", (100,), 4096, 6)
+plan = search.Plan("ppo", "llmrec/Drift-v1", (100,), 4096, 6)
 search.search(Path(sys.argv[1]), plan, 9, print)
 """
 
@@ -267,7 +267,7 @@ def test_measurements_follow_segments_within_worlds(plan, monkeypatch):
         ({"users": 1}, "users=1 is not"),
         ({"agent": "pppo"}, "Did you mean 'ppo'"),
         ({"agent": "content"}, "agent that can be tuned 'content'"),
-        ({"task": "llmrec/Drift-v9"}, "Did you mean 'llmrec/Drift-v0'"),
+        ({"task": "llmrec/Drift-v9"}, "Did you mean 'llmrec/Drift-v1'"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(changes, said, settings, tmp_path):

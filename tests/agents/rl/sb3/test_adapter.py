@@ -306,7 +306,7 @@ def test_plain_ppo_learns_in_a_task_made_by_gymnasium(tiny):
 
     import llmrec_env  # noqa: F401
 
-    model = PPO("MlpPolicy", gym.make("llmrec/Item-v0", **tiny), n_steps=32, batch_size=32, seed=0)
+    model = PPO("MlpPolicy", gym.make("llmrec/Item-v1", **tiny), n_steps=32, batch_size=32, seed=0)
     before = [x.detach().clone() for x in model.policy.parameters()]
     model.learn(64)
     assert any((x != y).any() for x, y in zip(before, model.policy.parameters(), strict=True))

@@ -147,9 +147,9 @@ def test_what_cannot_be_cloned_is_refused(new_model, expert, env, extractor, new
         clone(model, expert, new_vec(2, observation="dict"), extractor)
     with pytest.raises(ValueError, match="num_envs=1 leaves no session"):
         clone(model, expert, new_vec(1, **MODES), extractor)
-    weights = PPO("MlpPolicy", make_sb3_env("llmrec/Drift-v0", 2, action="weights", **tiny))
+    weights = PPO("MlpPolicy", make_sb3_env("llmrec/Drift-v1", 2, action="weights", **tiny))
     with pytest.raises(ValueError, match="policy of action='weights' cannot learn from slates"):
         clone(weights, expert, env, extractor)
-    deep_q = DQN("MlpPolicy", make_sb3_env("llmrec/Item-v0", 2, **tiny), buffer_size=10)
+    deep_q = DQN("MlpPolicy", make_sb3_env("llmrec/Item-v1", 2, **tiny), buffer_size=10)
     with pytest.raises(ValueError, match="DQNPolicy has no likelihood of slates"):
         clone(deep_q, expert, env, extractor)

@@ -147,7 +147,7 @@ def test_the_privileged_one_believes_the_truth(train_env):
 
 def _made(split, n, reset="next_step"):
     kwargs = dict(world_seed=100, split=split, autoreset_mode=reset, **MODES)
-    return gymnasium.make_vec("llmrec/Drift-v0", num_envs=n, **kwargs).unwrapped
+    return gymnasium.make_vec("llmrec/Drift-v1", num_envs=n, **kwargs).unwrapped
 
 
 @pytest.mark.slow
