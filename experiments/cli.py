@@ -38,6 +38,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "geometry": ("studies.geometry", "what the encoder makes of the texts"),
         "throughput": ("studies.throughput", "environment steps a second"),
         "tables": ("report.document_tables", "rewrite the tables of README and docs"),
+        "encode-catalogue": ("commands.encode_catalogue", "encode the bundled texts anew"),
     },
 }
 """Module of `experiments` with a `run(...)`, and what it does, by command and group."""

@@ -11,10 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import ConfigError, EnvConfig
+from llmrec_env.content.bundled_encodings import load_encoder_of
 from llmrec_env.content.catalog import Catalog
 from llmrec_env.content.embedding_space import Space
-from llmrec_env.content.encoders import Encoder, load_encoder
-from llmrec_env.content.phrases import Phrases, neighbours, phrases_of, substance_probe
+from llmrec_env.content.encoders import Encoder
+from llmrec_env.content.phrases import (
+    Phrases,
+    neighbours,
+    phrases_of,
+    read_substance,
+    substance_probe,
+)
 from llmrec_env.interface.candidates import Items, co_consumption_factors
 from llmrec_env.interface.history import empty_histories, replay, start_session
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
@@ -122,15 +129,14 @@ def load_world(config: EnvConfig) -> World:
 def load_text_space(
     catalog: str, num_items: int | None, encoder: str, dim: int, device: str
 ) -> TextSpace:
-    """Returns the encoded catalogue and phrases, encoded at their first use in the process."""
-    reader = load_encoder(encoder, device=device, progress=True)
+    """Returns the encoded catalogue and phrases, made at their first use in the process."""
     items = Catalog.load(catalog, num_items=num_items)
+    reader, axes = load_encoder_of(items, encoder, device)
     raw_items = reader.encode(items.texts)
     items, phrases = phrases_of(items, raw_items)
     raw_phrases = reader.encode(phrases.texts)
-    space = Space.fit(raw_items, raw_phrases, dim)
+    space = Space.fit(raw_items, raw_phrases, dim, axes)
     vectors, phrase_vectors = space.project_items(raw_items), space.project_phrases(raw_phrases)
-    probe = vectors @ substance_probe(reader.encode, space)
     close = neighbours(phrase_vectors, phrases.topics)
     # Read-only from the first world on: numba compiles the warm-up anew for other flags.
     for array in (phrase_vectors, close, phrases.topic_start):
@@ -141,7 +147,7 @@ def load_text_space(
         phrase_vectors=phrase_vectors,
         neighbours=close,
         space=space,
-        probe=((probe - probe.mean()) / max(probe.std(), 1e-9)).astype(np.float32),
+        probe=read_substance(vectors, substance_probe(reader.encode, space)),
         encoder=reader,
     )
 

@@ -120,7 +120,7 @@ def test_an_unknown_catalogue_is_refused_with_the_nearest_name(new_env):
 def test_a_device_that_is_not_there_is_refused(new_env, device):
     pytest.importorskip("transformers")
     with pytest.raises((DeviceError, ValueError), match=device):
-        new_env(encoder="minilm", device=device)
+        new_env(encoder="minilm", num_items=4100, device=device)  # more than come encoded
 
 
 def test_too_many_dimensions_are_refused(new_env):
@@ -157,7 +157,8 @@ def _nan(vectors):
 )
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_an_encoder_that_returns_nonsense_is_refused(monkeypatch, tiny, breaks, said):
-    monkeypatch.setattr("llmrec_env.world.load_encoder", lambda *_, **__: Broken(breaks))
+    name = "llmrec_env.content.bundled_encodings.load_encoder"
+    monkeypatch.setattr(name, lambda *_, **__: Broken(breaks))
     load_text_space.cache_clear()
     try:
         with pytest.raises((ValueError, EncoderError), match=said):

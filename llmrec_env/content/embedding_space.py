@@ -3,16 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env import portable_math
 from llmrec_env.content.encoders.protocol import Vectors
 
-_NO_VARIANCE = 1e-10  # eigenvalues below this share of the largest are rounding
+_NO_VARIANCE = 1e-8  # eigenvalues below this share of the largest are rounding
 _NO_LENGTH = 1e-6  # a shorter projection of unit vectors is rounding
-_GRID = 2.0**20
+_GRID_BITS = 20  # of components
 _BLOCK = 1024  # rows of the phrase-item table held at once
+_LONGEST_PORTABLE = 512  # D up to which components have the same bits on every machine
+
+
+class Axes(NamedTuple):
+    """The means of a catalogue's encodings, and all principal components of its items."""
+
+    item_mean: Vectors  # (D,)
+    phrase_mean: Vectors  # (D,)
+    components: Vectors  # as columns, by falling variance, (D, rank)
+    variances: npt.NDArray[np.float64]  # along each component, (rank,)
+
+    @classmethod
+    def fit(cls, item_vectors: npt.ArrayLike, phrase_vectors: npt.ArrayLike) -> Axes:
+        """The axes of a catalogue, from encodings of items (N, D) and of interest phrases (P, D).
+
+        The same encodings give the same bits on every machine, if D is at most 512.
+
+        Raises:
+            ValueError: for malformed vectors, or items that are all alike.
+        """
+        items = _as_matrix("item_vectors", item_vectors)
+        phrases = _as_matrix("phrase_vectors", phrase_vectors)
+        if items.shape[1] != phrases.shape[1]:
+            raise ValueError(
+                f"item_vectors have {items.shape[1]} columns but phrase_vectors have "
+                f"{phrases.shape[1]}; encode both with the same encoder"
+            )
+        item_mean, phrase_mean = portable_math.mean(items), portable_math.mean(phrases)
+        variances, components = _principal_components(items - item_mean)
+        return cls(
+            item_mean.astype(np.float32),
+            phrase_mean.astype(np.float32),
+            components.astype(np.float32),
+            variances,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,34 +78,44 @@ class Space:
         return int(self.components.shape[1])
 
     @classmethod
-    def fit(cls, item_vectors: npt.ArrayLike, phrase_vectors: npt.ArrayLike, dim: int) -> Space:
+    def fit(
+        cls,
+        item_vectors: npt.ArrayLike,
+        phrase_vectors: npt.ArrayLike,
+        dim: int,
+        axes: Axes | None = None,
+    ) -> Space:
         """The space of a catalogue.
 
         Args:
             item_vectors: encodings of the items, (N, D).
             phrase_vectors: encodings of the interest phrases, (P, D).
             dim: number of dimensions d to keep.
+            axes: those of a larger catalogue that this one is a part of; None: its own.
 
         Raises:
             ValueError: for malformed vectors, for a `dim` above the number of directions in which
                 the items differ, and for phrases that no item resembles.
         """
-        items = _as_matrix("item_vectors", item_vectors)
-        phrases = _as_matrix("phrase_vectors", phrase_vectors)
-        if items.shape[1] != phrases.shape[1]:
+        if axes is None:
+            axes = Axes.fit(item_vectors, phrase_vectors)
+        width, rank = axes.components.shape
+        if not 1 <= dim <= rank:
             raise ValueError(
-                f"item_vectors have {items.shape[1]} columns but phrase_vectors have "
-                f"{phrases.shape[1]}; encode both with the same encoder"
+                f"dim={dim} is out of range: these {len(np.asarray(item_vectors))} item vectors of "
+                f"length {width} differ in {rank} directions; use dim=1 to {rank}, more distinct "
+                "items, or an encoder with longer vectors"
             )
-        components, kept_variance = _principal_components(items - items.mean(axis=0), dim)
+        total = np.cumsum(axes.variances)
         space = cls(
-            item_mean=items.mean(axis=0).astype(np.float32),
-            phrase_mean=phrases.mean(axis=0).astype(np.float32),
-            components=components.astype(np.float32),
+            item_mean=axes.item_mean,
+            phrase_mean=axes.phrase_mean,
+            components=np.ascontiguousarray(axes.components[:, :dim]),
             scale=1.0,
-            kept_variance=kept_variance,
+            kept_variance=float(total[dim - 1] / total[-1]),
         )
-        scale = _mean_best_cosine(space.project_phrases(phrases), space.project_items(items))
+        phrases, items = space.project_phrases(phrase_vectors), space.project_items(item_vectors)
+        scale = _mean_best_cosine(phrases, items)
         if scale <= 0:
             raise ValueError(
                 f"phrases and items are unrelated: the mean best cosine is {scale:.3f}, it must be "
@@ -77,7 +124,7 @@ class Space:
         return replace(space, scale=scale)
 
     def project_items(self, vectors: npt.ArrayLike) -> Vectors:
-        """Unit vectors of items, float32 (n, d), the same bits for any batch, from (n, D).
+        """Unit vectors of items, float32 (n, d), the same bits in any batch, from (n, D).
 
         Raises:
             ValueError: for malformed vectors, or a row that equals the mean and has no direction.
@@ -85,7 +132,7 @@ class Space:
         return self._project("item", vectors, self.item_mean)
 
     def project_phrases(self, vectors: npt.ArrayLike) -> Vectors:
-        """Unit vectors of phrases, float32 (n, d), the same bits for any batch, from (n, D).
+        """Unit vectors of phrases, float32 (n, d), the same bits in any batch, from (n, D).
 
         Raises:
             ValueError: for malformed vectors, or a row that equals the mean and has no direction.
@@ -99,16 +146,17 @@ class Space:
                 f"{kind} vectors have {rows.shape[1]} columns, this space was fitted on "
                 f"{mean.shape[0]}; encode with the encoder it was fitted with"
             )
-        # matvec works row by row: a matrix product gives other bits for other batch sizes.
-        basis = np.ascontiguousarray(self.components.T, dtype=np.float64)  # (d, D)
-        projected = np.matvec(basis, rows - mean)
-        norms = np.sqrt(np.vecdot(projected, projected))
-        if np.any(norms <= _NO_LENGTH):
+        centred, exponents = portable_math.scaled(rows - mean)
+        # Multiples of 2 ** -42 up to 64: exact sums, in whatever order a library makes them.
+        basis = portable_math.on_grid(self.components, _GRID_BITS)
+        projected = portable_math.on_grid(centred, 22) @ basis
+        lengths = np.ldexp(np.linalg.norm(projected, axis=1), exponents)
+        if np.any(lengths <= _NO_LENGTH):
             raise ValueError(
-                f"{kind} vectors[{int(np.argmin(norms))}] equals the mean {kind} and has no "
+                f"{kind} vectors[{int(np.argmin(lengths))}] equals the mean {kind} and has no "
                 f"direction; remove {kind} texts that are all the same"
             )
-        return (projected / norms[:, None]).astype(np.float32)
+        return portable_math.unit_rows(projected).astype(np.float32)
 
 
 def _as_matrix(name: str, vectors: npt.ArrayLike, least: int = 2) -> npt.NDArray[np.float64]:
@@ -123,32 +171,28 @@ def _as_matrix(name: str, vectors: npt.ArrayLike, least: int = 2) -> npt.NDArray
 
 
 def _principal_components(
-    centred: npt.NDArray[np.float64], dim: int
-) -> tuple[npt.NDArray[np.float64], float]:
-    """The first `dim` components as columns (D, dim), and the share of variance they keep."""
-    eigenvalues, eigenvectors = np.linalg.eigh(centred.T @ centred / len(centred))
-    eigenvalues, eigenvectors = eigenvalues[::-1], eigenvectors[:, ::-1]
-    rank = int(np.sum(eigenvalues > max(eigenvalues[0] * _NO_VARIANCE, 1e-20)))
-    if not 1 <= dim <= rank:
-        raise ValueError(
-            f"dim={dim} is out of range: these {len(centred)} item vectors of length "
-            f"{centred.shape[1]} differ in {rank} directions; use dim=1 to {rank}, more distinct "
-            "items, or an encoder with longer vectors"
-        )
-    components = eigenvectors[:, :dim]
-    # An eigenvector's sign is arbitrary: make its largest entry positive.
-    largest = np.argmax(np.abs(components), axis=0)
-    components = components * np.sign(components[largest, np.arange(dim)])
+    centred: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The variances, falling, and the components as columns (D, rank)."""
+    if centred.shape[1] <= _LONGEST_PORTABLE:
+        covariance = portable_math.gram(centred) / len(centred)
+        variances, components = portable_math.eigenvectors(covariance)
+    else:  # Jacobi's method would take minutes
+        variances, components = np.linalg.eigh(centred.T @ centred / len(centred))
+        variances, components = variances[::-1], components[:, ::-1]
+        # An eigenvector's sign is arbitrary: make its largest entry positive.
+        largest = np.argmax(np.abs(components), axis=0)
+        components = components * np.sign(components[largest, np.arange(len(components))])
+    rank = int(np.sum(variances > max(variances[0] * _NO_VARIANCE, 1e-20)))
     # The last bits of eigh depend on the number of threads; on a coarse grid they vanish.
-    components = np.rint(components * _GRID) / _GRID
-    return components, float(eigenvalues[:dim].sum() / eigenvalues[:rank].sum())
+    return variances[:rank], portable_math.on_grid(components[:, :rank], _GRID_BITS)
 
 
 def _mean_best_cosine(phrases: Vectors, items: Vectors) -> float:
-    best = np.full(len(phrases), -1.0, dtype=np.float32)
+    best = np.full(len(phrases), -1.0)
     for row in range(0, len(phrases), _BLOCK):
         block = phrases[row : row + _BLOCK]
         for column in range(0, len(items), _BLOCK):
-            cosines = block @ items[column : column + _BLOCK].T
-            best[row : row + _BLOCK] = np.maximum(best[row : row + _BLOCK], cosines.max(axis=1))
-    return float(best.mean(dtype=np.float64))
+            highest = portable_math.products(block, items[column : column + _BLOCK]).max(axis=1)
+            best[row : row + _BLOCK] = np.maximum(best[row : row + _BLOCK], highest)
+    return float(portable_math.mean(best))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env import portable_math
 from llmrec_env.content.catalog import Catalog
 from llmrec_env.content.embedding_space import Space
 
@@ -79,7 +81,7 @@ def phrases_of(catalog: Catalog, item_vectors: npt.ArrayLike) -> tuple[Catalog, 
             (int(facet), text) for facet, texts in enumerate(catalog.interests) for text in texts
         ]
     else:
-        centred = _unit(vectors - vectors.mean(axis=0))
+        centred = portable_math.unit_rows(vectors - portable_math.mean(vectors))
         catalog = _with_clusters(catalog, centred)
         bank = _derived(catalog, centred)
     return catalog, _ordered(catalog, bank)
@@ -106,11 +108,19 @@ def neighbours(
         if len(ids) == 1:
             nearest[ids] = ids
             continue
-        cosines = phrase_vectors[ids].astype(np.float64) @ phrase_vectors[ids].T
+        cosines = portable_math.products(phrase_vectors[ids], phrase_vectors[ids])
         np.fill_diagonal(cosines, -np.inf)
         order = np.argsort(-cosines, axis=1, kind="stable")[:, :-1]  # last: the phrase itself
         nearest[ids] = ids[order[:, np.arange(count) % order.shape[1]]]
     return nearest
+
+
+def probe_texts() -> tuple[list[str], list[str]]:
+    """Returns generic sentences of in-depth texts, and as many of clickbait."""
+    # The same topics on both sides cancel: only the manner is left.
+    in_depth = [text.format(topic) for topic in _PROBE_TOPICS for text in _IN_DEPTH]
+    clickbait = [text.format(topic) for topic in _PROBE_TOPICS for text in _CLICKBAIT]
+    return in_depth, clickbait
 
 
 def substance_probe(
@@ -121,13 +131,25 @@ def substance_probe(
     It comes from a few generic sentences and no label of any catalogue, so that what it says of an
     item is an estimate that any recommender could make.
     """
-    # The same topics on both sides cancel: only the manner is left.
-    in_depth = [text.format(topic) for topic in _PROBE_TOPICS for text in _IN_DEPTH]
-    clickbait = [text.format(topic) for topic in _PROBE_TOPICS for text in _CLICKBAIT]
-    difference = encode(in_depth).mean(axis=0) - encode(clickbait).mean(axis=0)
+    in_depth, clickbait = (portable_math.mean(encode(texts)) for texts in probe_texts())
     # A difference of two means has no mean left to remove.
-    direction = difference.astype(np.float64) @ space.components.astype(np.float64)
-    return (direction / max(np.linalg.norm(direction), 1e-12)).astype(np.float32)
+    direction = portable_math.products([in_depth - clickbait], space.components.T)
+    return portable_math.unit_rows(direction)[0].astype(np.float32)
+
+
+def read_substance(
+    vectors: npt.NDArray[np.float32], direction: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Returns what a probe reads off items (N, d), standardised, (N,).
+
+    Args:
+        vectors: unit rows of the items.
+        direction: of the probe, as `substance_probe` returns it.
+    """
+    probe = portable_math.products(vectors, [direction])[:, 0]
+    deviation = probe - portable_math.mean(probe)
+    spread = np.sqrt(portable_math.mean(deviation**2))
+    return (deviation / max(spread, 1e-9)).astype(np.float32)
 
 
 def _ordered(catalog: Catalog, bank: list[tuple[int, str]]) -> Phrases:
@@ -165,7 +187,8 @@ def _with_clusters(catalog: Catalog, centred: _Rows) -> Catalog:
     for topic in range(len(names)):
         ids = np.flatnonzero(topics == topic)
         count = min(max(round(len(ids) / _FACET_SIZE), 1), _MOST_FACETS)
-        facets[ids] = num_facets + _clusters(_unit(centred[ids] - centred[ids].mean(axis=0)), count)
+        deviation = portable_math.unit_rows(centred[ids] - portable_math.mean(centred[ids]))
+        facets[ids] = num_facets + _clusters(deviation, count)
         num_facets = int(facets[ids].max()) + 1
     return dataclasses.replace(
         catalog, topics=topics.astype(np.int32), topic_names=names, facets=facets
@@ -185,19 +208,20 @@ def _clusters(rows: _Rows, count: int) -> _Ids:
 
 
 def _refined(rows: _Rows, count: int, rng: np.random.Generator) -> tuple[float, _Ids]:
-    """Total cosine of rows to their centres, and the labels, from one start."""
+    """Mean cosine of rows to their centres, and the labels, from one start."""
     centres = rows[_spread_out(rows, count, rng)]
     labels, fit = np.full(len(rows), -1, dtype=np.int64), 0.0
     for _ in range(_ITERATIONS):
-        cosines = rows @ centres.T  # (n, count)
+        cosines = portable_math.products(rows, centres)  # (n, count)
         highest = cosines.max(axis=1)
         previous, labels = labels, cosines.argmax(axis=1)
-        fit = float(highest.sum())
+        fit = float(portable_math.mean(highest))
         _fill_empty(labels, highest, count)
         if np.array_equal(previous, labels):
             break
         member = labels == np.arange(count)[:, None]  # (count, n)
-        centres = _unit(member.astype(np.float64) @ rows)
+        sums = member.astype(np.float64) @ portable_math.on_grid(rows, 30)
+        centres = portable_math.unit_rows(sums)
     return fit, labels
 
 
@@ -206,7 +230,8 @@ def _spread_out(rows: _Rows, count: int, rng: np.random.Generator) -> list[int]:
     centres = [int(rng.integers(len(rows)))]
     distance = np.full(len(rows), np.inf)
     while len(centres) < count:
-        distance = np.minimum(distance, ((rows - rows[centres[-1]]) ** 2).sum(axis=1))
+        cosine = portable_math.products(rows, rows[centres[-1:]])[:, 0]
+        distance = np.minimum(distance, np.maximum(2.0 - 2.0 * cosine, 0.0))
         share = np.cumsum(distance)
         row = np.searchsorted(share, rng.random() * share[-1], side="right")
         centres.append(min(int(row), len(rows) - 1))  # all rows alike: nothing was drawn
@@ -218,10 +243,6 @@ def _fill_empty(labels: _Ids, cosine: npt.NDArray[np.float64], count: int) -> No
     for empty in np.setdiff1d(np.arange(count), labels):
         spare = np.flatnonzero(np.bincount(labels, minlength=count)[labels] > 1)
         labels[spare[cosine[spare].argmin()]] = empty
-
-
-def _unit(rows: _Rows) -> _Rows:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
 def _topic_names(catalog: Catalog, topics: _Ids) -> tuple[str, ...]:
@@ -238,7 +259,7 @@ def _topic_names(catalog: Catalog, topics: _Ids) -> tuple[str, ...]:
         counts = Counter(word for item in ids for word in words[item])
         # How much more often than elsewhere, times how often: a rare word alone names nothing.
         score = {
-            word: number * np.log(number / len(ids) * len(catalog) / total[word])
+            word: round(number * math.log(number / len(ids) * len(catalog) / total[word]), 6)
             for word, number in counts.items()
         }
         ranked = sorted(counts, key=lambda word: (-score[word], word))
@@ -255,12 +276,17 @@ def _derived(catalog: Catalog, centred: _Rows) -> list[tuple[int, str]]:
     bank: list[tuple[int, str]] = []
     for facet in range(int(catalog.facets.max()) + 1):
         ids = np.flatnonzero(catalog.facets == facet)
-        central = ids[np.argsort(-(centred[ids] @ centred[ids].mean(axis=0)), kind="stable")]
+        central = ids[np.argsort(-_nearness(centred[ids]), kind="stable")]
         number = min(_PHRASES_PER_FACET, len(ids))
         for start in range(number):
             examples = central[start : number * _EXAMPLES : number]
             bank.append((facet, _phrase(catalog, ids, examples)))
     return bank
+
+
+def _nearness(rows: _Rows) -> npt.NDArray[np.float64]:
+    """How near each row is to the mean of all, (n,)."""
+    return portable_math.products(rows, [portable_math.mean(rows)])[:, 0]
 
 
 def _phrase(catalog: Catalog, ids: _Ids, examples: _Ids) -> str:

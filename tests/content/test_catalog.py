@@ -73,7 +73,7 @@ def test_wording_is_rich_and_well_formed():
             assert sentence[-1] in ".!", sentence
 
 
-@pytest.mark.parametrize(("num_items", "facets"), [(None, 5), (600, 4), (8000, 10), (20_000, 20)])
+@pytest.mark.parametrize(("num_items", "facets"), [(None, 5), (600, 5), (8000, 10), (20_000, 20)])
 def test_variety_grows_with_the_catalogue(num_items, facets):
     catalog = Catalog.load("video", num_items=num_items)
     assert len(catalog) == (num_items or 4000)

@@ -21,7 +21,7 @@ DEFAULT_ITEMS = 4000
 MAX_ITEMS = 102_400  # 32 topics x 20 facets x 8 subjects, each in 20 wordings
 
 _ITEMS_PER_FACET = 25
-_LEAST_FACETS, _MOST_FACETS = 4, 20  # a topic
+_MOST_FACETS = 20  # a topic
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -55,6 +55,8 @@ class Video(NamedTuple):
 def make_videos(num_items: int, seed: int = 0) -> Columns:
     """Returns the items of the video catalogue, the same for the same arguments.
 
+    A catalogue smaller than the default one is a part of it, so that its texts come encoded too.
+
     Args:
         num_items: number of items, at most `MAX_ITEMS`.
         seed: draws the wording and the order of the items.
@@ -67,29 +69,32 @@ def make_videos(num_items: int, seed: int = 0) -> Columns:
             f"num_items={num_items} is more than catalog='video' can make: "
             f"its most is {MAX_ITEMS}; ask for fewer or bring a table of your own."
         )
-    rng = np.random.default_rng([seed, num_items])
-    subjects = _subjects(num_items)
-    levels, interests = _wording(), _interests()
-    videos: list[Video] = []
-    for index, subject in enumerate(subjects):
-        count = (num_items - index - 1) // len(subjects) + 1
-        videos.extend(_variants(subject, count, levels, rng))
-    videos = [videos[index] for index in rng.permutation(num_items)]
+    videos = _videos(max(num_items, DEFAULT_ITEMS), seed)[:num_items]
+    order = np.random.default_rng([seed, num_items]).permutation(num_items)
+    videos = [videos[index] for index in order]
     return Columns(
         texts=[_text(video) for video in videos],
         topics=[video.subject.topic for video in videos],
         facets=[video.subject.facet for video in videos],
         substance=[video.substance for video in videos],
         titles=[video.title for video in videos],
-        interests=interests,
+        interests=_interests(),
     )
+
+
+def _videos(count: int, seed: int) -> list[Video]:
+    """The first videos on all subjects, then the second ones, and so on."""
+    rng = np.random.default_rng([seed, count, 1])
+    subjects, levels = _subjects(count), _wording()
+    repeats = -(-count // len(subjects))
+    variants = [list(_variants(subject, repeats, levels, rng)) for subject in subjects]
+    return [videos[repeat] for repeat in range(repeats) for videos in variants][:count]
 
 
 def _subjects(num_items: int) -> list[Subject]:
     """Subjects in use; any first n of them spread over as many topics and facets as n allows."""
     topics = _topics()
-    in_use = round(num_items / (len(topics) * _ITEMS_PER_FACET))
-    in_use = min(max(in_use, _LEAST_FACETS), _MOST_FACETS)
+    in_use = min(round(num_items / (len(topics) * _ITEMS_PER_FACET)), _MOST_FACETS)
     ranked = [
         (
             rank,

