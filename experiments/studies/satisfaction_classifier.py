@@ -20,6 +20,7 @@ from agents.joint.satisfaction.classification import ClassificationReport, evalu
 from agents.joint.satisfaction.pairs import Pair, check_pairs, pairs_of
 from experiments.env_fields import NO_FIELDS, EnvFields
 from experiments.report.text_tables import Table, number, print_tables
+from experiments.runs.threads import one_thread
 from experiments.studies import study
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.logging_policy import Logs
@@ -32,6 +33,7 @@ _COLUMNS = ("accuracy", "precision", "recall", "f1", "auc", "log_loss", "calibra
 _Floats = npt.NDArray[np.float64]
 
 
+@one_thread()
 def run(
     mode: Literal["full", "lora", "frozen"] = "full",
     world: int = 0,

@@ -32,6 +32,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from agents.rankers.ranker import best_slots
 from agents.rl.sb3.scorer import candidate_scores
 
 Tensor = torch.Tensor
@@ -78,8 +79,12 @@ class SlateDistribution(Distribution):
         return (self.scores - noise).topk(self.slots, -1).indices
 
     def mode(self) -> Tensor:
-        """Returns the most likely slates, (n, k): the highest scores, best first."""
-        return self.scores.topk(self.slots, -1).indices
+        """Returns the most likely slates, (n, k): the highest scores, best first; ties by index."""
+        n, c = self.scores.shape
+        indices = np.tile(np.arange(c, dtype=np.int32), (n, 1))
+        # Which of equal scores `topk` takes is not said.
+        slates = best_slots(self.scores.detach().cpu().numpy(), indices, self.slots)
+        return torch.from_numpy(slates).to(self.scores.device)
 
     def actions_from_params(self, scores: Tensor, deterministic: bool = False) -> Tensor:
         """Returns slates, (n, k), by scores (n, c)."""

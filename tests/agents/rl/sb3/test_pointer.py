@@ -109,6 +109,12 @@ def test_no_slate_holds_an_item_twice():
             assert all(len(set(slate)) == 5 for slate in drawn.tolist())
 
 
+def test_the_most_likely_slate_breaks_ties_by_index():
+    scores = torch.tensor([1.0, 2.0]).repeat(300, 50)
+    slates = SlateDistribution(3).proba_distribution(scores).mode()
+    assert slates.tolist() == [[1, 3, 5]] * 300
+
+
 def test_the_entropy_is_that_of_the_first_slot():
     scores = torch.tensor([[0.0, 0.0, 0.0, 0.0], [9.0, -99.0, -99.0, -99.0]])
     entropy = SlateDistribution(3).proba_distribution(scores).entropy()
