@@ -45,7 +45,7 @@ class Killed(BaseException):
 def spec_of(name: str, steps: int = STEPS) -> RunSpec:
     """Returns the training of an agent."""
     return RunSpec(
-        "llmrec/Drift-v0", name, 0, 3, train_steps=steps, env=WORLD, settings=SETTINGS[name]
+        "llmrec/Drift-v1", name, 0, 3, train_steps=steps, env=WORLD, settings=SETTINGS[name]
     )
 
 
