@@ -43,9 +43,9 @@ def scaled(rows: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.int32]]:
 
 
 def unit_rows(rows: npt.ArrayLike) -> Floats:
-    """Returns rows (n, D) scaled to length 1; rows of zeros stay, for D up to 4,096."""
+    """Returns rows (n, D) scaled to length 1; rows of zeros stay."""
     matrix, _ = scaled(rows)
-    squares = (on_grid(matrix, 20) ** 2).sum(axis=1)  # at most 4,096, multiples of 2 ** -40
+    squares = (on_grid(matrix, _bits_for(matrix.shape[1])) ** 2).sum(axis=1)
     return matrix / np.sqrt(np.where(squares > 0.0, squares, 1.0))[:, None]
 
 
@@ -58,9 +58,13 @@ def gram(rows: npt.ArrayLike) -> Floats:
     """Returns the inner products of the columns of rows (n, D), (D, D)."""
     matrix = np.asarray(rows, np.float64)
     exponent = np.frexp(np.abs(matrix).max(initial=0.0))[1]
-    bits = (52 - math.ceil(math.log2(len(matrix)))) // 2  # entries up to 1: sums up to n
-    matrix = on_grid(np.ldexp(matrix, -exponent), bits)
+    matrix = on_grid(np.ldexp(matrix, -exponent), _bits_for(len(matrix)))
     return np.ldexp(matrix.T @ matrix, 2 * exponent)
+
+
+def _bits_for(count: int) -> int:
+    """Bits of a grid on which the inner product of `count` numbers up to 1 is exact."""
+    return (52 - math.ceil(math.log2(max(count, 1)))) // 2
 
 
 def eigenvectors(symmetric: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env import portable_math
 from llmrec_env.config import ConfigError, EnvConfig
 from llmrec_env.content.bundled_encodings import load_encoder_of
 from llmrec_env.content.catalog import Catalog
@@ -22,9 +23,11 @@ from llmrec_env.content.phrases import (
     read_substance,
     substance_probe,
 )
-from llmrec_env.interface.candidates import Items, co_consumption_factors
+from llmrec_env.interface.candidates import Items
+from llmrec_env.interface.co_consumption import co_consumption_factors
 from llmrec_env.interface.history import empty_histories, replay, start_session
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
+from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.population import new_users
 from llmrec_env.simulation.response import TASTE_DIM, TRAITS, parameters, response_dtype
 from llmrec_env.simulation.users import COMMUNITY_TOPICS, NUM_COMMUNITIES, Interests
@@ -162,7 +165,7 @@ def _build_world(config: EnvConfig) -> World:
     rng = np.random.default_rng([config.world_seed, 1])
     interests = _interests(text, rng)
     traits = _traits(text, config.effective().taste_shared, rng)
-    community_taste = rng.normal(size=(NUM_COMMUNITIES, TASTE_DIM)).astype(np.float32)
+    community_taste = draw_normals(rng, NUM_COMMUNITIES, TASTE_DIM).astype(np.float32)
     params = parameters(config, text.space.scale)
     users = new_users(config, interests, community_taste)
     logs = write_logs(config, users, params, interests, vectors, traits)
@@ -177,8 +180,8 @@ def _build_world(config: EnvConfig) -> World:
 
 def _interests(text: TextSpace, rng: np.random.Generator) -> Interests:
     num_topics = len(text.phrases.topic_start) - 1
-    share = np.arange(1, num_topics + 1) ** -1.1
-    share = rng.permutation(share / share.sum())
+    share = portable_math.power(range(1, num_topics + 1), -1.1)
+    share = rng.permutation(share / np.cumsum(share)[-1])
     communities = np.stack(
         [
             rng.choice(num_topics, COMMUNITY_TOPICS, num_topics < COMMUNITY_TOPICS, share)
@@ -191,14 +194,14 @@ def _interests(text: TextSpace, rng: np.random.Generator) -> Interests:
 def _traits(text: TextSpace, taste_shared: float, rng: np.random.Generator) -> npt.NDArray[np.void]:
     n, substance = len(text.catalog), text.catalog.substance
     if substance is None:  # then the truth is what the probe reads, and something it misses
-        missed = (1.0 - _PROBE_AGREEMENT**2) ** 0.5 * rng.normal(size=n)
+        missed = (1.0 - _PROBE_AGREEMENT**2) ** 0.5 * draw_normals(rng, n)
         substance = _SUBSTANCE_SPREAD * (_PROBE_AGREEMENT * text.probe + missed)
     traits = np.zeros(n, TRAITS)
-    own_taste = rng.normal(size=(n, TASTE_DIM))
-    traits["quality"] = rng.normal(size=n)
+    own_taste = draw_normals(rng, n, TASTE_DIM)
+    traits["quality"] = draw_normals(rng, n)
     traits["substance"] = np.clip(substance, -1.0, 1.0)
     facets = text.catalog.facets  # known of every item: `phrases_of` clusters what has no labels
-    common_taste = rng.normal(size=(facets.max() + 1, TASTE_DIM))[facets]
+    common_taste = draw_normals(rng, int(facets.max()) + 1, TASTE_DIM)[facets]
     taste = taste_shared**0.5 * common_taste + (1.0 - taste_shared) ** 0.5 * own_taste
     traits["taste"] = taste / TASTE_DIM**0.5
     return traits
@@ -222,7 +225,7 @@ def consumption_of(
     user: npt.NDArray[np.int64], item: npt.NDArray[np.int64], num_items: int
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Returns the fields of Items that say who consumed what: `factors` and `popularity`."""
-    count = np.log1p(np.bincount(item, minlength=num_items))
+    count = portable_math.log1p(np.bincount(item, minlength=num_items))
     return {
         "factors": co_consumption_factors(user, item, num_items),
         "popularity": (count / max(count.max(), 1e-9)).astype(np.float32),

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.interface.history import FACTOR_DIM
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import cosines, inlined, inverse_norm, kernel, row_dot
 
@@ -158,39 +157,3 @@ def offer(history, items, recall, cap_slates, in_order, key, unavailable, genera
         recall_uniform(key, 0, unavailable, generation, ids)
     if in_order == 1:
         sort_by_recent(history, items.vectors, ids)
-
-
-def co_consumption_factors(
-    users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], num_items: int
-) -> npt.NDArray[np.float32]:
-    """Returns item factors in which items consumed by the same users are close.
-
-    Args:
-        users: user of each satisfied consumption in the training logs, (m,).
-        items: its item, (m,).
-        num_items: rows of the result.
-
-    Returns:
-        Unit rows, zero for items never consumed, (num_items, 16): the leading right singular
-        vectors of the consumption matrix with rows and columns scaled by root frequency.
-    """
-    from scipy import sparse
-    from scipy.sparse.linalg import svds
-
-    factors = np.zeros((num_items, FACTOR_DIM), np.float32)
-    num_users = int(users.max()) + 1 if len(users) else 0
-    rank = min(FACTOR_DIM, num_users - 1, num_items - 1)
-    if len(users) == 0 or rank < 1:
-        return factors
-    matrix = sparse.coo_matrix(
-        (np.ones(len(users)), (users, items)), shape=(num_users, num_items)
-    ).tocsr()
-    rows = np.maximum(np.asarray(matrix.sum(1)).ravel(), 1.0)
-    columns = np.maximum(np.asarray(matrix.sum(0)).ravel(), 1.0)
-    scaled = sparse.diags(rows**-0.5) @ matrix @ sparse.diags(columns**-0.5)
-    start = np.ones(min(scaled.shape))  # a fixed start makes the result reproducible
-    _, values, right = svds(scaled, k=rank, v0=start)
-    raw = (right.T * values)[:, ::-1]
-    norms = np.linalg.norm(raw, axis=1, keepdims=True)
-    factors[:, :rank] = np.where(norms > 1e-9, raw / np.maximum(norms, 1e-9), 0.0)
-    return factors

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env import portable_math
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel, rows_dot
@@ -185,8 +186,8 @@ def write_logs(
         ratings=np.empty((n, steps), np.int32),
         queries=np.empty((n, steps), np.int32),
     )
-    attraction = np.exp(0.5 * traits["quality"].astype(np.float64))
-    popular = np.cumsum(attraction) / attraction.sum()
+    popular = np.cumsum(portable_math.exp(0.5 * traits["quality"]))
+    popular /= popular[-1]
     responses = np.zeros(1, response_dtype(k))
     warm_up(users, params, interests, vectors, traits, popular, responses, logs)
     return logs

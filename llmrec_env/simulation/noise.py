@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from llmrec_env.simulation.compilation import kernel
 
@@ -72,3 +73,20 @@ def normal_pair(key, draw):
     angle = np.float64(bits & np.uint64(0xFFFFFFFF)) * (2.0 * math.pi / 4294967296.0)
     length = math.sqrt(-2.0 * math.log(radius))
     return length * math.cos(angle), length * math.sin(angle)
+
+
+@kernel
+def _fill_normals(key, values):
+    """Writes independent standard normal numbers."""
+    for i in range(0, values.shape[0], 2):
+        one, two = normal_pair(key, i)
+        values[i] = one
+        if i + 1 < values.shape[0]:
+            values[i + 1] = two
+
+
+def draw_normals(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float64]:
+    """Returns standard normal numbers with the same bits on every machine."""
+    values = np.empty(math.prod(shape))
+    _fill_normals(rng.integers(2**63, dtype=np.uint64), values)
+    return values.reshape(shape)

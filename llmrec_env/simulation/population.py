@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
+from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.response import TASTE_DIM
 from llmrec_env.simulation.users import ATTEMPTS, MAX_LOG_WEIGHT, MEMORY, Interests
 
@@ -52,9 +53,9 @@ def new_users(
     users["phrase"] = _first_phrases(users["community"], interests, slots, rng)
     active = rng.integers(config.active_min, config.active_max + 1, n)
     users["active"] = np.arange(slots) < active[:, None]
-    users["rest"] = rng.normal(0.0, config.base_sd, (n, slots))
+    users["rest"] = config.base_sd * draw_normals(rng, n, slots)
     users["weight"] = np.clip(users["rest"], -MAX_LOG_WEIGHT, MAX_LOG_WEIGHT)
-    own_taste = rng.normal(size=(n, TASTE_DIM))
+    own_taste = draw_normals(rng, n, TASTE_DIM)
     users["taste"] = 0.8 * community_taste[users["community"]] + 0.6 * own_taste
     users["patience"] = config.patience_start
     users["consumed"] = -1
@@ -66,7 +67,7 @@ def _first_phrases(
     community: npt.NDArray[np.int32], interests: Interests, slots: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     n, topics = len(community), interests.community_topics[community]
-    order = np.argsort(rng.random(topics.shape), axis=1)
+    order = np.argsort(rng.random(topics.shape), axis=1, kind="stable")
     ranks = np.resize(np.arange(topics.shape[1]), slots)
     chosen = np.take_along_axis(topics, order[:, ranks], axis=1)  # (n, slots), distinct topics
     own = rng.random((n, slots)) < 0.15

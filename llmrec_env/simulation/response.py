@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env import portable_math
 from llmrec_env.config import EnvConfig, world_numbers
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel, row_dot
@@ -66,9 +67,9 @@ def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
     params = np.zeros(1, PARAMETERS)
     for name in world_numbers():
         params[name] = getattr(effective, name)
-    ranks = np.arange(1, MAX_SLATE + 1)
-    params["examined"] = ranks**-effective.position_bias
-    params["rank_penalty"] = effective.position_bias * np.log(ranks)
+    ranks = range(1, MAX_SLATE + 1)
+    params["examined"] = portable_math.power(ranks, -effective.position_bias)
+    params["rank_penalty"] = effective.position_bias * portable_math.log1p(np.arange(MAX_SLATE))
     params["scale"] = scale
     return params
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmrec_env.interface.candidates import FEATURES, co_consumption_factors, recall_uniform
+from llmrec_env.interface.candidates import FEATURES, recall_uniform
 
 N = 60
 
@@ -152,21 +152,3 @@ def test_a_nearly_used_up_catalogue_still_gives_what_is_left():
     ids = np.full(4, -1, np.int32)
     recall_uniform(np.uint64(1), 0, unavailable, 7, ids)
     assert sorted(ids) == free
-
-
-def test_co_consumption_puts_items_of_the_same_users_together():
-    """Ten users like items 0 to 4, ten others 5 to 9; nobody likes item 10."""
-    users = np.repeat(np.arange(20), 4)
-    items = np.concatenate([(np.arange(4) + u) % 5 + (5 if u >= 10 else 0) for u in range(20)])
-    factors = co_consumption_factors(users, items, 11)
-    cosines = factors @ factors.T
-    assert factors.shape == (11, 16) and factors.dtype == np.float32
-    np.testing.assert_allclose(np.diag(cosines)[:10], 1.0, atol=1e-5)
-    assert cosines[:5, :5].min() > cosines[:5, 5:10].max() + 0.2
-    assert (factors[10] == 0).all()
-
-
-def test_co_consumption_without_enough_users_is_zero():
-    nothing = np.zeros(0, np.int64)
-    assert (co_consumption_factors(nothing, nothing, 5) == 0).all()
-    assert (co_consumption_factors(np.zeros(3, np.int64), np.arange(3), 5) == 0).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmrec_env.interface.candidates import co_consumption_factors
+from llmrec_env.interface.co_consumption import co_consumption_factors
 from llmrec_env.simulation.logging_policy import EVENTS, RECORD, split_of
 
 WARMUP, SLATE = 20, 5

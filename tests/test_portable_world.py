@@ -1,0 +1,70 @@
+"""A world has the same bits on every x86-64 machine."""
+
+from __future__ import annotations
+
+import json
+
+DIGESTS = """
+import hashlib, json
+import numpy as np
+from llmrec_env.config import EnvConfig
+from llmrec_env.world import load_world
+
+def digest(*arrays):
+    content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    return hashlib.sha256(content).hexdigest()[:16]
+
+def digests(encoder):
+    world = load_world(EnvConfig(num_users=100, encoder=encoder))
+    text, items, users = world.text, world.items, world.users
+    drawn = [users[name] for name in ("noise_key", "community", "phrase", "rest", "taste")]
+    return {
+        "vectors": digest(text.catalog.vectors, text.phrase_vectors),
+        "text": digest(text.neighbours, text.probe, np.array(text.space.scale)),
+        "interests": digest(world.interests.community_topics),
+        "traits": digest(world.traits, world.params),
+        "users": digest(*drawn),
+        "logs": digest(*world.logs),
+        "items": digest(items.factors, items.popularity, items.substance),
+    }
+
+print(json.dumps([digests("minilm"), digests("hashing")]))
+"""
+
+# A new digest means another benchmark: raise the version of the environments with it.
+GOLDEN = [
+    {
+        "vectors": "c93faec1d4236728",
+        "text": "fe6470382f04a6dd",
+        "interests": "85a26577308dd81b",
+        "traits": "9ff6ca23d20247d1",
+        "users": "6303c3da8d2e8d0b",
+        "logs": "46d50fa7b82fb9ee",
+        "items": "526fd24d205e97f3",
+    },
+    {
+        "vectors": "3c652137ad8945ab",
+        "text": "b47c5319b43a577b",
+        "interests": "85a26577308dd81b",
+        "traits": "503eb07a2589b812",
+        "users": "2d310621d8cfb61f",
+        "logs": "cb17b6de20c75b92",
+        "items": "b73ed69b92f196b4",
+    },
+]
+
+OLD_PROCESSOR = {  # what numpy, OpenBLAS and numba do on one of 2008
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "NUMBA_CPU_NAME": "generic",
+    "NUMBA_CPU_FEATURES": "",
+}
+
+
+def test_the_default_world_is_the_one_that_was_measured(run_python):
+    assert json.loads(run_python(DIGESTS)) == GOLDEN
+
+
+def test_an_old_processor_builds_the_same_world(run_python, tmp_path):
+    environment = OLD_PROCESSOR | {"LLMREC_CACHE": str(tmp_path)}
+    assert json.loads(run_python(DIGESTS, **environment)) == GOLDEN
