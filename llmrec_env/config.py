@@ -75,6 +75,8 @@ class EnvConfig:
     """v is the mean of encoded behaviour texts, or the encoding of them joined into one text."""
     document_size: int = _number(12, 1, 128, world=False)
     """Behaviour texts, newest first, that make the document of `history="document"`."""
+    document_dtype: str = _choice("auto", "auto", "float32", "bfloat16")
+    """Numbers a transformer reads documents with; `auto`: bfloat16 where the device has it."""
     reward_vector: str = _choice("true", "true", "observed")
     """v of R = z f(v, y): the user's current interests, or what the agent sees (an ablation)."""
     off: tuple[str, ...] = ()

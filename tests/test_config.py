@@ -154,6 +154,7 @@ def test_configurations_that_differ_in_the_interface_alone_share_a_world():
         "observation_dim": 7,
         "history": "document",
         "document_size": 3,
+        "document_dtype": "float32",
         "reward_vector": "observed",
     }
     for name, value in changes.items():

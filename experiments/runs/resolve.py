@@ -33,6 +33,7 @@ _INTERFACE = (
     "observation_dim",
     "history",
     "document_size",
+    "document_dtype",
 )
 """Fields that an agent takes along to another task: its world's size, and what it observes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from llmrec_env.simulation.step import (
     settings_of,
 )
 from llmrec_env.simulation.users import interest_vector
-from llmrec_env.world import World, load_world
+from llmrec_env.world import World, load_text_space, load_world
 
 TRANSITION_FIELDS = ["choice", "item", "satisfied", "relevance", "died", "born", "woken"]
 USER_FIELDS = ["user_id", "goodwill", "patience"]
@@ -69,7 +70,6 @@ class Simulator:
         self._settings = settings_of(config, self.mode)
         self.buffers = new_buffers(config, self._settings[0], n, len(self.world.catalog))
         self._reward = REWARDS[config.reward_vector]
-        self._reader = _document_reader(config, self.world)
         self._link()
 
     def _link(self) -> None:
@@ -77,6 +77,7 @@ class Simulator:
         self.transition_info = self.responses[TRANSITION_FIELDS]
         self.user_info = self.users[USER_FIELDS]
         world = self.world
+        self._reader = _document_reader(self.config)
         self._arrays = (  # arguments of `advance`, but the decision
             tuple(world.items),
             tuple(world.interests),
@@ -91,7 +92,7 @@ class Simulator:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy needs views of its own arrays, not copies of the views: `_link` makes them.
-        links = ("transition_info", "user_info", "_arrays")
+        links = ("transition_info", "user_info", "_arrays", "_reader")
         return {name: value for name, value in vars(self).items() if name not in links}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -165,7 +166,19 @@ def _no_response(slate_size: int) -> npt.NDArray[np.void]:
 _NO_RESPONSE = {k: _no_response(k) for k in range(1, MAX_SLATE + 1)}
 
 
-def _document_reader(config: EnvConfig, world: World) -> DocumentReader | None:
+def _document_reader(config: EnvConfig) -> DocumentReader | None:
     if config.history != "document":
         return None
-    return DocumentReader(config, world.catalog.texts, world.phrases.texts, world.text.space)
+    return _shared_reader(EnvConfig(**{name: getattr(config, name) for name in _READ}))
+
+
+_READ = ("catalog", "num_items", "encoder", "device", "dim", "document_size", "document_dtype")
+"""Fields that decide the vector of a document."""
+
+
+@lru_cache(maxsize=2)
+def _shared_reader(config: EnvConfig) -> DocumentReader:
+    text = load_text_space(
+        config.catalog, config.num_items, config.encoder, config.dim, config.device
+    )
+    return DocumentReader(config, text.catalog.texts, text.phrases.texts, text.space)

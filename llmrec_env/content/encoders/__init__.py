@@ -42,6 +42,7 @@ def load_encoder(
     device: str = "auto",
     dtype: Dtype = "float32",
     pooling: Pooling = "mean",
+    documents: bool = False,
     cache: bool | str | os.PathLike[str] = True,
     progress: bool = False,
     download: bool = False,
@@ -54,8 +55,10 @@ def load_encoder(
         dim: length of the vectors of a hashing encoder, 256 by default. A transformer has its own;
             `Space.fit` reduces it.
         device: "auto", "cpu", "cuda", ...: for transformers.
-        dtype: "float32", "bfloat16" or "float16": for transformers.
+        dtype: "float32", "bfloat16", "float16", or "auto", bfloat16 where the device computes with
+            it natively: for transformers.
         pooling: "mean", "cls" or "last": for transformers.
+        documents: read long texts, few at a time: for transformers, see `TransformerEncoder`.
         cache: keep vectors on disk: True in the user's cache, a path elsewhere, False not at all.
             A hashing encoder is as fast as the disk, so that it is cached only for a path.
         progress: show a bar on stderr while many texts are encoded.
@@ -75,7 +78,13 @@ def load_encoder(
     else:
         _check_name(name, download)
         encoder = TransformerEncoder(
-            name, pooling=pooling, device=device, dtype=dtype, progress=progress, download=download
+            name,
+            pooling=pooling,
+            device=device,
+            dtype=dtype,
+            documents=documents,
+            progress=progress,
+            download=download,
         )
         if dim not in (None, encoder.dim):
             raise ValueError(

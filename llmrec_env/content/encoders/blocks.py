@@ -61,15 +61,16 @@ def plan_blocks(
     Args:
         lengths: tokens of each text, at most the last width.
         widths: the widths to choose from, rising.
-        block_tokens: rows times width to aim at; a block has two rows at least.
+        block_tokens: rows times width to aim at. A block has two rows at least; with 1 it has one,
+            so that each text runs by itself.
     """
     order = np.argsort(np.asarray(lengths), kind="stable")
     bounds = np.searchsorted(np.asarray(lengths)[order], widths, side="right")
     for width, start, stop in zip(widths, [0, *bounds[:-1]], bounds, strict=True):
-        rows = max(2, block_tokens // width)
+        rows = 1 if block_tokens == 1 else max(2, block_tokens // width)
         while start < stop:
             members = [int(index) for index in order[start : min(start + rows, stop)]]
-            if len(members) == rows and lengths[members[0]] == width:
+            if 1 < len(members) == rows and lengths[members[0]] == width:
                 # Nothing would be padded, and a model that sees no padding drops the mask and
                 # takes another kernel with other bits: leave one row to a dummy.
                 members.pop()

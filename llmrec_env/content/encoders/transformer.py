@@ -22,6 +22,7 @@ import numpy as np
 
 from llmrec_env.content.encoders.blocks import (
     BLOCK_SCHEME,
+    BUCKETS,
     Block,
     Tokens,
     block_widths,
@@ -48,7 +49,7 @@ from llmrec_env.content.encoders.weights import (
 )
 
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "auto"]
 
 BLOCK_TOKENS = {"cpu": 256, "mps": 4096, "cuda": 16384}
 
@@ -70,9 +71,12 @@ class TransformerEncoder:
             directory only the transformer is read, not its own pooling or dense layers.
         pooling: "mean" over tokens, "cls" for the first token, "last" for the last one.
         device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "float32", "bfloat16" or "float16".
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device computes with
+            it natively, else float32.
         max_length: tokens kept of a text; by default 256 or what the model can read.
         block_tokens: tokens in a block; by default 256 on a CPU and 16,384 on a GPU.
+        documents: texts are long and come few at a time: by default `max_length` is what the model
+            can read, up to 8,192, and on a CPU every text runs by itself.
         progress: show a bar on stderr for more than 512 texts, if stderr is a terminal.
         download: fetch a hub id that is not on this machine yet.
 
@@ -91,6 +95,7 @@ class TransformerEncoder:
         dtype: Dtype = "float32",
         max_length: int | None = None,
         block_tokens: int | None = None,
+        documents: bool = False,
         progress: bool = False,
         download: bool = False,
     ) -> None:
@@ -103,21 +108,23 @@ class TransformerEncoder:
             verify_minilm(self._directory, digests)
         self.name = str(source) if source == "minilm" else self._directory.name
         self.dim, limit = read_sizes(self._directory)
-        self.max_length = min(256, limit) if max_length is None else max_length
+        most = BUCKETS[-1] if documents else 256
+        self.max_length = min(most, limit) if max_length is None else max_length
         if not 2 <= self.max_length <= limit:
             raise ValueError(
                 f"max_length={max_length} is out of range; {self.name} reads 2 to {limit}"
             )
         self.device = find_device(device)
         kind = self.device.partition(":")[0]
-        self.block_tokens = BLOCK_TOKENS.get(kind, 256) if block_tokens is None else block_tokens
+        aim = 1 if documents and kind == "cpu" else BLOCK_TOKENS.get(kind, 256)
+        self.block_tokens = aim if block_tokens is None else block_tokens
         if self.block_tokens < 1:
             raise ValueError(f"block_tokens={block_tokens} is out of range; use 1 or more")
         self.pooling: Pooling = pooling
-        self.dtype: Dtype = dtype
+        self.dtype: Dtype = native_dtype(kind) if dtype == "auto" else dtype
         self.progress = progress
         self._widths = block_widths(self.max_length, limit)
-        parts = [BLOCK_SCHEME, digests, pooling, dtype, kind, self._widths, self.block_tokens]
+        parts = [BLOCK_SCHEME, digests, pooling, self.dtype, kind, self._widths, self.block_tokens]
         parts.append(self.max_length)
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -157,6 +164,11 @@ class TransformerEncoder:
                 vectors[members] = encoded
                 advance(len(members))
         return check_encoding(vectors, len(texts), self.dim, name=repr(self))
+
+    def num_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, with those beyond `max_length`, which `encode` leaves out."""
+        tokenizer = self._loaded.tokenizer  # not verbose: it would warn of texts that are cut
+        return [len(ids) for ids in tokenizer(normalize_texts(texts), verbose=False)["input_ids"]]
 
     def _encode_block(self, tokens: Tokens, block: Block) -> Vectors:
         torch, model, tokenizer = self._loaded
@@ -221,6 +233,20 @@ def find_device(device: str) -> str:
             "use one of them or device='auto'"
         )
     return device
+
+
+def native_dtype(kind: str) -> Literal["float32", "bfloat16"]:
+    """The dtype bfloat16 where this kind of device, "cpu" or "cuda", has it natively, else float32.
+
+    So it is the same at every call on one machine, and may differ between machines.
+    """
+    torch = import_framework("torch")
+    if kind == "cuda":
+        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = getattr(torch.cpu, "get_capabilities", dict)()
+        is_native = kind == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16"))
+    return "bfloat16" if is_native else "float32"
 
 
 def _is_cpu_build() -> bool:

@@ -16,7 +16,12 @@ from llmrec_env.content.encoders import (
     WeightsError,
     weights,
 )
-from llmrec_env.content.encoders.transformer import TransformerEncoder, find_device, pool
+from llmrec_env.content.encoders.transformer import (
+    TransformerEncoder,
+    find_device,
+    native_dtype,
+    pool,
+)
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -121,10 +126,12 @@ def test_equals_one_unpadded_text_at_a_time(
 
 @pytest.mark.parametrize("family", ["bert", "gpt"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("documents", [False, True])
 def test_bits_do_not_depend_on_order_or_company(
-    family: str, dtype: str, request: pytest.FixtureRequest
+    family: str, dtype: str, documents: bool, request: pytest.FixtureRequest
 ) -> None:
-    encoder = TransformerEncoder(request.getfixturevalue(family), dtype=dtype)
+    model = request.getfixturevalue(family)
+    encoder = TransformerEncoder(model, dtype=dtype, documents=documents)
     texts = [*make_texts(150, 80), *["film"] * 40, *["jazz piano war film a the"] * 40]
     together = encoder.encode(texts)
     order = np.random.default_rng(0).permutation(len(texts))
@@ -177,6 +184,8 @@ def test_fingerprint_covers_all_that_decides_a_vector(
         TransformerEncoder(bert, dtype="bfloat16"),
         TransformerEncoder(bert, max_length=20),
         TransformerEncoder(bert, block_tokens=128),
+        TransformerEncoder(bert, documents=True),
+        TransformerEncoder(bert, documents=True, dtype="bfloat16"),
         TransformerEncoder(edit(nudge)),
     ]
     assert len({encoder.fingerprint for encoder in encoders}) == len(encoders)
@@ -324,6 +333,47 @@ def test_auto_takes_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) 
         assert find_device("auto") == expected
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert find_device("cuda:1") == "cuda:1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "abilities", "expected"),
+    [
+        ("cpu", {"avx512_bf16": True}, "bfloat16"),
+        ("cpu", {"amx_bf16": True, "avx512_bf16": False}, "bfloat16"),
+        ("cpu", {"avx512_f": True}, "float32"),
+        ("cpu", {}, "float32"),
+        ("mps", {"avx512_bf16": True}, "float32"),
+    ],
+)
+def test_dtype_auto_is_bfloat16_where_the_processor_has_it(
+    bert: Path, monkeypatch: pytest.MonkeyPatch, kind: str, abilities: dict[str, bool], expected
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities, raising=False)
+    assert native_dtype(kind) == expected
+    if kind == "cpu":
+        chosen, named = (TransformerEncoder(bert, dtype=dtype) for dtype in ("auto", expected))
+        assert chosen.dtype == expected and chosen.fingerprint == named.fingerprint
+
+
+@pytest.mark.parametrize(("is_native", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_dtype_auto_asks_a_gpu(monkeypatch: pytest.MonkeyPatch, is_native, expected) -> None:
+    asked: list[bool] = []
+
+    def is_bf16_supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return is_native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
+    assert native_dtype("cuda") == expected and asked == [False]
+
+
+def test_documents_are_read_whole_and_tokens_are_counted_beyond_the_limit(bert: Path) -> None:
+    short, long = TransformerEncoder(bert, max_length=20), TransformerEncoder(bert, documents=True)
+    assert (long.max_length, long.block_tokens) == (64, 1)
+    texts = ["film " * count for count in (3, 30, 90)]
+    assert short.num_tokens(texts) == long.num_tokens(texts) == [5, 32, 92]
+    cosines = (short.encode(texts) * long.encode(texts)).sum(1)
+    assert cosines[0] > 1 - 1e-6 > cosines[1]
 
 
 def test_out_of_memory_names_the_fix(bert: Path) -> None:
