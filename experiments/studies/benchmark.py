@@ -45,7 +45,8 @@ PRESETS = {
         study.Scale(worlds=1, seeds=3, steps=50_000),
     ),
     "full": Preset(
-        tuple(llmrec_env.TASKS),
+        # Agents bring their own actions: a task of other actions alone would be Drift again.
+        tuple(task for task, changes in llmrec_env.TASKS.items() if set(changes) != {"action"}),
         tuple(name for name, spec in AGENTS.items() if not spec.trains_encoder),
         study.Scale(worlds=5, seeds=10, steps=2_000_000),
     ),

@@ -12,10 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from single_file_ppo import make_envs, train  # noqa: E402
 
-TASKS = {
-    "item": ("llmrec/Item-v1", {}),
-    "weights": ("llmrec/Drift-v1", {"action": "weights"}),
-}
+TASKS = {"item": "llmrec/Item-v1", "weights": "llmrec/Weights-v1"}
 
 
 def test_plain_stable_baselines_trains_and_plays(tiny):
@@ -41,8 +38,8 @@ def test_plain_stable_baselines_trains_and_plays(tiny):
 @pytest.mark.parametrize("native", [True, False], ids=["native", "sync"])
 @pytest.mark.parametrize("kind", TASKS)
 def test_ppo_in_one_file_trains(kind, native, tiny):
-    task, more = TASKS[kind]
-    envs = make_envs(task, 4, native, **tiny, **more)
+    task = TASKS[kind]
+    envs = make_envs(task, 4, native, **tiny)
     network, returns = train(envs, updates=3, rollout=32, minibatch=64)
     assert returns and np.isfinite(returns).all() and min(returns) >= 0.0
     assert all(x.isfinite().all() for x in network.parameters())
@@ -51,8 +48,8 @@ def test_ppo_in_one_file_trains(kind, native, tiny):
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_it_learns_the_same_in_a_native_batch_as_in_single_environments(kind, tiny):
-    task, more = TASKS[kind]
-    runs = [train(make_envs(task, 3, native, **tiny, **more), 2, 48) for native in (True, False)]
+    task = TASKS[kind]
+    runs = [train(make_envs(task, 3, native, **tiny), 2, 48) for native in (True, False)]
     assert runs[0][1] == runs[1][1]
     for one, other in zip(runs[0][0].parameters(), runs[1][0].parameters(), strict=True):
         assert torch.equal(one, other)
@@ -60,15 +57,15 @@ def test_it_learns_the_same_in_a_native_batch_as_in_single_environments(kind, ti
 
 @pytest.mark.slow
 def test_ppo_in_one_file_learns_to_rank(tiny):
-    task, more = TASKS["weights"]
-    envs = make_envs(task, 32, **tiny, **more)
+    task = TASKS["weights"]
+    envs = make_envs(task, 32, **tiny)
     envs.reset(seed=5)
     envs.action_space.seed(5)
     random: list[float] = []
     while len(random) < 1000:
         info = envs.step(envs.action_space.sample())[4]
         random += info["episode"]["r"][info["_episode"]].tolist() if "episode" in info else []
-    _, returns = train(make_envs(task, 32, **tiny, **more), updates=100, epochs=8, rate=3e-4)
+    _, returns = train(make_envs(task, 32, **tiny), updates=100, epochs=8, rate=3e-4)
     first, last = np.array(returns[:500]), np.array(returns[-1000:])
     error = np.sqrt((np.var(random) + last.var()) / 1000)
     assert last.mean() > np.mean(random) + 4 * error  # measured: 10.5 and 8.7, error 0.2

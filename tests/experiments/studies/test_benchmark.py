@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import llmrec_env
 from experiments import store
 from experiments.report.page import write_report
 from experiments.runs.runner import RunOptions
@@ -39,6 +40,12 @@ def test_the_order_of_agents_and_the_sizes_are_those_asked_for(run):
     assert {row.users for row in rows} == {12}  # 6 test users in each world of 60
     assert [row.train_steps for row in rows] == [0, 0, 4096, 0]
     assert rows[0].mean < rows[1].mean < rows[3].mean
+
+
+def test_every_preset_leaves_out_the_task_that_differs_by_its_action_alone():
+    for preset in benchmark.PRESETS.values():
+        assert "llmrec/Weights-v1" not in preset.tasks and "llmrec/Drift-v1" in preset.tasks
+    assert len(benchmark.PRESETS["full"].tasks) == len(llmrec_env.TASKS) - 1
 
 
 def test_tables_figures_manifest_and_report_are_there(run):
