@@ -174,15 +174,17 @@ def _interests() -> dict[tuple[str, str], tuple[str, ...]]:
 def _label(name: str) -> str:
     """A facet's name or interest with the capitals that its words have in a sentence."""
     name = name.removeprefix("the ")  # so that `an insane {facet} clip` holds for every label
-    for word in _proper_names():
-        name = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", word, name, flags=re.IGNORECASE)
-    return name
+    pattern, written = _proper_names()
+    return pattern.sub(lambda match: written[match[0].lower()], name)
 
 
 @lru_cache(maxsize=1)
-def _proper_names() -> list[str]:
-    # Longer entries last, so that "Civil War" of "American Civil War" is not undone by a shorter.
-    return sorted(_toml("wording.toml")["proper"], key=len)
+def _proper_names() -> tuple[re.Pattern[str], dict[str, str]]:
+    """A pattern of the words with capitals, and how each is written, by its small letters."""
+    # Longer entries first, so that "American Civil War" is not taken for "American".
+    words = sorted(_toml("wording.toml")["proper"], key=len, reverse=True)
+    pattern = rf"(?<![\w-])(?:{'|'.join(map(re.escape, words))})(?![\w-])"
+    return re.compile(pattern, re.IGNORECASE), {word.lower(): word for word in words}
 
 
 @lru_cache(maxsize=64)
