@@ -18,6 +18,7 @@ from llmrec_env.simulation.compilation import kernel
 
 Floats = npt.NDArray[np.float64]
 
+_BLOCK = 4096  # rows worked on at once
 _SWEEPS = 40  # of Jacobi's method; ten are enough
 _DIGITS = decimal.Context(prec=30)  # arithmetic in software
 
@@ -58,8 +59,11 @@ def gram(rows: npt.ArrayLike) -> Floats:
     """Returns the inner products of the columns of rows (n, D), (D, D)."""
     matrix = np.asarray(rows, np.float64)
     exponent = np.frexp(np.abs(matrix).max(initial=0.0))[1]
-    matrix = on_grid(np.ldexp(matrix, -exponent), _bits_for(len(matrix)))
-    return np.ldexp(matrix.T @ matrix, 2 * exponent)
+    bits, total = _bits_for(len(matrix)), np.zeros((matrix.shape[1], matrix.shape[1]))
+    for start in range(0, len(matrix), _BLOCK):  # a block at a time: bounds memory
+        block = on_grid(np.ldexp(matrix[start : start + _BLOCK], -exponent), bits)
+        total += block.T @ block
+    return np.ldexp(total, 2 * exponent)
 
 
 def _bits_for(count: int) -> int:

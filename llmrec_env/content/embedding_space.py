@@ -14,7 +14,7 @@ from llmrec_env.content.encoders.protocol import Vectors
 _NO_VARIANCE = 1e-8  # eigenvalues below this share of the largest are rounding
 _NO_LENGTH = 1e-6  # a shorter projection of unit vectors is rounding
 _GRID_BITS = 20  # of components
-_BLOCK = 1024  # rows of the phrase-item table held at once
+_BLOCK = 1024  # rows worked on at once
 _LONGEST_PORTABLE = 512  # D up to which components have the same bits on every machine
 
 
@@ -146,17 +146,20 @@ class Space:
                 f"{kind} vectors have {rows.shape[1]} columns, this space was fitted on "
                 f"{mean.shape[0]}; encode with the encoder it was fitted with"
             )
-        centred, exponents = portable_math.scaled(rows - mean)
-        # Multiples of 2 ** -42 up to 64: exact sums, in whatever order a library makes them.
         basis = portable_math.on_grid(self.components, _GRID_BITS)
-        projected = portable_math.on_grid(centred, 22) @ basis
-        lengths = np.ldexp(np.linalg.norm(projected, axis=1), exponents)
-        if np.any(lengths <= _NO_LENGTH):
-            raise ValueError(
-                f"{kind} vectors[{int(np.argmin(lengths))}] equals the mean {kind} and has no "
-                f"direction; remove {kind} texts that are all the same"
-            )
-        return portable_math.unit_rows(projected).astype(np.float32)
+        unit = np.empty((len(rows), self.dim), np.float32)
+        for start in range(0, len(rows), _BLOCK):  # a block at a time: bounds memory
+            centred, exponents = portable_math.scaled(rows[start : start + _BLOCK] - mean)
+            # Multiples of 2 ** -42 up to 64: exact sums, in whatever order a library makes them.
+            projected = portable_math.on_grid(centred, 22) @ basis
+            lengths = np.ldexp(np.linalg.norm(projected, axis=1), exponents)
+            if np.any(lengths <= _NO_LENGTH):
+                raise ValueError(
+                    f"{kind} vectors[{start + int(np.argmin(lengths))}] equals the mean {kind} and "
+                    f"has no direction; remove {kind} texts that are all the same"
+                )
+            unit[start : start + _BLOCK] = portable_math.unit_rows(projected)
+        return unit
 
 
 def _as_matrix(name: str, vectors: npt.ArrayLike, least: int = 2) -> npt.NDArray[np.float64]:
