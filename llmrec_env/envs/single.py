@@ -59,10 +59,13 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     `spec.max_episode_steps` tells wrappers such as `TimeAwareObservation`.
 
     ## Arguments
-    Every field of `EnvConfig`, by name.
+    Every field of `EnvConfig`, by name: `gymnasium.make("llmrec/Drift-v1", horizon=50)`. The ids
+    are settings of it: `llmrec_env.TASKS`.
 
     ## Version history
-    v1: taste is part of relevance. v0: initial version.
+    * v1: taste is part of relevance, which the reward pays for, and half of it is shared within
+      facets; 10,000 users; the bundled catalogue comes encoded.
+    * v0: initial version.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[override]

@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 from llmrec_env.config import ConfigError, EnvConfig, unknown
 from llmrec_env.envs.rendering import SessionRecorder, as_image, as_text
 from llmrec_env.envs.single import RecEnv, checked_options, checked_render_mode, checked_user
-from llmrec_env.envs.spaces import Observation, info_of, infos_of, observation_of, observation_space
+from llmrec_env.envs.spaces import Observation, infos_of, observation_of, observation_space
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.world import PublicData
 
@@ -176,10 +176,9 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         """Begins new sessions for those that ended, whose last observations go into the infos."""
         sessions = np.flatnonzero(~self._running)
         final_obs = np.full(self.num_envs, None, dtype=object)
-        final_info: dict[str, Any] = {}
         for i in sessions:
             final_obs[i] = observation_of(self.simulator, int(i))
-            final_info = self._add_info(final_info, info_of(self.simulator, int(i)), int(i))
+        final_info = infos_of(self.simulator, sessions)
         self._start(sessions)
         self.simulator.show(sessions)
         self._restart_recorders(sessions)

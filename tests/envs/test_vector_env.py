@@ -73,7 +73,7 @@ def test_native_is_sync_with_other_settings_too(new_env, new_vec, assert_same, n
 def test_same_step_is_syncs_same_step_with_final_obs_and_info(
     new_env, new_vec, observing, assert_same
 ):
-    kwargs = {"patience_start": 4.0, **observing}
+    kwargs = {"patience_start": 2.0, **observing}
     native = new_vec(4, autoreset_mode="same_step", **kwargs)
     sync = _sync(new_env, 4, AutoresetMode.SAME_STEP, **kwargs)
     assert native.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
