@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.report.text_tables import Table, number, print_tables
+from llmrec_env.content.bundled_encodings import load_encoder_of
 from llmrec_env.content.catalog import Catalog
 from llmrec_env.content.embedding_space import Space
-from llmrec_env.content.encoders import load_encoder
 from llmrec_env.content.phrases import Phrases, phrases_of, substance_probe
 
 _PAIRS = 200_000
@@ -56,12 +56,12 @@ def run(
         Mean cosines as `raw_...` and `centred_...`, `kept_variance`, `scale` (s_f), and
         `substance_correlation` where the catalogue has labels.
     """
-    reader = load_encoder(encoder, progress=True)
     items = Catalog.load(catalog, num_items=num_items)
+    reader, axes = load_encoder_of(items, encoder, "auto")
     raw_items = reader.encode(items.texts)
     items, phrases = phrases_of(items, raw_items)
     raw_phrases = reader.encode(phrases.texts)
-    space = Space.fit(raw_items, raw_phrases, dim)
+    space = Space.fit(raw_items, raw_phrases, dim, axes)
     vectors, phrase_vectors = space.project_items(raw_items), space.project_phrases(raw_phrases)
     measured = {
         f"raw_{key}": x for key, x in cosines(items, phrases, raw_items, raw_phrases).items()
