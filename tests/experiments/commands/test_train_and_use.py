@@ -193,7 +193,7 @@ def test_a_training_that_diverges_keeps_the_last_good_agent(env, tmp_path, monke
     ("changes", "said"),
     [
         ({"agent": "pppo"}, "Did you mean 'ppo'"),
-        ({"task": "llmrec/Drift-v1"}, "Did you mean 'llmrec/Drift-v1'"),
+        ({"task": "llmrec/Drift-v2"}, "Did you mean 'llmrec/Drift-v1'"),
         ({"steps": 1.5}, r"steps=1.5 is not a whole number of steps; write 500000 or 1e6"),
         ({"steps": float("inf")}, "not a whole number"),
         ({"settings": ("rank",)}, r"--set 'rank' is not name=value"),
