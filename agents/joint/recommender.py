@@ -125,8 +125,9 @@ class Joint(Ranker):
         """
         self.data = data
         dataset = observed_steps(data, config)
-        tenth = dataset.users % 10 == 0
+        identity, tenth = self._identity(dataset), dataset.users % 10 == 0
         learnt, held_out = self.split = dataset.take(~tenth), dataset.take(tenth)
+        del dataset  # as large as all that the split copied
         self.model = model = self._new_model()
         options = self.settings
         train_config = TrainConfig(
@@ -140,7 +141,7 @@ class Joint(Ranker):
             train_config,
             groups=_groups(model),
             checkpoint=checkpoint,
-            identity=self._identity(dataset),
+            identity=identity,
             **follow,
         )
         self._calibrate()
