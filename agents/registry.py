@@ -59,14 +59,14 @@ _SPECS = (
         "agents.neural.next_item:TwoTower",
         "what the texts of the past say, learnt from logs",
         learns="logs",
-        fitting_seconds=7.0,
+        fitting_seconds=13.0,
     ),
     AgentSpec(
         "sasrec",
         "agents.neural.sasrec:SelfAttentive",
         "what the texts of the past say, learnt from logs",
         learns="logs",
-        fitting_seconds=15.0,
+        fitting_seconds=36.0,
     ),
     AgentSpec(
         "content",
@@ -112,7 +112,7 @@ _SPECS = (
         learns="logs",
         seeded=True,
         ladder=True,
-        fitting_seconds=15.0,
+        fitting_seconds=29.0,
     ),
     AgentSpec(
         "joint-lora",
@@ -191,6 +191,7 @@ _SPECS = (
         },
         ladder=True,
         training_rate=7_500.0,
+        fitting_seconds=26.0,
     ),
     AgentSpec(
         "oracle-myopic",
