@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmrec_env.content.catalog import Catalog
 from llmrec_env.content.encoders import (
     DeviceError,
     EncoderError,
@@ -487,3 +488,16 @@ def test_minilm_bits_do_not_depend_on_the_number_of_threads(minilm: TransformerE
         torch.set_num_threads(before)
     for threads in (2, 3, 8):
         np.testing.assert_array_equal(vectors[threads], vectors[1])
+
+
+@needs_minilm
+def test_minilm_reads_a_bundled_document_whole_and_alike_in_bfloat16() -> None:
+    texts, rng = Catalog.load("video").texts, np.random.default_rng(0)
+    picks = rng.choice(len(texts), (6, 12), replace=False)
+    documents = [" ".join(texts[i] for i in row) for row in picks]
+    exact, short = (TransformerEncoder(documents=True, dtype=x) for x in ("float32", "bfloat16"))
+    assert exact.max_length == 512 and 256 < max(exact.num_tokens(documents)) <= 512
+    encoded = short.encode(documents)
+    assert 0.9995 < (exact.encode(documents) * encoded).sum(1).min() < 1 - 1e-7
+    one_by_one = np.concatenate([short.encode([document]) for document in documents])
+    np.testing.assert_array_equal(one_by_one, encoded)
