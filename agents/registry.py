@@ -45,6 +45,8 @@ _SPECS = (
         "agents.rankers.item_models:Ease",
         "who consumed what together",
         learns="logs",
+        ladder=True,
+        colour="#d99ac5",
     ),
     AgentSpec(
         "collaborative",

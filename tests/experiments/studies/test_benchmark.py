@@ -9,9 +9,6 @@ from experiments import store
 from experiments.report.page import write_report
 from experiments.runs.runner import RunOptions
 from experiments.studies import benchmark
-from experiments.studies.ladder import run as run_ladder
-from experiments.studies.ladder import verdicts
-from experiments.studies.study import Scale
 
 AGENTS = ("random", "content", "ppo", "oracle-planning")
 TABLES = (*store.FILES.values(), store.SESSIONS)
@@ -94,12 +91,3 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(settings, tmp_path, capsys)
     assert "4,096 steps" in specs[2] and specs[2].endswith(" s")
     assert whole.startswith("8 runs, 8,192 steps")
     assert not (tmp_path / "none").exists()
-
-
-def test_the_ladder_says_which_steps_hold(tiny_env, tmp_path):
-    ladders = run_ladder(
-        ("video",), (20,), env=tiny_env, scale=Scale(worlds=1), options=RunOptions(tmp_path)
-    )
-    lines = verdicts(ladders["video", 20])
-    assert len(lines) == 7
-    assert all(line.startswith(("holds", "FAILS")) for line in lines)
