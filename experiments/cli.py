@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "learning-curves": ("studies.learning_curves", "return against steps of training"),
         "lookahead": ("studies.lookahead", "what valuing the future is worth, task by task"),
         "joint-ablation": ("studies.joint_ablation", "the joint recommender taken apart"),
+        "taste": ("studies.taste", "what taste is worth, and what can be known of it"),
         "satisfaction": (
             "studies.satisfaction_classifier",
             "classifier of satisfaction on texts",
