@@ -13,10 +13,17 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from agents.agent_spec import GAMMAS, RATES, AgentSpec, Choice, Uniform
+from agents.agent_spec import GAMMAS, RATES, AgentSpec, Choice, SearchSpace, Uniform
 from agents.base import Agent
 from agents.rl.sb3_specs import SB3_SPECS
 from llmrec_env.config import EnvConfig, unknown
+
+_PUBLIC_TERMS: SearchSpace = {
+    "substance": Uniform(0.0, 0.4),
+    "skipped": Uniform(0.0, 0.4),
+    "popular": Uniform(0.0, 0.6),
+}
+"""Weights, beside a cosine, that every ranker of texts may give to what anyone can read off."""
 
 _SPECS = (
     AgentSpec(
@@ -74,6 +81,8 @@ _SPECS = (
         "content",
         "agents.rankers.baselines:Content",
         "what the texts of the past say",
+        defaults={"substance": 0.139, "skipped": 0.331, "popular": 0.431},
+        search_space=_PUBLIC_TERMS,
         ladder=True,
         colour="#45a0dc",
     ),
@@ -81,6 +90,8 @@ _SPECS = (
         "content-recency",
         "agents.rankers.baselines:ContentRecency",
         "what the texts of the past say",
+        defaults={"decay": 0.914, "substance": 0.197, "skipped": 0.296, "popular": 0.593},
+        search_space=_PUBLIC_TERMS | {"decay": Uniform(0.6, 1.0)},
         ladder=True,
         colour="#0062a3",
     ),
@@ -103,6 +114,13 @@ _SPECS = (
         "agents.rankers.baselines:DriftAware",
         "recent texts, against what was skipped, and a little of everybody's taste",
         learns="logs",
+        defaults={"decay": 0.914, "substance": 0.197, "skipped": 0.296, "popular": 0.4},
+        search_space={
+            **_PUBLIC_TERMS,
+            "decay": Uniform(0.6, 1.0),
+            "recent": Uniform(0.0, 1.5),
+            "collaborative": Uniform(0.0, 0.2),
+        },
         ladder=True,
         colour="#00886a",
     ),
@@ -206,6 +224,13 @@ _SPECS = (
         "oracle-planning",
         "agents.rankers.oracles:planning_oracle",
         "upper bounds that see the interests",
+        defaults={"substance": 0.2, "satiation": 0.17, "discovery": 0.77, "satisfaction": 0.45},
+        search_space={
+            "substance": Uniform(0.0, 1.0),
+            "satiation": Uniform(0.0, 0.4),
+            "discovery": Uniform(0.0, 1.0),
+            "satisfaction": Uniform(0.0, 1.0),
+        },
         ladder=True,
         colour="#111111",
     ),

@@ -46,15 +46,46 @@ class Popular(Ranker):
 
 
 class Content(Ranker):
-    """Shows what is nearest to the mean of all texts that the user liked or typed."""
+    """Shows what is nearest to the mean of all texts that the user liked or typed.
+
+    Like all rankers of texts here it may add what anyone can read off public data: depth of
+    content, popularity, and likeness to what was skipped. All of them are given these terms, with
+    weights tuned alike, so that none is better than another by a hand-set term alone.
+    """
 
     name = "content"
     kind_weights = (0.15, 1.0, 1.0)  # unsatisfied, satisfied, query
-    decay = 1.0
+
+    def __init__(
+        self,
+        seed: int = 0,
+        decay: float = 1.0,
+        substance: float = 0.0,
+        skipped: float = 0.0,
+        popular: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        """Takes the weights of the public terms beside a cosine.
+
+        Args:
+            seed: nothing is drawn; recorded only.
+            decay: factor of the past for each item consumed since; 1 weighs all of it alike.
+            substance: weight of the substance that is read off the text, -1 to 1.
+            skipped: weight lost by the cosine to what was skipped.
+            popular: weight of popularity, 0 to 1.
+            **settings: of the class that follows in the order of inheritance.
+        """
+        super().__init__(seed, **settings)
+        self.decay, self.substance = decay, substance
+        self.skipped, self.popular = skipped, popular
 
     def scores(self, observation: Any) -> Floats:
-        """Returns v . y of each candidate."""
-        return score(self.belief(observation), observation["candidates"], self.data.items.vectors)
+        """Returns v . y and the public terms of each candidate, (n, c)."""
+        items, candidates = self.data.items, observation["candidates"]
+        direction = self.belief(observation) - np.float32(self.skipped) * observation["skipped"]
+        worth = self.substance * items.substance + self.popular * items.popularity
+        terms = look_up(np.asarray(worth, np.float32), candidates)
+        return score(direction, candidates, items.vectors) + terms
 
     def belief(self, observation: Any) -> Floats:
         """Returns v of each session, (n, d)."""
@@ -72,10 +103,13 @@ class ContentRecency(Content):
     """Like `content`, but the past loses half its weight with every four items consumed since."""
 
     name = "content-recency"
-    decay = 0.85
+
+    def __init__(self, seed: int = 0, decay: float = 0.85, **settings: Any) -> None:
+        """Takes what `content` takes."""
+        super().__init__(seed, decay, **settings)
 
 
-class DriftAware(Collaborative):
+class DriftAware(ContentRecency, Collaborative):
     """Content by what satisfied lately, against what did not, and a little of everybody's taste."""
 
     name = "drift-aware"
@@ -83,28 +117,28 @@ class DriftAware(Collaborative):
     def __init__(
         self,
         seed: int = 0,
-        recent: float = 1.0,
-        interest: float = 0.33,
-        skipped: float = 0.06,
-        collaborative: float = 0.02,
-        popular: float = 0.05,
+        recent: float = 0.5,
+        collaborative: float = 0.06,
         **settings: Any,
     ) -> None:
-        """Takes the weights of its five scores, and the settings of Collaborative."""
+        """Takes the weights of its scores, and the settings of the rankers it joins.
+
+        Args:
+            seed: of the item factors.
+            recent: weight of the observed recent interest, which turns against what was consumed
+                and did not satisfy, beside 1 of the texts that satisfied.
+            collaborative: weight of the standardised score of `collaborative`.
+            **settings: of ContentRecency and Collaborative.
+        """
         super().__init__(seed, **settings)
-        self.recent, self.interest, self.skipped = recent, interest, skipped
-        self.collaborative, self.popular = collaborative, popular
+        self.recent, self.collaborative = recent, collaborative
 
     def belief(self, observation: Any) -> Floats:
         """Returns the direction in which it takes interests to lie, (n, d)."""
-        blocks = {"recent": self.recent, "interest": self.interest, "skipped": -self.skipped}
-        direction = sum(weight * observation[name] for name, weight in blocks.items())
-        return np.asarray(direction, np.float32)
+        return super().belief(observation) + np.float32(self.recent) * observation["recent"]
 
     def scores(self, observation: Any) -> Floats:
-        """Returns the blend of content, collaborative and popularity scores."""
-        candidates, vectors = observation["candidates"], self.data.items.vectors
-        blend = score(self.belief(observation), candidates, vectors)
-        blend += self.collaborative * standardise(super().scores(observation))
-        blend += self.popular * standardise(look_up(self.data.items.popularity, candidates))
-        return np.where(candidates < 0, UNAVAILABLE, blend)
+        """Returns the blend of content, public terms and collaborative scores."""
+        taste = standardise(Collaborative.scores(self, observation))
+        blend = super().scores(observation) + np.float32(self.collaborative) * taste
+        return np.where(observation["candidates"] < 0, UNAVAILABLE, blend)

@@ -148,14 +148,11 @@ class Oracle:
         self.lookahead = Lookahead(*weights["lookahead"].tolist())
 
 
-PLANNING = Lookahead(substance=0.32, satiation=0.07, discovery=0.32, satisfaction=0.18)
-
-
 def myopic_oracle(**settings: Any) -> Oracle:
     """Returns the oracle that maximises the expected reward of the step."""
     return Oracle("oracle-myopic", Lookahead(), **settings)
 
 
-def planning_oracle(**settings: Any) -> Oracle:
-    """Returns the oracle that looks ahead."""
-    return Oracle("oracle-planning", PLANNING, **settings)
+def planning_oracle(seed: int = 0, **lookahead: float) -> Oracle:
+    """Returns the oracle that looks ahead; takes the fields of Lookahead."""
+    return Oracle("oracle-planning", Lookahead(**lookahead), seed)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Plan:
     task: str
     worlds: tuple[int, ...]
     steps: int
-    """Environment steps of training in each world."""
+    """Environment steps of training in each world, of an agent that learns online."""
     users: int
     """Validation users of each world, the first of the split."""
     seed: int = 0
@@ -107,8 +107,7 @@ def score(
     segments = -(-plan.steps // SEGMENT) + 1  # one to spare: a segment may end early
     for index, spec in enumerate(plan.specs(settings)):
         config = task_config(spec.task, spec.env)
-        agent = cast(OnlineAgent, make_agent(spec.agent, config, spec.seed, **spec.settings))
-        agent.on_steps = _keeper(spent, spec.world)
+        agent = make_agent(spec.agent, config, spec.seed, **spec.settings)
         measure = validator(agent, spec, spec.users)
         numbers = iter(range(index * segments, (index + 1) * segments))
 
@@ -117,8 +116,13 @@ def score(
             report(next(numbers), float(np.mean([*returns, value])))
             return value
 
-        learning = train(agent, environment(spec, agent, TRAIN_ENVS, "train"), spec, validate)
-        spent[spec.world], value = learning[-1]
+        train_env = environment(spec, agent, TRAIN_ENVS, "train")
+        if isinstance(agent, OnlineAgent):
+            agent.on_steps = _keeper(spent, spec.world)
+            spent[spec.world], value = train(agent, train_env, spec, validate)[-1]
+        else:
+            agent.fit(train_env, 0)
+            value = validate()
         returns.append(value)
     return returns
 

@@ -1,4 +1,4 @@
-"""Tuning command: hyper-parameters of an online RL agent, searched on validation users.
+"""Tuning command: settings of an agent, searched on validation users.
 
 Worlds below 100 and test users are what results are reported on: they cannot be tuned on.
 """
@@ -74,7 +74,7 @@ def run(
         agent: one whose specification in `agents/registry.py` has a search space.
         task: a registered id.
         world: which worlds, 100 and up.
-        steps: environment steps of training in each world.
+        steps: environment steps of training in each world, of an agent that learns online.
         trials: that end, or are given up; those that failed or were killed do not count.
         users: validation users of each world.
         confirm: of the best trials, which are trained again beside the agent as it is; 0: none.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from agents.rankers.als import Collaborative
 from agents.rankers.baselines import Content, ContentRecency, DriftAware, Popular, Random
 from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED
 
@@ -53,10 +55,47 @@ def test_recency_prefers_what_was_liked_last(new_vec):
     history[0, :6] = last
     v = agent.belief({"history": history, "history_feedback": kinds})[0]
     assert v @ vectors[last] > v @ vectors[first]
+    decayed = vectors[last] * (0.85 ** np.arange(6)).sum()
+    decayed += vectors[first] * (0.85 ** np.arange(6, 20)).sum()
+    np.testing.assert_allclose(v, decayed / np.linalg.norm(decayed), atol=1e-5)
     mean = Content()
     mean.fit(env, 0)
     v = mean.belief({"history": history, "history_feedback": kinds})[0]
     assert v @ vectors[last] < v @ vectors[first]
+
+
+@pytest.mark.parametrize("kind", [Content, ContentRecency, DriftAware])
+def test_every_ranker_of_texts_adds_the_same_public_terms(new_vec, kind):
+    env = new_vec(N, observation="dict")
+    plain, full = kind(), kind(substance=0.3, skipped=0.2, popular=0.5)
+    _act(plain, env)
+    full.fit(env, 0)
+    observation, _ = env.reset(seed=0)
+    for _ in range(6):  # until somebody has skipped a slate
+        observation = env.step(plain.act(observation, np.zeros(N, bool)))[0]
+    items, candidates = full.data.items, observation["candidates"]
+    expected = 0.3 * items.substance[candidates] + 0.5 * items.popularity[candidates]
+    likeness = np.einsum("nd,ncd->nc", observation["skipped"], items.vectors[candidates])
+    assert np.abs(likeness).max() > 0.1
+    added = full.scores(observation) - plain.scores(observation)
+    np.testing.assert_allclose(added, expected - 0.2 * likeness, atol=2e-5)
+
+
+def test_drift_aware_adds_what_collaborative_scores(new_vec):
+    env = new_vec(N, observation="dict")
+    none, some, alone = (
+        DriftAware(collaborative=0.0),
+        DriftAware(collaborative=0.5),
+        Collaborative(),
+    )
+    for agent in (none, some, alone):
+        agent.fit(env, 0)
+    observation, _ = env.reset(seed=0)
+    added = some.scores(observation) - none.scores(observation)
+    scores = alone.scores(observation)
+    centred = scores - scores.mean(1, keepdims=True)
+    expected = 0.5 * centred / centred.std(1, keepdims=True)
+    np.testing.assert_allclose(added, expected, atol=1e-3)
 
 
 def test_random_is_uniform_over_the_candidates(new_vec):
@@ -69,7 +108,7 @@ def test_random_is_uniform_over_the_candidates(new_vec):
 
 def test_drift_aware_turns_to_the_recent_interest(new_vec):
     env = new_vec(6, observation="dict")
-    agent = DriftAware()
+    agent = DriftAware(recent=3.0)
     agent.fit(env, 0)
     observation, _ = env.reset(seed=0)
     candidates = observation["candidates"]

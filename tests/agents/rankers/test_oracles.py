@@ -8,11 +8,13 @@ import math
 import numpy as np
 import pytest
 
+from agents import AGENTS
 from agents.rankers.baselines import Content, Random
-from agents.rankers.oracles import PLANNING, Lookahead, Oracle, best_slate, worth
+from agents.rankers.oracles import Lookahead, Oracle, best_slate, worth
 from agents.rollout import rollout
 
 EXAMINED = np.arange(1, 21) ** -0.5
+PLANNING = Lookahead(**AGENTS["oracle-planning"].defaults)
 
 
 def _value(slate, odds, value):

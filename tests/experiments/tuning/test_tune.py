@@ -257,6 +257,15 @@ def test_measurements_follow_segments_within_worlds(plan, monkeypatch):
     assert spent == {world: 4096.0 for world in WORLDS}
 
 
+@pytest.mark.parametrize("agent", ["content", "oracle-planning"])
+def test_an_agent_that_does_not_learn_online_is_measured_as_it_is(agent, tiny):
+    plan, reports, spent = Plan(agent, "llmrec/Drift-v1", WORLDS, 4096, 6, env=tiny), [], {}
+    returns = search.score(plan, {}, lambda number, value: reports.append(value), spent)
+    assert reports == [returns[0], np.mean(returns)] and spent == {}
+    other = {"substance": -4.0}  # what is deep least
+    assert search.score(plan, other, lambda *_: None, {}) != returns
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -266,7 +275,7 @@ def test_measurements_follow_segments_within_worlds(plan, monkeypatch):
         ({"trials": 0}, "trials=0 is not"),
         ({"users": 1}, "users=1 is not"),
         ({"agent": "pppo"}, "Did you mean 'ppo'"),
-        ({"agent": "content"}, "agent that can be tuned 'content'"),
+        ({"agent": "popular"}, "agent that can be tuned 'popular'"),
         ({"task": "llmrec/Drift-v9"}, "Did you mean 'llmrec/Drift-v1'"),
     ],
 )
