@@ -6,7 +6,8 @@ import numpy as np
 
 from agents.rankers.ranker import Floats, Ints
 from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, SATISFIED
-from llmrec_env.simulation.compilation import cosines, kernel
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.inner_products import cosines
 
 SATISFIED_ITEMS = 4
 """Items that satisfied, the latest, that are kept one by one."""

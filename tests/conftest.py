@@ -15,7 +15,7 @@ import pytest
 from llmrec_env.config import SWITCHES, EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.response import parameters, response_dtype
+from llmrec_env.simulation.response import new_scratch, parameters, response_dtype
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.simulation.users import evolve
 from llmrec_env.world import World, load_world
@@ -56,7 +56,8 @@ class Crafted:
         self.responses = np.zeros(1, response_dtype(5))
         self.responses["slate"] = np.arange(5)
         self.ignore()
-        self.affinity = np.zeros((8, 5), np.float32)
+        self.scratch = new_scratch(5, self.config.dim)
+        self.affinity = self.scratch.affinity[:, :8].T  # (interests, slots)
 
     def ignore(self) -> None:
         self.responses["choice"], self.responses["item"] = -1, -1
@@ -74,7 +75,7 @@ class Crafted:
             world.interests,
             world.items.vectors,
             world.traits,
-            self.affinity,
+            self.scratch,
             np.uint64(key),
             self.responses[0],
         )

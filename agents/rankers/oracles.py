@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,10 @@ import numpy.typing as npt
 
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.simulation.compilation import kernel, row_dot
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.elementary import exp64, log64
+from llmrec_env.simulation.inner_products import row_dot
+from llmrec_env.simulation.ordering import best_of
 from llmrec_env.simulation.response import appeal, satiation_of, sigmoid
 from llmrec_env.simulation.users import relative_weights, relevance_of
 
@@ -46,10 +48,11 @@ def worth(user, params, phrases, items, traits, lookahead, weights, candidates, 
             continue
         product = row_dot(interest, items, item)
         relevance = relevance_of(user, params, traits[item], product)
-        utility, logit = appeal(user, params, items, traits, item, relevance)
+        satiation = satiation_of(user, items, item)
+        utility, logit = appeal(user, params, traits[item], relevance, satiation)
         satisfies = sigmoid(logit)
-        tired = -math.log(max(1.0 - satiation_of(user, items, item), 1e-9))
-        odds[c] = math.exp(utility - params.choice_null)
+        tired = -log64(max(1.0 - satiation, 1e-9))
+        odds[c] = exp64(utility - params.choice_null)
         value[c] = (
             satisfies * relevance
             + lookahead.substance * traits[item].substance
@@ -60,7 +63,7 @@ def worth(user, params, phrases, items, traits, lookahead, weights, candidates, 
 
 
 @kernel
-def best_slate(odds, value, examined, slate):
+def best_slate(odds, value, ids, examined, slate):
     """Writes the slate of highest expected value under the choice model, by Dinkelbach's method.
 
     The ratio sum(odds * value) / (1 + sum(odds)) is largest for the items of highest
@@ -69,9 +72,7 @@ def best_slate(odds, value, examined, slate):
     ratio, k = 0.0, slate.shape[0]
     for _ in range(_DINKELBACH_ROUNDS):
         gain = np.where(odds > 0.0, odds * (value - ratio), -np.inf)  # -inf: not available
-        bar = np.partition(gain, gain.shape[0] - k)[gain.shape[0] - k]
-        best = np.flatnonzero(gain >= bar)
-        slate[:] = best[np.argsort(-gain[best])][:k]
+        slate[:] = best_of(gain, ids, k)
         above, below = 0.0, 1.0
         for rank in range(k):
             share = odds[slate[rank]] * examined[rank]
@@ -100,7 +101,7 @@ def oracle_slates(users, params, phrases, items, traits, lookahead, candidates, 
             odds,
             value,
         )
-        best_slate(odds, value, params[0].examined, slates[i])
+        best_slate(odds, value, candidates[i], params[0].examined, slates[i])
 
 
 class Oracle:

@@ -15,6 +15,7 @@ from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED, UNSATISFIED
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.inner_products import inverse_norm, products_with
 from llmrec_env.world import PublicData
 
 Ints = npt.NDArray[np.int32]
@@ -50,10 +51,7 @@ def pool(history, feedback, kind_weights, decay, vectors, phrase_vectors):
                 pooled[i, c] += weight * y
             if kind == SATISFIED or kind == UNSATISFIED:
                 age *= np.float32(decay)
-        square = np.float32(0.0)
-        for c in range(d):
-            square += pooled[i, c] * pooled[i, c]
-        scale = np.float32(1.0 / np.sqrt(square)) if square > 1e-12 else np.float32(0.0)
+        scale = inverse_norm(pooled[i])
         for c in range(d):
             pooled[i, c] *= scale
     return pooled
@@ -63,17 +61,11 @@ def pool(history, feedback, kind_weights, decay, vectors, phrase_vectors):
 def score(v, candidates, vectors):
     """Returns v . y of each candidate, (n, c); very low where a candidate is -1."""
     n, c = candidates.shape
-    scores = np.empty((n, c), np.float32)
+    scores, row = np.empty((n, c), np.float32), np.empty(c + 8, np.float32)
     for i in range(n):
+        products_with(v[i], vectors, np.maximum(candidates[i], 0), row)
         for k in range(c):
-            item = candidates[i, k]
-            total = np.float32(0.0)
-            if item < 0:
-                total = UNAVAILABLE
-            else:
-                for j in range(v.shape[1]):
-                    total += v[i, j] * vectors[item, j]
-            scores[i, k] = total
+            scores[i, k] = row[k] if candidates[i, k] >= 0 else UNAVAILABLE
     return scores
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.response import appeal, new_scratch, sigmoid
+from llmrec_env.simulation.response import appeal, new_scratch, satiation_of, sigmoid
 from llmrec_env.simulation.users import compare
 
 EVENTS = ("died", "born", "woken", "slept", "refined_to")
@@ -23,14 +23,15 @@ _Ints = npt.NDArray[np.int64]
 @kernel
 def predict(users, params, phrases, vectors, traits, slates, choice, satisfaction):
     """Writes P(choose slot k), and P(z = 1) of each slot if it is chosen, both (n, k)."""
-    p, k, d = users[0].weight.shape[0], slates.shape[1], vectors.shape[1]
-    scratch = new_scratch(p, k, d)
+    k = slates.shape[1]
+    scratch = new_scratch(k, vectors.shape[1])
     for i in range(users.shape[0]):
         compare(users[i], phrases, vectors, traits, slates[i], params[0], scratch)
         total = 1.0
         for j in range(k):
             item, relevance = slates[i, j], scratch.relevance[j]
-            utility, logit = appeal(users[i], params[0], vectors, traits, item, relevance)
+            satiation = satiation_of(users[i], vectors, item)
+            utility, logit = appeal(users[i], params[0], traits[item], relevance, satiation)
             choice[i, j] = math.exp(utility - params[0].choice_null) * params[0].examined[j]
             satisfaction[i, j] = sigmoid(logit)
             total += choice[i, j]

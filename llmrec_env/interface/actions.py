@@ -12,7 +12,9 @@ from gymnasium import spaces
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import inlined, inverse_norm, kernel, row_dot, rows_dot
+from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.inner_products import inverse_norm, products_with, rows_dot
+from llmrec_env.simulation.ordering import best_of
 
 PICK, RANK, NEAREST = 0, 1, 2
 MMR, EXPLORE = len(FEATURES), len(FEATURES) + 1
@@ -189,16 +191,6 @@ def pick(picks, i, ids, unavailable, generation, slate):
 
 
 @kernel
-def shortlist(scores, size):
-    """Returns the indices of the `size` highest scores, best first."""
-    if scores.shape[0] > 4 * size:
-        bar = np.partition(scores, scores.shape[0] - size)[scores.shape[0] - size]
-        best_first = np.flatnonzero(scores >= bar)
-        return best_first[np.argsort(-scores[best_first])][:size]
-    return np.argsort(-scores)[:size]
-
-
-@kernel
 def rank(plans, i, ids, features, row, vectors, key, slate):
     """Writes the best candidates by weighted features, less their likeness to those above.
 
@@ -209,11 +201,11 @@ def rank(plans, i, ids, features, row, vectors, key, slate):
         features: candidate features, (m, c, F), of which `row` is read.
     """
     mmr = plans[i, MMR]
-    scores = np.zeros(ids.shape[0], np.float32)
-    for c in range(ids.shape[0]):
-        for f in range(len(FEATURES)):
-            scores[c] += plans[i, f] * features[row, c, f]
-    best_first = shortlist(scores, _SHORTLIST)
+    count = ids.shape[0]
+    scores = np.empty(count, np.float32)
+    for c in range(count):
+        scores[c] = weighted(plans, i, features, row, c)
+    best_first = best_of(scores, ids, min(count, _SHORTLIST))
     likeness = np.zeros(best_first.shape[0], np.float32)  # to the `compared` first slots
     compared = np.zeros(best_first.shape[0], np.int32)
     for k in range(slate.shape[0]):
@@ -235,17 +227,33 @@ def rank(plans, i, ids, features, row, vectors, key, slate):
 
 
 @kernel
+def weighted(plans, i, features, row, c):
+    """Returns the features of a candidate, weighted by plan i; neighbours are added first."""
+    first = plans[i, 0] * features[row, c, 0] + plans[i, 1] * features[row, c, 1]
+    second = plans[i, 2] * features[row, c, 2] + plans[i, 3] * features[row, c, 3]
+    third = plans[i, 4] * features[row, c, 4] + plans[i, 5] * features[row, c, 5]
+    fourth = plans[i, 6] * features[row, c, 6] + plans[i, 7] * features[row, c, 7]
+    return (first + second) + (third + fourth)
+
+
+@kernel
 def explore(ids, key, slate):
-    """Replaces the last slot by a random candidate that is not on the slate yet."""
-    index = noise.below(key, noise.EXPLORE, ids.shape[0])
-    for _ in range(ids.shape[0]):
-        on_slate = False
-        for k in range(slate.shape[0]):
-            on_slate = on_slate or slate[k] == ids[index]
-        if not on_slate:
-            slate[slate.shape[0] - 1] = ids[index]
-            return
-        index = (index + 1) % ids.shape[0]
+    """Replaces the last slot by a random candidate that is not on the slate yet.
+
+    An item is drawn, not an index: it does not depend on the order of the candidates.
+    """
+    own = noise.step_key(key, noise.EXPLORE)
+    drawn, least = -1, ~np.uint64(0)
+    for c in range(ids.shape[0]):
+        bits, item = noise.hashed(own, ids[c]), ids[c]
+        if bits < least:
+            on_slate = False
+            for k in range(slate.shape[0]):
+                on_slate = on_slate or slate[k] == item
+            if not on_slate:
+                drawn, least = item, bits
+    if drawn >= 0:
+        slate[slate.shape[0] - 1] = drawn
 
 
 @kernel
@@ -255,9 +263,9 @@ def nearest(history, residuals, i, ids, vectors, slate):
     target = np.empty(length, np.float32)
     for j in range(length):
         target[j] = scale * history.recent[j] + residuals[i, j]
-    scores = np.empty(ids.shape[0], np.float32)
-    for c in range(ids.shape[0]):
-        scores[c] = row_dot(target, vectors, ids[c])
-    best_first = shortlist(scores, slate.shape[0])
+    count = ids.shape[0]
+    scores = np.empty(count + 8, np.float32)
+    products_with(target, vectors, ids, scores)
+    best_first = best_of(scores[:count], ids, slate.shape[0])
     for k in range(slate.shape[0]):
         slate[k] = ids[best_first[k]]

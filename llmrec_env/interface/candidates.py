@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import cosines, inlined, inverse_norm, kernel, row_dot
+from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.elementary import one_minus_exp32, tanh32
+from llmrec_env.simulation.inner_products import (
+    block4x4,
+    block5x3,
+    inverse_norm,
+    products_with,
+)
+from llmrec_env.simulation.ordering import best_of
 
 FEATURES = (
     "interest",
@@ -77,10 +84,10 @@ def take_best(scores, unavailable, generation, ids, first, count):
     for item in range(scores.shape[0]):
         if unavailable[item] == generation:
             scores[item] = -1e9
-    order = np.argsort(-scores)
+    best = best_of(scores, np.arange(scores.shape[0]), count)
     for c in range(count):
-        ids[first + c] = order[c]
-        unavailable[order[c]] = generation
+        ids[first + c] = best[c]
+        unavailable[best[c]] = generation
     return first + count
 
 
@@ -88,63 +95,69 @@ def take_best(scores, unavailable, generation, ids, first, count):
 def recall_two_stage(history, items, key, unavailable, generation, ids):
     """Fills ids as a retrieval stage would: by text, co-consumption, popularity, at random."""
     size, num_items = ids.shape[0], unavailable.shape[0]
-    scores = np.empty(num_items, np.float32)
+    all_ids, scores = np.arange(num_items), np.empty(num_items + 8, np.float32)
     first = 0
     for source in range(4):
-        for item in range(num_items):
-            if source == 0:
-                scores[item] = row_dot(history.recent, items.vectors, item)
-            elif source == 1:
-                scores[item] = row_dot(history.interest, items.vectors, item)
-            elif source == 2:
-                scores[item] = row_dot(history.factor, items.factors, item)
-            else:
-                scores[item] = items.popularity[item]
+        if source == 0:
+            products_with(history.recent, items.vectors, all_ids, scores)
+        elif source == 1:
+            products_with(history.interest, items.vectors, all_ids, scores)
+        elif source == 2:
+            products_with(history.factor, items.factors, all_ids, scores)
+        else:
+            scores[:num_items] = items.popularity
         share = int(_TWO_STAGE_SHARES[source] * size)
-        first = take_best(scores, unavailable, generation, ids, first, share)
+        first = take_best(scores[:num_items], unavailable, generation, ids, first, share)
     recall_uniform(key, first, unavailable, generation, ids)
 
 
 @kernel
 def sort_by_recent(history, vectors, ids):
     """Orders the candidates by cosine to the recent interest, so that an index has a meaning."""
-    scores = np.empty(ids.shape[0], np.float32)
-    for c in range(ids.shape[0]):
-        scores[c] = -row_dot(history.recent, vectors, ids[c])
-    ids[:] = ids[np.argsort(scores)]
+    count = ids.shape[0]
+    scores = np.empty(count + 8, np.float32)
+    products_with(history.recent, vectors, ids, scores)
+    ids[:] = ids[best_of(scores[:count], ids, count)]
 
 
 @kernel
 def describe(history, items, ids, features, i):
     """Writes the features of the candidates into features[i], (c, 8); see FEATURES."""
+    count, vectors, d = ids.shape[0], items.vectors, items.vectors.shape[1]
     slow, fast = inverse_norm(history.interest), inverse_norm(history.recent)
     factor_scale = inverse_norm(history.factor)
-    last = min(history.num_shown, _LAST_SHOWN, history.shown.shape[0])
-    before = np.empty(last, np.int32)
-    for j in range(last):
-        before[j] = history.shown[(history.num_shown - 1 - j) % history.shown.shape[0]]
-    likeness = np.empty((last, ids.shape[0]), np.float32)
-    cosines(before, items.vectors, ids, items.vectors, likeness)
-    for c in range(ids.shape[0]):
+    known, shared = np.empty((count, 4), np.float32), np.empty(count + 8, np.float32)
+    user = (history.interest, history.recent, history.satiation, history.skipped)
+    for c in range(0, count, 4):
+        block4x4(user, None, vectors, (ids, c), d, known, c, 0)
+    products_with(history.factor, items.factors, ids, shared)
+    likeness = likeness_to_shown(history, vectors, ids)
+    for c in range(count):
         item = ids[c]
-        interest = recent = satiation = skipped = np.float32(0.0)
-        for j in range(items.vectors.shape[1]):
-            y = items.vectors[item, j]
-            interest += history.interest[j] * y
-            recent += history.recent[j] * y
-            satiation += history.satiation[j] * y
-            skipped += history.skipped[j] * y
-        repetition = np.float32(0.0)
-        for j in range(last):
-            repetition = max(repetition, likeness[j, c])
-        features[i, c, INTEREST], features[i, c, RECENT] = interest * slow, recent * fast
-        shared = row_dot(history.factor, items.factors, item) * factor_scale
-        features[i, c, CO_CONSUMPTION] = shared
+        features[i, c, INTEREST], features[i, c, RECENT] = known[c, 0] * slow, known[c, 1] * fast
+        features[i, c, CO_CONSUMPTION] = shared[c] * factor_scale
         features[i, c, POPULARITY] = items.popularity[item]
-        features[i, c, SATIATION] = 1.0 - math.exp(-max(satiation, np.float32(0.0)))
-        features[i, c, SKIPPED] = math.tanh(max(skipped, np.float32(0.0)))
+        features[i, c, SATIATION] = one_minus_exp32(max(known[c, 2], np.float32(0.0)))
+        features[i, c, SKIPPED] = tanh32(max(known[c, 3], np.float32(0.0)))
         features[i, c, SUBSTANCE] = items.substance[item]
-        features[i, c, REPETITION] = repetition
+        repetition = max(likeness[c, 0], likeness[c, 1], likeness[c, 2])
+        features[i, c, REPETITION] = max(
+            repetition, likeness[c, 3], likeness[c, 4], np.float32(0.0)
+        )
+
+
+@kernel
+def likeness_to_shown(history, vectors, ids):
+    """Returns the cosines of the candidates to the items shown last, (c, 5); 0 before the first."""
+    likeness = np.zeros((ids.shape[0], _LAST_SHOWN), np.float32)
+    last = min(history.num_shown, _LAST_SHOWN, history.shown.shape[0])
+    if last > 0:
+        before = np.empty(last, np.int32)
+        for j in range(last):
+            before[j] = history.shown[(history.num_shown - 1 - j) % history.shown.shape[0]]
+        for c in range(0, ids.shape[0], 3):
+            block5x3(vectors, (before, 0), vectors, (ids, c), vectors.shape[1], likeness, c, 0)
+    return likeness
 
 
 @inlined

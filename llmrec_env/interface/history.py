@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.simulation.compilation import dot, inlined, kernel
+from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.inner_products import dot
 
 HISTORY_LENGTH = 128
 
@@ -28,7 +29,9 @@ _SLOW, _FAST = np.float32(0.97), np.float32(0.85)
 _SKIP, _TIRED = np.float32(0.92), np.float32(0.90)
 _UNSATISFIED_SLOW, _UNSATISFIED_FAST = np.float32(0.15), np.float32(-0.4)
 _SKIPPED_FAST = np.float32(-0.25)
-_FAST_SKIP = np.float32(0.85**0.25)  # a skipped slate ages the recent interest a quarter as much
+_FAST_SKIP = np.float32(
+    0.9601851
+)  # 0.85^(1/4): a skipped slate ages the recent interest a quarter as much
 
 
 def history_dtype(config: EnvConfig) -> np.dtype[np.void]:

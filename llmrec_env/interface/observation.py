@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from llmrec_env.interface.candidates import FEATURES, Items, describe
 from llmrec_env.interface.history import HISTORY_LENGTH, RECENT_STEPS, newest_first, newest_steps
-from llmrec_env.simulation.compilation import inlined, inverse_norm, kernel
+from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.inner_products import inverse_norm
 
 SESSION_NUMBERS = (
     "progress",

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.response import response_dtype
+from llmrec_env.simulation.response import new_scratch, response_dtype
 from llmrec_env.simulation.users import evolve, interest_vector
 from llmrec_env.world import World
 
@@ -24,7 +24,6 @@ def without_recommendations(
     users["noise_key"] = noise_keys
     response = np.zeros(1, response_dtype(world.config.slate_size))
     response["slate"] = response["item"] = response["choice"] = -1
-    affinity = np.zeros((world.config.interest_slots, world.config.slate_size), np.float32)
     out = np.empty((len(users), steps + 1, world.config.dim), np.float32)
     _drift_alone(
         users,
@@ -32,7 +31,6 @@ def without_recommendations(
         world.interests,
         world.items.vectors,
         world.traits,
-        affinity,
         response,
         out,
     )
@@ -40,11 +38,12 @@ def without_recommendations(
 
 
 @kernel
-def _drift_alone(users, params, interests, vectors, traits, affinity, response, out):
+def _drift_alone(users, params, interests, vectors, traits, response, out):
     weights, response = np.empty(users[0].weight.shape[0], np.float32), response[0]
+    scratch = new_scratch(response.slate.shape[0], vectors.shape[1])  # no affinity to any slot
     for i in range(users.shape[0]):
         user = users[i]
         for t in range(out.shape[1]):
             interest_vector(user, interests.vectors, weights, out[i, t])
             key = noise.step_key(user.noise_key, user.step)
-            evolve(user, params[0], interests, vectors, traits, affinity, key, response)
+            evolve(user, params[0], interests, vectors, traits, scratch, key, response)

@@ -18,12 +18,13 @@ import time
 import warnings
 from functools import cache, lru_cache
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numba
 import numpy as np
 from numba.core import caching
+from numba.extending import intrinsic
 
 _UNUSED_DAYS = 30  # after which machine code is removed
 _DYNAMICS = ("simulation/*.py", "interface/*.py", "world.py")
@@ -99,11 +100,8 @@ def kernel_digest(kernel: Any) -> str:
 @cache
 def _own_code(kernel: Any) -> tuple[str, tuple[Any, ...]]:
     """Returns what compiles into the machine code of one function, and the kernels it calls."""
-    function = kernel.py_func
-    options = {
-        name: sorted(option) if isinstance(option, set) else option
-        for name, option in sorted(kernel.targetoptions.items())
-    }
+    function = _python_function(kernel)
+    options = sorted(getattr(kernel, "targetoptions", {}).items())
     lines = [f"{function.__module__}.{function.__qualname__} {options} {function.__defaults__}"]
     callees = []
     for code in _nested_codes(function.__code__):
@@ -111,10 +109,36 @@ def _own_code(kernel: Any) -> tuple[str, tuple[Any, ...]]:
             nested = isinstance(step.argval, CodeType)
             lines.append(f"{step.opname} {'code' if nested else repr(step.argval)}")
         for name, value in _outer_names(code, function):
-            if hasattr(value, "py_func"):
+            if _python_function(value) is not None:
                 callees.append(value)
-            lines.append(f"{name} = {_text_of(getattr(value, 'py_func', value), name, function)}")
+                lines.append(f"{name} = {_text_of(_python_function(value), name, function)}")
+            elif _writes_code(function):
+                lines.append(f"{name} = {_written_with(value)}")
+            else:
+                lines.append(f"{name} = {_text_of(value, name, function)}")
     return "\n".join(lines), tuple(callees)
+
+
+def _python_function(value: Any) -> Any:
+    """Returns the function behind a kernel, an intrinsic or a function that writes code, or None.
+
+    What an intrinsic calls runs when code is written, and decides it as much as the intrinsic does.
+    """
+    if isinstance(value, FunctionType):
+        return value if _writes_code(value) else None
+    return getattr(value, "py_func", getattr(value, "_defn", None))
+
+
+def _writes_code(function: Any) -> bool:
+    return function.__globals__.get("intrinsic") is intrinsic
+
+
+def _written_with(value: Any) -> str:
+    """Returns what a value is to a function that writes code: a type of LLVM prints as itself."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    text = str(getattr(value, "__qualname__", value))
+    return type(value).__name__ if " at 0x" in text else f"{type(value).__name__} {text}"
 
 
 def _nested_codes(code: CodeType) -> list[CodeType]:

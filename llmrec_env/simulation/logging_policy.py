@@ -10,7 +10,9 @@ import numpy.typing as npt
 from llmrec_env import portable_math
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import kernel, rows_dot
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.inner_products import rows_dot
+from llmrec_env.simulation.ordering import best_of
 from llmrec_env.simulation.response import new_scratch, respond, response_dtype
 from llmrec_env.simulation.users import Interests, compare, evolve
 
@@ -99,9 +101,9 @@ def search_items(vectors, phrases, phrase, key, count, results):
         sample[c] = noise.below(key, noise.LOGGED_SLATE + 64 + 2 * c, num_items)
         randomness = 0.10 * noise.gumbel(key, noise.LOGGED_SLATE + 65 + 2 * c)
         scores[c] = rows_dot(vectors, sample[c], phrases, phrase) + randomness
-    order = np.argsort(-scores)
+    best = best_of(scores, sample, results.shape[0])
     for k in range(results.shape[0]):
-        results[k] = sample[order[k]]
+        results[k] = sample[best[k]]
 
 
 @kernel
@@ -148,8 +150,7 @@ def rating_of(satisfied, key):
 def warm_up(users, params, interests, vectors, traits, popular, responses, logs):
     """Plays W logged slates with every user, without churn, and writes them down."""
     k = responses[0].slate.shape[0]
-    scratch = new_scratch(users[0].weight.shape[0], k, vectors.shape[1])
-    results, affinity = np.empty(k, np.int32), scratch.affinity
+    scratch, results = new_scratch(k, vectors.shape[1]), np.empty(k, np.int32)
     steps = logs.items.shape[1]
     for i in range(users.shape[0]):
         user, response = users[i], responses[0]
@@ -160,7 +161,7 @@ def warm_up(users, params, interests, vectors, traits, popular, responses, logs)
             slate = response.slate
             compare(user, interests.vectors, vectors, traits, slate, params[0], scratch)
             respond(user, params[0], vectors, traits, key, response, scratch)
-            evolve(user, params[0], interests, vectors, traits, affinity, key, response)
+            evolve(user, params[0], interests, vectors, traits, scratch, key, response)
             logs.slates[i, t] = response.slate
             logs.items[i, t] = response.item
             logs.satisfied[i, t] = response.satisfied

@@ -12,16 +12,19 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.compilation import formula, kernel
+from llmrec_env.simulation.elementary import cosine_of_turn, log32, log64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_LOW_BITS = np.uint64(0xFFFFFFFF)
+_HALF, _PER_UINT32 = np.float32(0.5), np.float32(2.0**-32)
 
 # First draw of each use in a step. Each use has its own, so that adding one never moves another.
 CHOICE = 0
 SATISFACTION = 24
-SPONTANEOUS = 32  # .. 43: one for each pair of interest slots
+SPONTANEOUS = 32  # .. 43: one for each interest slot
 WAKE = 48  # .. 59
 SWITCH = 64  # a switch takes 64 draws from here; the switches of a burst follow one another
 REFINE = 1024
@@ -31,7 +34,7 @@ LOGGED_SLATE = 1 << 12  # the logging policy of the warm-up
 CANDIDATES = 1 << 16
 
 
-@kernel
+@formula
 def mix(x):
     """Returns 64 well-mixed bits of `x`."""
     z = np.uint64(x)
@@ -40,49 +43,51 @@ def mix(x):
     return z ^ (z >> np.uint64(31))
 
 
-@kernel
+@formula
 def step_key(session_key, step):
     """Returns the key of one step of a session."""
     return mix(np.uint64(session_key) + mix(np.uint64(step + 1) * _GOLDEN))
 
 
-@kernel
+@formula
 def uniform(key, draw):
     """Returns a number in (0, 1)."""
     bits = mix(key + np.uint64(draw + 1) * _GOLDEN)
     return (np.float64(bits >> np.uint64(12)) + 0.5) * (1.0 / 4503599627370496.0)  # exact
 
 
-@kernel
+@formula
 def below(key, draw, bound):
     """Returns an integer in 0 .. bound - 1."""
     return min(int(uniform(key, draw) * bound), bound - 1)
 
 
-@kernel
+@formula
 def gumbel(key, draw):
     """Returns a standard Gumbel number."""
-    return -math.log(-math.log(uniform(key, draw)))
+    return -log64(-log64(uniform(key, draw)))
 
 
-@kernel
-def normal_pair(key, draw):
-    """Returns two independent standard normal numbers (Box and Muller, 1958) from one draw."""
+@formula
+def hashed(key, item):
+    """Returns 64 bits for an item, different for every item: the least is a random item."""
+    return mix(key + np.uint64(item + 1) * _GOLDEN)
+
+
+@formula
+def normal(key, draw):
+    """Returns a standard normal number, a float32 (Box and Muller, 1958)."""
     bits = mix(key + np.uint64(draw + 1) * _GOLDEN)
-    radius = (np.float64(bits >> np.uint64(32)) + 0.5) * (1.0 / 4294967296.0)
-    angle = np.float64(bits & np.uint64(0xFFFFFFFF)) * (2.0 * math.pi / 4294967296.0)
-    length = math.sqrt(-2.0 * math.log(radius))
-    return length * math.cos(angle), length * math.sin(angle)
+    radius = (np.float32(np.uint32(bits >> np.uint64(32))) + _HALF) * _PER_UINT32
+    turn = np.float32(np.int32(np.uint32(bits & _LOW_BITS))) * _PER_UINT32  # in [-1/2, 1/2]
+    return np.float32(math.sqrt(np.float32(-2.0) * log32(radius))) * cosine_of_turn(turn)
 
 
 @kernel
 def _fill_normals(key, values):
     """Writes independent standard normal numbers."""
-    for i in range(0, values.shape[0], 2):
-        one, two = normal_pair(key, i)
-        values[i] = one
-        if i + 1 < values.shape[0]:
-            values[i + 1] = two
+    for i in range(values.shape[0]):
+        values[i] = normal(key, i)
 
 
 def draw_normals(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float64]:

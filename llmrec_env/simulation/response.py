@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,9 @@ import numpy.typing as npt
 from llmrec_env import portable_math
 from llmrec_env.config import EnvConfig, world_numbers
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import inlined, kernel, row_dot
+from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.elementary import MAX_EXPONENT, exp32, exp64, one_minus_exp32
+from llmrec_env.simulation.inner_products import LANES, products_with, row_dot
 
 MAX_SLATE = 20
 TASTE_DIM = 4
@@ -75,25 +76,29 @@ def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
 
 
 class Scratch(NamedTuple):
-    """Working memory of one step of one user."""
+    """Working memory of one step of one user; k' is k rounded up to 8."""
 
-    weights: npt.NDArray[np.float32]  # (p,), omega
-    affinity: npt.NDArray[np.float32]  # (p, k), cos(e_p, y_k)
-    relevance: npt.NDArray[np.float32]  # (k,), f(u, a, y_k)
-    odds: npt.NDArray[np.float64]  # (k,), of choosing the slot, against the null item
+    weights: npt.NDArray[np.float32]  # (LANES,), omega, 0 behind the interests
+    affinity: npt.NDArray[np.float32]  # (k, LANES), cos(e_p, y_k)
+    relevance: npt.NDArray[np.float32]  # (k',), f(u, a, y_k)
+    satiation: npt.NDArray[np.float32]  # (k',), sat(y_k)
+    odds: npt.NDArray[np.float32]  # (k,), of choosing the slot, against the null item
     logits: npt.NDArray[np.float64]  # (k,), of satisfaction if chosen
+    change: npt.NDArray[np.float32]  # (LANES,), of the log-weights
     slate_mean: npt.NDArray[np.float32]  # (d,)
 
 
 @kernel
-def new_scratch(p, k, d):
-    """Returns working memory for p interest slots, k slate slots and d dimensions."""
+def new_scratch(k, d):
+    """Returns working memory for k slate slots and d dimensions."""
     return Scratch(
-        np.empty(p, np.float32),
-        np.empty((p, k), np.float32),
+        np.zeros(LANES, np.float32),
+        np.zeros((k, LANES), np.float32),
+        np.empty((k + 7) // 8 * 8, np.float32),
+        np.empty((k + 7) // 8 * 8, np.float32),
         np.empty(k, np.float32),
         np.empty(k, np.float64),
-        np.empty(k, np.float64),
+        np.empty(LANES, np.float32),
         np.empty(d, np.float32),
     )
 
@@ -101,20 +106,18 @@ def new_scratch(p, k, d):
 @kernel
 def sigmoid(x):
     """Returns 1 / (1 + exp(-x))."""
-    return 1.0 / (1.0 + math.exp(-x))
+    return 1.0 / (1.0 + exp64(-x))
 
 
 @kernel
 def satiation_of(user, vectors, item):
     """Returns sat(y) in [0, 1): how tired the user is of what lies in the item's direction."""
-    return 1.0 - math.exp(-max(row_dot(user.satiation, vectors, item), np.float32(0.0)))
+    return one_minus_exp32(max(row_dot(user.satiation, vectors, item), np.float32(0.0)))
 
 
 @inlined
-def appeal(user, params, vectors, traits, item, relevance):
+def appeal(user, params, trait, relevance, satiation):
     """Returns the utility of an item at rank 1, and the logit of P(z = 1) if it is consumed."""
-    satiation = satiation_of(user, vectors, item)
-    trait = traits[item]
     utility = (
         params.choice_relevance * relevance
         - params.satiation_choice * satiation
@@ -153,15 +156,21 @@ def respond(user, params, vectors, traits, key, response, scratch):
         scratch: holds `relevance` f(u, a, y_k) (k,); receives `odds` and `logits` (k,).
     """
     relevance, odds, logits = scratch.relevance, scratch.odds, scratch.logits
-    slots = relevance.shape[0]
-    total = 1.0  # the odds of the null item
+    slots, satiation = response.slate.shape[0], scratch.satiation
+    products_with(user.satiation, vectors, response.slate, satiation)
+    for k in range(satiation.shape[0]):
+        satiation[k] = one_minus_exp32(max(satiation[k], np.float32(0.0)))
     for k in range(slots):
         item = response.slate[k]
-        utility, logits[k] = appeal(user, params, vectors, traits, item, relevance[k])
+        utility, logits[k] = appeal(user, params, traits[item], relevance[k], satiation[k])
         utility -= params.rank_penalty[k] + params.choice_null
         if user.step < 0 and consumed_before(user, item):  # sessions offer nothing twice
             utility -= _AGAIN
-        odds[k] = math.exp(min(utility, 700.0))
+        odds[k] = np.float32(min(utility, np.float64(MAX_EXPONENT)))
+    for k in range(slots):
+        odds[k] = exp32(odds[k])
+    total = 1.0  # the odds of the null item
+    for k in range(slots):
         total += odds[k]
     response.choice, response.item, response.satisfied, response.relevance = -1, -1, 0, 0.0
     left = noise.uniform(key, noise.CHOICE) * total - 1.0

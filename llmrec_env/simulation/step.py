@@ -26,7 +26,8 @@ from llmrec_env.interface.history import (
 )
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS, observe
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import inlined, inverse_norm, kernel, row_dot
+from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.inner_products import inverse_norm, row_dot
 from llmrec_env.simulation.response import new_scratch, respond
 from llmrec_env.simulation.users import Interests, compare, evolve, tire
 
@@ -90,9 +91,7 @@ def advance(
     buffers, decision = Buffers(*buffers), Decision(*decision)
     settings, params = settings[0], params[0]
     vectors, factors, phrases = items.vectors, items.factors, interests.vectors
-    p, k, d = users[0].weight.shape[0], responses[0].slate.shape[0], vectors.shape[1]
-    scratch = new_scratch(p, k, d)
-    affinity = scratch.affinity
+    scratch = new_scratch(responses[0].slate.shape[0], vectors.shape[1])
     for i in range(users.shape[0]):
         user, history, response, mode = users[i], histories[i], responses[i], buffers.mode[i]
         if mode == STEP or mode == STEP_UNOBSERVED:
@@ -101,7 +100,7 @@ def advance(
             compare(user, phrases, vectors, traits, response.slate, params, scratch)
             respond(user, params, vectors, traits, key, response, scratch)  # item, satisfied
             score_as_observed(history, vectors, params, response)  # observed_relevance
-            evolve(user, params, interests, vectors, traits, affinity, key, response)  # user, born
+            evolve(user, params, interests, vectors, traits, scratch, key, response)  # user, born
             tire(user, params, response)  # patience, terminated, truncated
             record(history, vectors, factors, phrases, response, scratch.slate_mean)  # history
         if mode == STEP or mode == OBSERVE:

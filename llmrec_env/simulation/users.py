@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import cosines, inlined, kernel
+from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.elementary import exp32
+from llmrec_env.simulation.inner_products import LANES, block8x2, products_with
 
 NUM_COMMUNITIES = 16
 COMMUNITY_TOPICS = 12
@@ -17,7 +18,7 @@ MAX_ACTIVE = 6
 MEMORY = 50  # consumed items a user remembers
 MAX_LOG_WEIGHT = 3.0
 ATTEMPTS = 8  # to find a phrase the user does not hold yet
-NOT_CLOSE = 0.25  # cosine below which what is shown wakes nothing
+NOT_CLOSE = np.float32(0.25)  # cosine below which what is shown wakes nothing
 
 
 class Interests(NamedTuple):
@@ -59,7 +60,8 @@ def relative_weights(user, out):
         if user.active[p] == 1 and user.weight[p] > top:
             top = user.weight[p]
     for p in range(user.weight.shape[0]):
-        out[p] = math.exp(user.weight[p] - top) if user.active[p] == 1 else 0.0
+        omega = exp32(user.weight[p] - top)
+        out[p] = omega if user.active[p] == 1 else np.float32(0.0)
 
 
 @kernel
@@ -87,29 +89,35 @@ def compare(user, phrases, vectors, traits, slate, params, scratch):
     """Writes how each interest relates to each slot, and the relevance of each.
 
     Args:
-        scratch: receives `weights` omega (p,), `affinity` cos(e_p, y_k) (p, k), `relevance` (k,).
+        scratch: receives `weights` omega_p, `affinity` cos(e_p, y_k), `relevance`.
     """
-    weights, relevance = scratch.weights, scratch.relevance
+    weights, affinity, relevance = scratch.weights, scratch.affinity, scratch.relevance
     relative_weights(user, weights)
-    cosines(user.phrase, phrases, slate, vectors, scratch.affinity)
+    for p in range(0, user.phrase.shape[0], 8):
+        for k in range(0, slate.shape[0], 2):
+            block8x2(
+                phrases, (user.phrase, p), vectors, (slate, k), vectors.shape[1], affinity, k, p
+            )
+    products_with(weights, affinity, np.arange(slate.shape[0]), relevance)
     for k in range(slate.shape[0]):
-        total = np.float32(0.0)
-        for p in range(weights.shape[0]):
-            total += weights[p] * scratch.affinity[p, k]
-        relevance[k] = relevance_of(user, params, traits[slate[k]], total)
+        relevance[k] = relevance_of(user, params, traits[slate[k]], relevance[k])
 
 
 @inlined
-def evolve(user, params, interests, vectors, traits, affinity, key, response):
-    """Changes the user by one step: by itself, and because of what was shown and consumed."""
-    drift(user, params, affinity, key, response)
-    wake(user, params, affinity, key, response)
+def evolve(user, params, interests, vectors, traits, scratch, key, response):
+    """Changes the user by one step: by itself, and because of what was shown and consumed.
+
+    Args:
+        scratch: holds `affinity` cos(e_p, y_k).
+    """
+    drift(user, params, scratch, key, response)
+    wake(user, params, scratch.affinity, key, response)
     switch(user, params, interests, key, response)
     forget(user, response)
     refine(user, params, interests, key, response)
-    for k in range(user.weight.shape[0]):
+    for p in range(user.weight.shape[0]):
         limit = np.float32(MAX_LOG_WEIGHT)
-        user.weight[k] = min(max(user.weight[k], -limit), limit)
+        user.weight[p] = min(max(user.weight[p], -limit), limit)
     satiate(user, params, vectors, response)
     if response.item >= 0:
         user.goodwill = params.goodwill_decay * user.goodwill + (
@@ -124,34 +132,39 @@ def evolve(user, params, interests, vectors, traits, affinity, key, response):
 
 
 @inlined
-def drift(user, params, affinity, key, response):
+def drift(user, params, scratch, key, response):
     """Log-weights wander around their rest, and follow what is consumed or merely shown."""
-    effect = params.reinforce * (1.0 if response.satisfied == 1 else -0.5)
-    wander = next_wander = 0.0
+    affinity, change = scratch.affinity, scratch.change
+    for p in range(LANES):
+        change[p] = 0.0
+    if params.ou_sigma > 0.0:
+        sigma = np.float32(params.ou_sigma)
+        for p in range(LANES):
+            change[p] = sigma * noise.normal(key, noise.SPONTANEOUS + p)
+    if response.choice >= 0:
+        effect = np.float32(params.reinforce * (1.0 if response.satisfied == 1 else -0.5))
+        for p in range(LANES):
+            change[p] += effect * max(affinity[response.choice, p], np.float32(0.0))
+    if params.exposure > 0.0:
+        for k in range(affinity.shape[0]):
+            exposure = np.float32(params.exposure * params.examined[k])
+            for p in range(LANES):
+                change[p] += exposure * max(affinity[k, p], np.float32(0.0))
+    rate = np.float32(params.ou_rate)
     for p in range(user.weight.shape[0]):
-        if p % 2 == 1:
-            wander = next_wander
-        elif params.ou_sigma > 0.0:
-            wander, next_wander = noise.normal_pair(key, noise.SPONTANEOUS + p // 2)
-        change = params.ou_rate * (user.rest[p] - user.weight[p]) + params.ou_sigma * wander
-        if response.choice >= 0:
-            change += effect * max(affinity[p, response.choice], np.float32(0.0))
-        for k in range(affinity.shape[1]):
-            shown = params.examined[k] * max(affinity[p, k], np.float32(0.0))
-            change += params.exposure * shown
-        user.weight[p] += change
+        user.weight[p] += rate * (user.rest[p] - user.weight[p]) + change[p]
 
 
 @kernel
 def attraction(params, affinity, p, choice):
     """Returns how strongly the slate calls a dormant interest p; times pi_d it is a probability."""
-    best = 0.0
-    for k in range(affinity.shape[1]):
-        close = max(affinity[p, k] - NOT_CLOSE, 0.0)
-        best = max(best, close * params.examined[k])
-    attracted = best / (1.0 - NOT_CLOSE)
+    best = np.float32(0.0)
+    for k in range(affinity.shape[0]):
+        close = max(affinity[k, p] - NOT_CLOSE, np.float32(0.0))
+        best = max(best, close * np.float32(params.examined[k]))
+    attracted = best / (np.float32(1.0) - NOT_CLOSE)
     if choice >= 0:
-        attracted += 0.5 * max(affinity[p, choice] - NOT_CLOSE, 0.0)
+        attracted += np.float32(0.5) * max(affinity[choice, p] - NOT_CLOSE, np.float32(0.0))
     return attracted
 
 

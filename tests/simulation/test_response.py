@@ -48,8 +48,8 @@ def _params(world, tiny, **changes):
 
 def _ask(world, user, params, slate, relevance):
     response = np.zeros(1, response_dtype(SLATE))
-    response["slate"], scratch = slate, new_scratch(SLOTS, SLATE, world.items.vectors.shape[1])
-    scratch.relevance[:] = relevance
+    response["slate"], scratch = slate, new_scratch(SLATE, world.items.vectors.shape[1])
+    scratch.relevance[:SLATE] = relevance
     counts = np.zeros((SLATE + 1, 2), np.int64)
     frequencies(user[0], params[0], world.items.vectors, world.traits, response[0], scratch, counts)
     return counts
@@ -102,9 +102,8 @@ def test_equal_items_are_chosen_by_their_rank(world, tiny, user):
 
 def _appeal(world, tiny, user, item=7, relevance=0.5, **changes):
     params = _params(world, tiny, **changes)
-    return appeal(
-        user[0], params[0], world.items.vectors, world.traits, item, np.float32(relevance)
-    )
+    satiation = satiation_of(user[0], world.items.vectors, item)
+    return appeal(user[0], params[0], world.traits[item], np.float32(relevance), satiation)
 
 
 def test_satiation_lowers_utility_and_logit_of_what_lies_in_its_direction(world, tiny, user):
@@ -152,7 +151,7 @@ def test_quality_raises_both(world, tiny, user):
 @pytest.mark.parametrize("kappa", [0.0, 0.2, 1.0])
 def test_relevance_is_the_rectified_sum_of_text_and_taste(world, tiny, kappa):
     slate = np.arange(0, 500, 100, dtype=np.int32)
-    scratch = new_scratch(SLOTS, SLATE, 32)
+    scratch = new_scratch(SLATE, 32)
     params = _params(world, tiny, relevance_taste=kappa)
     vectors, phrases = world.items.vectors, world.interests.vectors
     signs = set()
@@ -163,9 +162,9 @@ def test_relevance_is_the_rectified_sum_of_text_and_taste(world, tiny, kappa):
         text = vectors[slate] @ (omega @ phrases[user["phrase"]]) / world.text.space.scale
         total = text + kappa * (world.traits["taste"][slate] @ user["taste"])
         signs |= set(np.sign(total))
-        np.testing.assert_allclose(scratch.relevance, np.maximum(total, 0), atol=1e-5)
-        cosines = phrases[user["phrase"]] @ vectors[slate].T
-        np.testing.assert_allclose(scratch.affinity, cosines, atol=1e-5)
+        np.testing.assert_allclose(scratch.relevance[:SLATE], np.maximum(total, 0), atol=1e-5)
+        cosines = vectors[slate] @ phrases[user["phrase"]].T
+        np.testing.assert_allclose(scratch.affinity[:, :SLOTS], cosines, atol=1e-5)
     assert signs == {-1.0, 1.0}
 
 

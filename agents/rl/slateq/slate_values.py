@@ -19,7 +19,8 @@ from agents.item_noise import new_keys
 from agents.rankers.oracles import best_slate
 from agents.rl.slateq.tracking import ITEM_FEATURES, Tracker
 from llmrec_env.interface.observation import SESSION_NUMBERS
-from llmrec_env.simulation.compilation import kernel, rows_dot
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.inner_products import rows_dot
 from llmrec_env.simulation.noise import uniform
 
 _HIDDEN, _WIDE = 16, 32
@@ -159,7 +160,7 @@ def make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates):
     k = slates.shape[1]
     for i in range(odds.shape[0]):
         if kind == EXACT:
-            best_slate(odds[i], value[i], examined, slates[i])
+            best_slate(odds[i], value[i], candidates[i], examined, slates[i])
             continue
         likeness = np.zeros(odds.shape[1], np.float32)
         above, below = 0.0, 1.0

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.rl.slateq.user_model import MOST, TASTES, Exported
-from llmrec_env.simulation.compilation import cosines, kernel
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.inner_products import cosines
 
 _MOST, _STEP = np.float32(MOST), np.float32(3.0)
 ITEM_FEATURES = ("relevance", "satisfaction", "satiation", "substance")
