@@ -23,7 +23,13 @@ def test_the_reward_is_satisfaction_times_relevance(new_simulator, draw_actions,
             v = recent / np.linalg.norm(recent, axis=1, keepdims=True)
         rewards = simulator.step(draw_actions(simulator, rng))
         response = simulator.responses
-        relevance = np.maximum(np.vecdot(vectors[response["item"]], v), 0) / scale
+        relevance = np.vecdot(vectors[response["item"]], v) / scale
+        if vector == "true":
+            taste = np.vecdot(
+                simulator.world.traits["taste"][response["item"]], simulator.users["taste"]
+            )
+            relevance += simulator.config.relevance_taste * taste
+        relevance = np.maximum(relevance, 0)
         expected = np.where(response["satisfied"] == 1, relevance, 0)
         np.testing.assert_allclose(rewards, expected, atol=1e-5)
         assert rewards.dtype == np.float32 and (rewards >= 0).all()

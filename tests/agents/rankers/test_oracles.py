@@ -27,7 +27,7 @@ def test_the_slate_is_the_best_of_all_slates(seed):
     rng = np.random.default_rng(seed)
     odds, value = rng.lognormal(0, 2, 8), rng.normal(0.3, 0.4, 8)
     slate = np.empty(3, np.int64)
-    best_slate(odds, value, EXAMINED, slate)
+    best_slate(odds, value, np.arange(8), EXAMINED, slate)
     best = max(_value(order, odds, value) for order in itertools.permutations(range(8), 3))
     assert len(set(slate)) == 3
     assert _value(slate, odds, value) == pytest.approx(best, abs=1e-6)
@@ -36,7 +36,7 @@ def test_the_slate_is_the_best_of_all_slates(seed):
 def test_items_that_are_not_there_are_never_chosen():
     odds, value = np.array([0.0, 9.0, 1.0, 2.0, 0.0]), np.array([0.0, 1.0, 0.01, 0.02, 0.0])
     slate = np.empty(3, np.int64)
-    best_slate(odds, value, EXAMINED, slate)
+    best_slate(odds, value, np.array([-1, 7, 3, 9, -1]), EXAMINED, slate)
     assert set(slate) == {1, 2, 3}
 
 
