@@ -16,16 +16,16 @@ def digest(*arrays):
 
 def digests(encoder):
     world = load_world(EnvConfig(num_users=100, encoder=encoder))
-    text, items, users = world.text, world.items, world.users
-    drawn = [users[name] for name in ("noise_key", "community", "phrase", "rest", "taste")]
+    text, items = world.text, world.items
     return {
         "vectors": digest(text.catalog.vectors, text.phrase_vectors),
         "text": digest(text.neighbours, text.probe, np.array(text.space.scale)),
         "interests": digest(world.interests.community_topics),
         "traits": digest(world.traits, world.params),
-        "users": digest(*drawn),
+        "users": digest(world.users),
         "logs": digest(*world.logs),
         "items": digest(items.factors, items.popularity, items.substance),
+        "histories": digest(world.histories),
     }
 
 print(json.dumps([digests("minilm"), digests("hashing")]))
@@ -37,19 +37,21 @@ GOLDEN = [
         "vectors": "c93faec1d4236728",
         "text": "fe6470382f04a6dd",
         "interests": "85a26577308dd81b",
-        "traits": "9ff6ca23d20247d1",
-        "users": "6303c3da8d2e8d0b",
-        "logs": "46d50fa7b82fb9ee",
-        "items": "526fd24d205e97f3",
+        "traits": "778d0b2f5b8730bb",
+        "users": "a20abc5f405a1746",
+        "logs": "13907c30b358c9ea",
+        "items": "a49f73f67f906e3e",
+        "histories": "62e32d1a3fd45cfe",
     },
     {
         "vectors": "3c652137ad8945ab",
         "text": "b47c5319b43a577b",
         "interests": "85a26577308dd81b",
-        "traits": "503eb07a2589b812",
-        "users": "2d310621d8cfb61f",
-        "logs": "cb17b6de20c75b92",
-        "items": "b73ed69b92f196b4",
+        "traits": "eb8ae37ac100c0d1",
+        "users": "b387918817bfbf45",
+        "logs": "ef15f39506927b59",
+        "items": "cdc2adae81a7aa22",
+        "histories": "70530dfea7efa54b",
     },
 ]
 

@@ -11,12 +11,14 @@ from llmrec_env import portable_math
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.inner_products import rows_dot
-from llmrec_env.simulation.ordering import best_of
+from llmrec_env.simulation.elementary import log32
+from llmrec_env.simulation.inner_products import cosines, products_with
 from llmrec_env.simulation.response import new_scratch, respond, response_dtype
 from llmrec_env.simulation.users import Interests, compare, evolve
 
 _SEARCHED = 400  # items among which the logging policy looks for something near an interest
+_SEARCH_NOISE = np.float32(0.1)
+_LARGEST_TABLE = 1 << 26  # cosines of phrases and items that are computed beforehand
 _SEARCH_SHARE, _POPULAR_SHARE = 0.5, 0.3  # of the logged slots; the rest is uniform
 _RATED_SHARE = 0.55  # of the clicks
 
@@ -91,33 +93,72 @@ def split_of(users: npt.NDArray[np.int64], split: str) -> npt.NDArray[np.bool_]:
     return masks[split]
 
 
-@kernel
-def search_items(vectors, phrases, phrase, key, count, results):
-    """Writes the items nearest to a phrase, with some noise, among a few hundred random ones."""
-    num_items = vectors.shape[0]
-    sample = np.empty(min(count, num_items), np.int32)
-    scores = np.empty(sample.shape[0], np.float32)
-    for c in range(sample.shape[0]):
-        sample[c] = noise.below(key, noise.LOGGED_SLATE + 64 + 2 * c, num_items)
-        randomness = 0.10 * noise.gumbel(key, noise.LOGGED_SLATE + 65 + 2 * c)
-        scores[c] = rows_dot(vectors, sample[c], phrases, phrase) + randomness
-    best = best_of(scores, sample, results.shape[0])
-    for k in range(results.shape[0]):
-        results[k] = sample[best[k]]
+class Search(NamedTuple):
+    """Working memory of a search among random items."""
+
+    items: npt.NDArray[np.int32]  # (n,)
+    scores: npt.NDArray[np.float32]  # (n rounded up to 16,)
+    uniforms: npt.NDArray[np.float32]  # (n,), in (0, 1)
+    best: npt.NDArray[np.float32]  # (k,), scores of the results
 
 
 @kernel
-def logged_slate(user, interests, vectors, popular, key, results, slate):
+def new_search(n, k):
+    """Returns working memory for a search of k results among n items."""
+    return Search(
+        np.empty(n, np.int32),
+        np.empty((n + 15) // 16 * 16, np.float32),
+        np.empty(n, np.float32),
+        np.empty(k, np.float32),
+    )
+
+
+@kernel
+def search_items(vectors, phrases, table, phrase, key, search, results):
+    """Writes the items nearest to a phrase, with some noise, among a few hundred random ones.
+
+    Args:
+        table: cosines of phrases and items, (phrases, items), or empty.
+        search: working memory.
+        results: receives item ids, best first, (k,).
+    """
+    items, scores, uniforms, best = search
+    for c in range(items.shape[0]):
+        items[c], uniforms[c] = noise.item_and_uniform(
+            key, noise.LOGGED_SLATE + 64 + c, vectors.shape[0]
+        )
+    if table.shape[0] > 0:
+        for c in range(items.shape[0]):
+            scores[c] = table[phrase, items[c]]
+    else:
+        products_with(phrases[phrase], vectors, items, scores)
+    for c in range(items.shape[0]):  # Gumbel noise
+        scores[c] -= _SEARCH_NOISE * log32(-log32(uniforms[c]))
+    best[:] = -np.inf
+    for c in range(items.shape[0]):
+        k = results.shape[0] - 1
+        if scores[c] > best[k]:  # the earlier one of two equal ones stays
+            while k > 0 and scores[c] > best[k - 1]:
+                best[k], results[k] = best[k - 1], results[k - 1]
+                k -= 1
+            best[k], results[k] = scores[c], items[c]
+
+
+@kernel
+def logged_slate(user, interests, vectors, table, popular, key, search, results, slate):
     """Writes what the logging policy shows: search results for one interest, popular, random items.
 
     Args:
+        table: cosines of phrases and items, (phrases, items), or empty.
         popular: cumulative probabilities of the popular items, (items,).
+        search: working memory.
         results: scratch, (k,).
     """
     slot = noise.below(key, noise.LOGGED_SLATE, user.active.shape[0])
     while user.active[slot] == 0:
         slot = (slot + 1) % user.active.shape[0]
-    search_items(vectors, interests.vectors, user.phrase[slot], key, _SEARCHED, results)
+    phrase = user.phrase[slot]
+    search_items(vectors, interests.vectors, table, phrase, key, search, results)
     for k in range(slate.shape[0]):
         source = noise.uniform(key, noise.LOGGED_SLATE + 1 + k)
         quantile = noise.uniform(key, noise.LOGGED_SLATE + 24 + k)
@@ -147,18 +188,19 @@ def rating_of(satisfied, key):
 
 
 @kernel
-def warm_up(users, params, interests, vectors, traits, popular, responses, logs):
+def warm_up(users, params, interests, vectors, traits, table, popular, responses, logs):
     """Plays W logged slates with every user, without churn, and writes them down."""
     k = responses[0].slate.shape[0]
     scratch, results = new_scratch(k, vectors.shape[1]), np.empty(k, np.int32)
+    search = new_search(min(_SEARCHED, vectors.shape[0]), k)
     steps = logs.items.shape[1]
     for i in range(users.shape[0]):
         user, response = users[i], responses[0]
         user.step = -steps
         for t in range(steps):
             key = noise.step_key(user.noise_key, user.step)
-            logged_slate(user, interests, vectors, popular, key, results, response.slate)
             slate = response.slate
+            logged_slate(user, interests, vectors, table, popular, key, search, results, slate)
             compare(user, interests.vectors, vectors, traits, slate, params[0], scratch)
             respond(user, params[0], vectors, traits, key, response, scratch)
             evolve(user, params[0], interests, vectors, traits, scratch, key, response)
@@ -190,5 +232,18 @@ def write_logs(
     popular = np.cumsum(portable_math.exp(0.5 * traits["quality"]))
     popular /= popular[-1]
     responses = np.zeros(1, response_dtype(k))
-    warm_up(users, params, interests, vectors, traits, popular, responses, logs)
+    table = phrase_item_cosines(interests.vectors, vectors)
+    warm_up(users, params, interests, vectors, traits, table, popular, responses, logs)
     return logs
+
+
+def phrase_item_cosines(
+    phrases: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Cosines of phrases and items, (phrases, items); (0, 0) where they would fill the memory."""
+    if len(phrases) * len(vectors) > _LARGEST_TABLE:
+        return np.empty((0, 0), np.float32)
+    table = np.empty((len(phrases), len(vectors)), np.float32)
+    ids = np.arange(len(phrases), dtype=np.int32), np.arange(len(vectors), dtype=np.int32)
+    cosines(ids[0], phrases, ids[1], vectors, table)
+    return table

@@ -19,6 +19,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _LOW_BITS = np.uint64(0xFFFFFFFF)
+_LOW_BITS_23, _PER_UINT23 = np.uint64(0x7FFFFF), np.float32(2.0**-23)
 _HALF, _PER_UINT32 = np.float32(0.5), np.float32(2.0**-32)
 
 # First draw of each use in a step. Each use has its own, so that adding one never moves another.
@@ -60,6 +61,14 @@ def uniform(key, draw):
 def below(key, draw, bound):
     """Returns an integer in 0 .. bound - 1."""
     return min(int(uniform(key, draw) * bound), bound - 1)
+
+
+@formula
+def item_and_uniform(key, draw, num_items):
+    """Returns an item id, and a float32 in (0, 1) of which no logarithm is 0, from one draw."""
+    bits = mix(key + np.uint64(draw + 1) * _GOLDEN)
+    item = np.int32(((bits >> np.uint64(32)) * np.uint64(num_items)) >> np.uint64(32))
+    return item, (np.float32(np.int32(bits & _LOW_BITS_23)) + _HALF) * _PER_UINT23
 
 
 @formula

@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent))  # no package, and also run as a 
 import transcripts
 
 GOLDEN = {
-    "slate": "b1b9434c1aab327d",
-    "item": "d19b161d819f018a",
-    "weights": "dc9437712551567b",
-    "query": "53f7832e4d834b1f",
-    "recipe": "fa14219cbea2eaab",
-    "catalogue": "98c798cdd10cf958",
+    "slate": "0fe05c56de51e0f9",
+    "item": "26080aac623fbda1",
+    "weights": "e0102f235758eba5",
+    "query": "d70f18cf578b7082",
+    "recipe": "2ea152e02231ffa0",
+    "catalogue": "78bd30b1769f4ab9",
 }
 """Of 300 steps of 64 sessions. A change of these is a change of the dynamics: it makes every
 published number old, and is said in the changelog under Dynamics."""

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from llmrec_env.interface.co_consumption import co_consumption_factors
-from llmrec_env.simulation.logging_policy import EVENTS, RECORD, split_of
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.logging_policy import (
+    EVENTS,
+    RECORD,
+    new_search,
+    phrase_item_cosines,
+    search_items,
+    split_of,
+)
 
 WARMUP, SLATE = 20, 5
 
@@ -137,3 +145,39 @@ def test_histories_are_the_replay_of_the_logs(world):
             assert history[name] == 0
         for name in ("last_satisfied", "last_consumed", "last_query", "last_rank"):
             assert history[name] == -1
+
+
+def _found(world, phrase, table, seeds=200, count=400, k=5):
+    """Results of searches for a phrase, (seeds, k)."""
+    vectors, phrases = world.items.vectors, world.interests.vectors
+    search, results = new_search(count, k), np.empty((seeds, k), np.int32)
+    for seed in range(seeds):
+        key = np.uint64(noise.step_key(np.uint64(seed), 0))
+        search_items(vectors, phrases, table, phrase, key, search, results[seed])
+    return results
+
+
+def test_a_search_finds_what_is_near_the_phrase_best_first(world):
+    table = phrase_item_cosines(world.interests.vectors, world.items.vectors)
+    assert table[7, _found(world, 7, table)].mean() > table[7].mean() + 0.2
+    search, results = new_search(400, 5), np.empty(5, np.int32)
+    arrays = world.items.vectors, world.interests.vectors, table
+    search_items(*arrays, 7, np.uint64(9), search, results)
+    best = np.argsort(-search.scores[:400], kind="stable")[:5]
+    np.testing.assert_array_equal(results, search.items[best])
+    noise_of_all = search.scores[:400] - table[7, search.items]
+    assert np.std(noise_of_all) == pytest.approx(0.128, rel=0.15)  # .1 pi / sqrt 6
+
+
+def test_a_search_is_the_same_with_and_without_a_table(world):
+    table = phrase_item_cosines(world.interests.vectors, world.items.vectors)
+    without = np.empty((0, 0), np.float32)
+    for count in (5, 16, 399, 400):
+        np.testing.assert_array_equal(
+            _found(world, 3, table, 50, count), _found(world, 3, without, 50, count)
+        )
+
+
+def test_phrases_and_items_too_many_for_a_table_get_none(monkeypatch, world):
+    monkeypatch.setattr("llmrec_env.simulation.logging_policy._LARGEST_TABLE", 1000)
+    assert phrase_item_cosines(world.interests.vectors, world.items.vectors).shape == (0, 0)

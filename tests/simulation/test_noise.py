@@ -141,3 +141,12 @@ def test_places_of_different_uses_do_not_overlap():
     }
     ordered = sorted(spans.values())
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(ordered)), spans
+
+
+def test_an_item_and_a_number_from_one_draw_are_uniform_and_independent():
+    drawn = [noise.item_and_uniform(np.uint64(i), 3, 10) for i in range(20_000)]
+    items, uniforms = np.array([x for x, _ in drawn]), np.array([x for _, x in drawn])
+    assert 0.0 < uniforms.min() < 0.001 and 0.999 < uniforms.max() < 1.0
+    np.testing.assert_allclose(np.bincount(items, minlength=10), 2000, rtol=0.1)
+    np.testing.assert_allclose(np.histogram(uniforms, 10, (0, 1))[0], 2000, rtol=0.1)
+    assert abs(np.corrcoef(items, uniforms)[0, 1]) < 0.03
