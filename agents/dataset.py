@@ -23,12 +23,17 @@ UNSATISFIED_WEIGHT = 0.2
 """Weight of an item that was consumed and did not satisfy."""
 NUM_EVENTS = 32
 """Events of the past, the newest, that observed steps keep."""
+_COLUMNS = ("users", "times", "items", "weights", "slates", "ratings", "queries", "feedback")
 _MAX_CHOICES = 40_000  # logged steps, the latest, that `logged_choices` reads: bounds memory
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Logged interactions, one row a step, in order of user and time."""
+    """Logged interactions, one row a step, in order of user and time.
+
+    Users with `response="cascade"` may consume several items in a step: `items` and `weights` hold
+    the last of them, `feedback` and `consumed` all.
+    """
 
     users: Ids  # (m,), 0 to num_users - 1
     times: Ids  # (m,)
@@ -37,6 +42,7 @@ class Dataset:
     slates: npt.NDArray[np.int32]  # (m, K), shown; K = 0 where the logs do not say
     ratings: npt.NDArray[np.int32]  # (m,), 1 to 5, 0 where the user did not rate
     queries: npt.NDArray[np.int32]  # (m,), phrase typed, -1 for none
+    feedback: npt.NDArray[np.int8]  # (m, K), of each slot: satisfied 1 or 0, -1: not consumed
     num_users: int
     num_items: int
     observations: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
@@ -49,7 +55,7 @@ class Dataset:
         Times are negative: steps before a user's first session. Steps whose slate is -1 never were.
         """
         logs = data.logs
-        num_users, steps = logs.items.shape
+        num_users, steps, _ = logs.slates.shape
         user, step = np.nonzero(logs.slates[:, :, 0] >= 0)
         items = logs.items[user, step].astype(np.int64)
         weights = np.where(logs.satisfied[user, step] == 1, 1.0, UNSATISFIED_WEIGHT)
@@ -61,6 +67,7 @@ class Dataset:
             slates=logs.slates[user, step],
             ratings=logs.ratings[user, step],
             queries=logs.queries[user, step],
+            feedback=logs.feedback[user, step],
             num_users=num_users,
             num_items=len(data.catalog),
         )
@@ -103,6 +110,7 @@ class Dataset:
             slates=np.empty((len(order), 0), np.int32),
             ratings=np.zeros(len(order), np.int32),
             queries=np.full(len(order), -1, np.int32),
+            feedback=np.empty((len(order), 0), np.int8),
             num_users=len(ids),
             num_items=num_items,
         )
@@ -113,14 +121,21 @@ class Dataset:
 
     def take(self, rows: npt.NDArray[Any]) -> Dataset:
         """Returns some of the rows: indices, or a mask."""
-        names = ("users", "times", "items", "weights", "slates", "ratings", "queries")
-        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in _COLUMNS}
         columns["observations"] = {name: x[rows] for name, x in self.observations.items()}
         return dataclasses.replace(self, **columns)
 
     def consumed(self) -> Dataset:
-        """Returns the rows in which something was consumed, with a weight above 0."""
-        return self.take(self.weights > 0)
+        """Returns what was consumed with a weight above 0: one row an item, in order of slots."""
+        if not self.feedback.shape[1]:
+            return self.take(self.weights > 0)
+        row, slot = np.nonzero(self.feedback >= 0)
+        log, satisfied = self.take(row), self.feedback[row, slot] == 1
+        return dataclasses.replace(
+            log,
+            items=self.slates[row, slot].astype(np.int64),
+            weights=np.where(satisfied, 1.0, UNSATISFIED_WEIGHT).astype(np.float32),
+        )
 
     @property
     def satisfied(self) -> npt.NDArray[np.bool_]:
@@ -187,8 +202,7 @@ class Dataset:
             replay(
                 past,
                 self.slates[rows][:, None],
-                self.items[rows][:, None].astype(np.int32),
-                self.satisfied[rows][:, None].astype(np.int32),
+                self.feedback[rows][:, None],
                 self.queries[rows][:, None],
                 data.items.vectors,
                 data.items.factors,
@@ -216,14 +230,14 @@ class Dataset:
         for rows, past in self.replayed(data, config):
             if not recent[rows[0]]:
                 continue
-            for name, part in _columns_of(past, data, config.horizon).items():
+            for name, part in _observed(past, data, config.horizon).items():
                 if name not in columns:
                     columns[name] = np.empty((recent.sum(), *part.shape[1:]), part.dtype)
                 columns[name][position[rows]] = part
         return dataclasses.replace(self.take(recent), observations=columns)
 
 
-def _columns_of(
+def _observed(
     histories: npt.NDArray[np.void], data: PublicData, horizon: int
 ) -> dict[str, npt.NDArray[Any]]:
     """The columns of `Dataset.with_observations` for histories, (n,), as they are now."""
@@ -264,7 +278,12 @@ def logged_choices(
             others = rng.integers(dataset.num_items, size=(len(steps), config.candidates - slots))
             ids = np.concatenate([steps.slates, others], 1).astype(np.int32)
             observations = observations_of(
-                histories[satisfied], data.items, data.phrase_vectors, config.horizon, ids
+                histories[satisfied],
+                data.items,
+                data.phrase_vectors,
+                config.horizon,
+                ids,
+                config.response,
             )
             features.append(encode(observations))
             choices.append(steps.choices)

@@ -57,8 +57,10 @@ def own_data(
         met = np.unique(item[own])
         latest = own[-steps:]
         columns = slice(steps - len(latest), steps)
-        logs.slates[row, columns] = _slates(item[latest], met, slate_size, num_items, generator)
-        logs.items[row, columns], logs.satisfied[row, columns] = item[latest], satisfied[latest]
+        slates = _slates(item[latest], met, slate_size, num_items, generator)
+        clicked = slates == item[latest, None]
+        logs.slates[row, columns] = slates
+        logs.feedback[row, columns] = np.where(clicked, satisfied[latest, None], -1)
         stars = np.clip(np.rint(rating[latest]), 1, 5)
         logs.ratings[row, columns] = np.where(rating[latest] > 0, stars, 0)
     config = EnvConfig(
@@ -90,8 +92,7 @@ def _slates(
 def _empty(users: int, steps: int, slate_size: int) -> Logs:
     return Logs(
         slates=np.full((users, steps, slate_size), -1, np.int32),
-        items=np.full((users, steps), -1, np.int32),
-        satisfied=np.zeros((users, steps), np.int32),
+        feedback=np.full((users, steps, slate_size), -1, np.int8),
         ratings=np.zeros((users, steps), np.int32),
         queries=np.full((users, steps), -1, np.int32),
     )
@@ -100,5 +101,5 @@ def _empty(users: int, steps: int, slate_size: int) -> Logs:
 def _public(texts: TextSpace, logs: Logs, user: Ids, item: Ids, satisfied: Ids) -> PublicData:
     liked = satisfied == 1
     items = items_of(texts, user[liked], item[liked])
-    users = np.arange(len(logs.items))
+    users = np.arange(len(logs.slates))
     return PublicData(texts.catalog, texts.phrases, texts.phrase_vectors, items, logs, users)

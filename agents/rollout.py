@@ -24,9 +24,16 @@ class Episodes(NamedTuple):
     reward: npt.NDArray[np.float64]  # (n, T), 0 after the end
     alive: npt.NDArray[np.bool_]  # (n, T), whether the step was played
     slate: npt.NDArray[np.int32]  # (n, T, K), -1 after the end
-    item: npt.NDArray[np.int32]  # (n, T), consumed, -1 for none
-    satisfied: npt.NDArray[np.bool_]  # (n, T)
+    item: npt.NDArray[np.int32]  # (n, T), consumed, the last one of the slate, -1 for none
+    satisfied: npt.NDArray[np.bool_]  # (n, T), whether it did
+    feedback: npt.NDArray[np.int8]  # (n, T, K), of each slot: satisfied 1 or 0, -1: not consumed
     survived: npt.NDArray[np.bool_]  # (n,), whether the user stayed to the horizon
+
+    @property
+    def consumed(self) -> npt.NDArray[np.int32]:
+        """Every item consumed, in order of step and slot, (n, T K), -1 for the other slots."""
+        items = np.where(self.feedback >= 0, self.slate, -1)
+        return items.reshape(len(items), -1)
 
 
 def rollout(
@@ -69,6 +76,7 @@ def rollout(
         log.slate[running, t] = info["slate"][running]
         log.item[running, t] = info["item"][running]
         log.satisfied[:, t] = running & (info["satisfied"] == 1)
+        log.feedback[running, t] = env.simulator.responses["feedback"][running]
         log.survived[running & truncated & ~terminated] = True
         running = running & ~(terminated | truncated)
         starts = np.zeros(n, np.bool_)
@@ -94,5 +102,6 @@ def _empty(users: npt.NDArray[np.int64], n: int, horizon: int, slate_size: int) 
         slate=np.full((n, horizon, slate_size), -1, np.int32),
         item=np.full((n, horizon), -1, np.int32),
         satisfied=np.zeros((n, horizon), np.bool_),
+        feedback=np.full((n, horizon, slate_size), -1, np.int8),
         survived=np.zeros(n, np.bool_),
     )

@@ -22,6 +22,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "llmrec/Goodwill-v1": {"goodwill_satisfaction": 2.0, "lure": 1.2},
     "llmrec/Item-v1": {"action": "item", "slate_size": 1, "warmup_slates": 100},
     "llmrec/Weights-v1": {"action": "weights"},
+    "llmrec/Cascade-v1": {"response": "cascade"},
     "llmrec/CaseStudy-v1": {"num_users": 10_000, "num_items": 20_000, "dim": 128},
 }
 """Every task as its differences from the defaults of EnvConfig."""

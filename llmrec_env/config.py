@@ -26,8 +26,8 @@ def _number(default: float, low: float, high: float, world: bool = True) -> Any:
     return field(default=default, metadata={"range": (low, high), "world": world})
 
 
-def _choice(default: str, *allowed: str) -> Any:
-    return field(default=default, metadata={"allowed": allowed, "world": False})
+def _choice(default: str, *allowed: str, world: bool = False) -> Any:
+    return field(default=default, metadata={"allowed": allowed, "world": world})
 
 
 @dataclass(frozen=True)
@@ -135,16 +135,26 @@ class EnvConfig:
     """kappa, relevance per unit of taste a . b: what clicks reveal beside the text."""
     taste_shared: float = _number(0.5, 0.0, 1.0)
     """s, share of the variance of an item's taste that all items of its facet have in common."""
+    response: str = _choice("logit", "logit", "cascade", world=True)
+    """`logit`: the user consumes one item of a slate or none; `cascade`: any number, in order."""
     choice_relevance: float = _number(6.0, 0.0, 30.0)
     """beta_f [logit per unit of f]."""
     choice_quality: float = _number(0.25, 0.0, 5.0)
     """beta_pop [logit per standard deviation of quality]."""
     choice_null: float = _number(3.4, -10.0, 20.0)
-    """beta_null, logit of choosing nothing."""
+    """beta_null, logit of choosing nothing in `logit`."""
     lure: float = _number(0.8, 0.0, 5.0)
     """beta_q, logit by which clickbait (substance -1) is chosen more."""
     position_bias: float = _number(0.5, 0.0, 5.0)
-    """gamma, slot k is examined with weight k^-gamma."""
+    """gamma, slot k is examined with weight k^-gamma in `logit`."""
+    cascade_null: float = _number(3.8, -10.0, 20.0)
+    """beta_pass, logit of passing over an examined item in `cascade`."""
+    cascade_skipped: float = _number(0.9, 0.0, 1.0)
+    """lambda_pass, probability of going on to the next slot after passing over one in `cascade`."""
+    cascade_satisfied: float = _number(0.5, 0.0, 1.0)
+    """lambda_1, the same after an item that satisfied."""
+    cascade_dissatisfied: float = _number(0.3, 0.0, 1.0)
+    """lambda_0, the same after an item that did not satisfy."""
     satisfaction_bias: float = _number(-1.8, -10.0, 10.0)
     """zeta_0 [logit]."""
     satisfaction_relevance: float = _number(4.0, 0.0, 30.0)

@@ -25,7 +25,7 @@ from llmrec_env.content.phrases import (
 )
 from llmrec_env.interface.candidates import Items
 from llmrec_env.interface.co_consumption import co_consumption_factors
-from llmrec_env.interface.history import empty_histories, replay, start_session
+from llmrec_env.interface.history import consumable, empty_histories, replay, start_session
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
 from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.population import new_users
@@ -98,7 +98,7 @@ class World:
     def public(self) -> PublicData:
         """Returns what a recommender may learn from."""
         users = self.users_of("train")
-        logs = Logs(*(column[users] for column in self.logs))
+        logs = Logs._make(column[users] for column in self.logs)
         catalog = dataclasses.replace(self.text.catalog, substance=None)  # labels are the truth
         phrases, vectors = self.text.phrases, self.text.phrase_vectors
         return PublicData(catalog, phrases, vectors, self.items, logs, users)
@@ -117,7 +117,7 @@ def load_world(config: EnvConfig) -> World:
     """
     world = _build_world(config.of_world())
     needed = config.candidates + config.impression_cap * config.slate_size
-    needed += config.horizon + config.warmup_slates + config.slate_size
+    needed += consumable(config) + config.slate_size
     if len(world.catalog) < needed:
         raise ConfigError(
             f"the catalogue {config.catalog!r} has {len(world.catalog)} items, but candidates="
@@ -236,13 +236,12 @@ def histories_of(
     config: EnvConfig, logs: Logs, items: Items, interests: Interests
 ) -> npt.NDArray[np.void]:
     """Returns the public history of the users of logs at the start of a session, (U,)."""
-    histories = empty_histories(len(logs.items), config)
+    histories = empty_histories(len(logs.slates), config)
     scratch = np.zeros(1, response_dtype(config.slate_size))
     replay(
         histories,
         logs.slates,
-        logs.items,
-        logs.satisfied,
+        logs.feedback,
         logs.queries,
         items.vectors,
         items.factors,

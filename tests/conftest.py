@@ -61,10 +61,13 @@ class Crafted:
 
     def ignore(self) -> None:
         self.responses["choice"], self.responses["item"] = -1, -1
-        self.responses["satisfied"] = 0
+        self.responses["satisfied"], self.responses["feedback"] = 0, -1
+        self.responses["examined"] = 5
 
     def consume(self, slot: int, satisfied: bool) -> None:
+        """Adds an item to what is consumed; later slots after earlier ones."""
         self.responses["choice"], self.responses["satisfied"] = slot, satisfied
+        self.responses["feedback"][0, slot] = satisfied
         self.responses["item"] = self.responses["slate"][0, slot]
 
     def evolve(self, key: int = 1) -> np.void:

@@ -31,8 +31,21 @@ class Lookahead(NamedTuple):
 
 
 @kernel
-def worth(user, params, phrases, items, traits, lookahead, weights, candidates, i, odds, value):
-    """Writes the odds of choosing each candidate at rank 1, and what consuming it is worth."""
+def worth(
+    user,
+    params,
+    phrases,
+    items,
+    traits,
+    lookahead,
+    weights,
+    candidates,
+    i,
+    odds,
+    satisfaction,
+    value,
+):
+    """Writes of each candidate the odds of consuming it at rank 1, P(z = 1), and its value then."""
     relative_weights(user, weights)
     d = phrases.shape[1]
     interest, weak = np.zeros(d, np.float32), np.zeros(d, np.float32)
@@ -43,16 +56,16 @@ def worth(user, params, phrases, items, traits, lookahead, weights, candidates, 
             weak[j] += (np.float32(1.0) - weights[p]) * phrases[phrase, j]
     for c in range(candidates.shape[1]):
         item = candidates[i, c]
-        odds[c], value[c] = 0.0, 0.0
+        odds[c], satisfaction[c], value[c] = 0.0, 0.0, 0.0
         if item < 0:
             continue
         product = row_dot(interest, items, item)
         relevance = relevance_of(user, params, traits[item], product)
         satiation = satiation_of(user, items, item)
         utility, logit = appeal(user, params, traits[item], relevance, satiation)
-        satisfies = sigmoid(logit)
+        satisfaction[c] = satisfies = sigmoid(logit)
         tired = -log64(max(1.0 - satiation, 1e-9))
-        odds[c] = exp64(utility - params.choice_null)
+        odds[c] = exp64(utility - params.null)
         value[c] = (
             satisfies * relevance
             + lookahead.substance * traits[item].substance
@@ -64,7 +77,7 @@ def worth(user, params, phrases, items, traits, lookahead, weights, candidates, 
 
 @kernel
 def best_slate(odds, value, ids, examined, slate):
-    """Writes the slate of highest expected value under the choice model, by Dinkelbach's method.
+    """Writes the slate of highest expected value under `logit`, by Dinkelbach's method.
 
     The ratio sum(odds * value) / (1 + sum(odds)) is largest for the items of highest
     odds * (value - ratio); W. Dinkelbach, Management Science 13(7), 1967.
@@ -82,10 +95,43 @@ def best_slate(odds, value, ids, examined, slate):
 
 
 @kernel
+def best_cascade(odds, satisfaction, value, ids, params, slate):
+    """Writes the slate of highest expected value under `cascade`, which is exact.
+
+    A slate is worth g_1 + s_1 (g_2 + s_2 (g_3 + ...)), where g is what examining an item is worth
+    and s the probability of going on. Exchanging two neighbours shows that the order by g / (1 - s)
+    is the best one of any set; along it, the best slates of what follows an item tell whether to
+    take it (dynamic programming over items and slots left).
+    """
+    consumed = odds / (1.0 + odds)
+    gain = consumed * value
+    after = params.cascade_dissatisfied + satisfaction * (
+        params.cascade_satisfied - params.cascade_dissatisfied
+    )
+    goes_on = params.cascade_skipped + consumed * (after - params.cascade_skipped)
+    index = np.where(odds > 0.0, -gain / np.maximum(1.0 - goes_on, 1e-9), np.inf)
+    by_id = np.argsort(ids, kind="mergesort")  # which keeps the order of what is equal
+    order = by_id[np.argsort(index[by_id], kind="mergesort")][: np.count_nonzero(odds > 0.0)]
+    m, k = order.shape[0], slate.shape[0]
+    best = np.zeros((k + 1, m + 1))  # of so many slots and the items from here on
+    taken = np.zeros((k + 1, m), np.bool_)
+    for j in range(m - 1, -1, -1):
+        for slots in range(1, min(k, m - j) + 1):
+            take = gain[order[j]] + goes_on[order[j]] * best[slots - 1, j + 1]
+            taken[slots, j] = slots == m - j or take >= best[slots, j + 1]
+            best[slots, j] = take if taken[slots, j] else best[slots, j + 1]
+    filled = 0
+    for j in range(m):
+        if filled < k and taken[k - filled, j]:
+            slate[filled] = order[j]
+            filled += 1
+
+
+@kernel
 def oracle_slates(users, params, phrases, items, traits, lookahead, candidates, slates):
     """Writes the best slate of each session as candidate indices, (n, k)."""
     c = candidates.shape[1]
-    odds, value = np.empty(c), np.empty(c)
+    odds, satisfaction, value = np.empty(c), np.empty(c), np.empty(c)
     weights = np.empty(users[0].weight.shape[0], np.float32)
     for i in range(users.shape[0]):
         worth(
@@ -99,9 +145,13 @@ def oracle_slates(users, params, phrases, items, traits, lookahead, candidates, 
             candidates,
             i,
             odds,
+            satisfaction,
             value,
         )
-        best_slate(odds, value, candidates[i], params[0].examined, slates[i])
+        if params[0].cascade == 1:
+            best_cascade(odds, satisfaction, value, candidates[i], params[0], slates[i])
+        else:
+            best_slate(odds, value, candidates[i], params[0].examined, slates[i])
 
 
 class Oracle:

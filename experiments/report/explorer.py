@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.report.run_results import Session, Texts, phrases_in
+from experiments.report.run_results import Session, Texts, feedback_of, phrases_in
 
 
 class Explorer(NamedTuple):
@@ -84,8 +84,7 @@ def _packed(
     return [
         [number for pair in shares for number in pair],
         [items[id] for id in step["slate"]],
-        step["choice"],
-        step["satisfied"],
+        feedback_of(step),
         round(step["reward"], 3),
         round(step["patience"], 2),
         round(step["goodwill"], 2),

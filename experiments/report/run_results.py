@@ -232,6 +232,15 @@ def texts_of(sessions: Sequence[Session], with_texts: bool = False) -> Texts:
     return texts
 
 
+def feedback_of(step: Mapping[str, Any]) -> list[int]:
+    """Returns what came of each slot: satisfied 1 or 0, -1 where it was not chosen.
+
+    Only a step in which several items could be chosen holds that as a list.
+    """
+    chosen = [step["satisfied"] if k == step["choice"] else -1 for k in range(len(step["slate"]))]
+    return step.get("feedback", chosen)
+
+
 def phrases_in(step: Mapping[str, Any]) -> set[int]:
     """Returns the ids of all phrases that a step speaks of."""
     named = {phrase for phrase, _ in step["interests"]}
@@ -250,6 +259,9 @@ def _has_ids(step: Mapping[str, Any]) -> bool:
     return (
         all(isinstance(item, int) for item in step["slate"])
         and -1 <= step["choice"] < len(step["slate"])
+        and isinstance(feedback_of(step), list)
+        and len(feedback_of(step)) == len(step["slate"])
+        and all(z in (-1, 0, 1) for z in feedback_of(step))
         and all(isinstance(x, list) and _are(x, int, _NUMBER) for x in step["interests"])
         and all(isinstance(x, list) and _are(x, str, *[int] * (len(x) - 1)) for x in step["events"])
     )

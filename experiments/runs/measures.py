@@ -134,6 +134,8 @@ class Truth:
             step["slate"] = response["slate"].tolist()
             for name in ("choice", "satisfied", "query"):
                 step[name] = int(response[name])
+            if self.config.response == "cascade":
+                step["feedback"] = response["feedback"].tolist()
             events = [[name, int(response[name])] for name in _EVENTS if response[name] >= 0]
             if response["refined_from"] >= 0:
                 moved = [int(response[name]) for name in ("refined_from", "refined_to")]
@@ -145,15 +147,14 @@ def episode_rows(spec: RunSpec, episodes: Episodes, truth: Truth) -> list[Episod
     """Returns one record a session."""
     world = truth.simulator.world
     steps = episodes.alive.sum(axis=1)
-    consumed = episodes.item >= 0
     tracking_error = _mean_known(truth.tracking_error)
     change = metrics.discovered_and_lost(truth.start, truth.end)
     columns = (
         episodes.user,
         episodes.reward.sum(axis=1),
         steps,
-        consumed.sum(axis=1),
-        episodes.satisfied.sum(axis=1),
+        (episodes.feedback >= 0).sum(axis=(1, 2)),
+        (episodes.feedback == 1).sum(axis=(1, 2)),
         tracking_error,
         episodes.survived,
         _diversity(episodes, world),
@@ -228,13 +229,14 @@ def _diversity(episodes: Episodes, world: World) -> _Floats:
 
 def _topics(episodes: Episodes, world: World) -> _Floats:
     topics = world.catalog.topics
-    return metrics.effective_topics(np.where(episodes.item >= 0, topics[episodes.item], -1))
+    items = episodes.consumed
+    return metrics.effective_topics(np.where(items >= 0, topics[items], -1))
 
 
 def _novelty(episodes: Episodes, world: World) -> _Floats:
     _, clicked, _ = world.logs.clicks(world.users_of("train"))
     count = np.bincount(clicked, minlength=len(world.catalog)) + 1.0
-    return metrics.novelty(episodes.item, count / count.sum())
+    return metrics.novelty(episodes.consumed, count / count.sum())
 
 
 def _shift(truth: Truth, users: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> _Floats:

@@ -58,7 +58,7 @@ def known_histories(
     world: World, users: npt.NDArray[np.int64], slates: int
 ) -> npt.NDArray[np.void]:
     """Returns the public history of users after the first of their logged slates, (n,)."""
-    logs = Logs(*(np.ascontiguousarray(x[users, :slates]) for x in world.logs))
+    logs = Logs._make(np.ascontiguousarray(x[users, :slates]) for x in world.logs)
     return histories_of(world.config, logs, world.items, world.interests)
 
 
@@ -85,9 +85,9 @@ def _relevant(
     """What satisfied in the hidden slates and was not consumed before them, (n, items)."""
     relevant = np.zeros((len(users), len(world.catalog)), np.bool_)
     hidden = _hidden(world)
-    items, satisfied = (x[users, -hidden:] for x in (world.logs.items, world.logs.satisfied))
-    user, step = np.nonzero(satisfied == 1)
-    relevant[user, items[user, step]] = True
+    slates, feedback = (x[users, -hidden:] for x in (world.logs.slates, world.logs.feedback))
+    user, step, slot = np.nonzero(feedback == 1)
+    relevant[user, slates[user, step, slot]] = True
     for row, history in zip(relevant, past, strict=True):
         row[history["consumed_items"][: history["num_consumed_items"]]] = (
             False  # is not offered again

@@ -32,7 +32,7 @@ def predict(users, params, phrases, vectors, traits, slates, choice, satisfactio
             item, relevance = slates[i, j], scratch.relevance[j]
             satiation = satiation_of(users[i], vectors, item)
             utility, logit = appeal(users[i], params[0], traits[item], relevance, satiation)
-            choice[i, j] = math.exp(utility - params[0].choice_null) * params[0].examined[j]
+            choice[i, j] = math.exp(utility - params[0].null) * params[0].examined[j]
             satisfaction[i, j] = sigmoid(logit)
             total += choice[i, j]
         for j in range(k):

@@ -18,8 +18,8 @@ class Episode:
     user: int
     ret: float  # undiscounted return; the column is called `return`
     steps: int
-    consumed: int  # steps in which an item was consumed
-    satisfied: int  # steps in which it satisfied
+    consumed: int  # items; a user with `response="logit"` consumes at most one a step
+    satisfied: int  # of them
     tracking_error: float
     """Degrees from the true interests to the recent history that the environment pools, mean over
     steps; NaN: unknown."""

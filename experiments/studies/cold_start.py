@@ -106,16 +106,16 @@ def withheld(data: PublicData, cold: npt.NDArray[np.bool_], seed: int = 0) -> Pu
         cold: which items, (N,).
         seed: of the items that stand in.
     """
-    logs = Logs(*(column.copy() for column in data.logs))
+    logs = Logs._make(column.copy() for column in data.logs)
     generator, warm = np.random.default_rng([seed, _DRAW]), np.flatnonzero(~cold)
-    gone = (logs.items >= 0) & cold[logs.items]
-    for column, nothing in zip(logs, (-1, -1, 0, 0, -1), strict=True):
+    gone = ((logs.feedback >= 0) & cold[logs.slates]).any(axis=2)
+    for column, nothing in zip(logs, (-1, -1, 0, -1), strict=True):
         column[gone] = nothing
     bad = (logs.slates >= 0) & cold[logs.slates]
     while bad.any():
         logs.slates[bad] = generator.choice(warm, int(bad.sum()))
         bad &= _twice(logs.slates)
-    user, item, satisfied = logs.clicks(np.arange(len(logs.items)))
+    user, item, satisfied = logs.clicks(np.arange(len(logs.slates)))
     user, item = user[satisfied == 1], item[satisfied == 1]
     items = data.items._replace(**consumption_of(data.users[user], item, len(cold)))
     return dataclasses.replace(data, logs=logs, items=items)
@@ -190,10 +190,10 @@ def _shares(sessions: Worlds, cold: list[npt.NDArray[np.bool_]]) -> dict[str, fl
     """How much of what was shown and consumed was cold, and how much of either satisfied."""
     shown, consumed, satisfied = [], [], []
     for episodes, is_cold in zip(sessions, cold, strict=True):
-        took = episodes.item >= 0
+        took = episodes.feedback >= 0
         shown.append(is_cold[episodes.slate[episodes.alive].ravel()])
-        consumed.append(is_cold[episodes.item[took]])
-        satisfied.append(episodes.satisfied[took])
+        consumed.append(is_cold[episodes.slate[took]])
+        satisfied.append(episodes.feedback[took] == 1)
     cold_consumed, was_satisfied = np.concatenate(consumed), np.concatenate(satisfied)
     return {
         "shown": _mean(np.concatenate(shown)),

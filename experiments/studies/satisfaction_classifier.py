@@ -155,7 +155,7 @@ def _reports(
 def public_data(world: World, split: str) -> PublicData:
     """Returns the texts, and the logs of the users of a split."""
     users = world.users_of(split)
-    logs = Logs(*(column[users] for column in world.logs))
+    logs = Logs._make(column[users] for column in world.logs)
     return dataclasses.replace(world.public(), logs=logs, users=users)
 
 

@@ -57,9 +57,13 @@ def run(
         task: a registered id.
 
     Raises:
-        ValueError: an unknown task.
+        ValueError: an unknown task, or one whose users do not respond by the logit of the page.
     """
     fields = given_fields(env)
+    if task_config(task, fields).response != "logit":
+        raise ValueError(
+            "the page compares what users choose with response='logit'; set that, or another task."
+        )
     specs = study.plan_runs((task,), AGENTS, scale, fields)
     rows, by_task = study.do_runs(specs, options, scale, fields, task=task)
     sessions = by_task[task]

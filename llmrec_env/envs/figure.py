@@ -43,8 +43,7 @@ class Story(NamedTuple):
     tracking_errors: Floats  # (2, t), of the long and of the recent pooled history [degrees]
     returns: Floats  # (t,)
     slate: Sequence[tuple[str, str, float]]  # (k,), text, topic and f
-    choice: int  # slot, -1 for none
-    satisfied: bool
+    feedback: Sequence[int]  # (k,), satisfied 1 or 0, -1: not consumed
     slate_title: str
     result: str
     notes_title: str
@@ -247,10 +246,11 @@ def _draw_slate(page: _Page, story: Story) -> float:
     height = min(54.0, 400 / len(story.slate))
     for rank, (text, topic, relevance) in enumerate(story.slate):
         y = top + 14 + (rank + 0.5) * height
-        if rank == story.choice:
-            back, edges = _GOOD if story.satisfied else _BAD, [_TABLE - 8, _TABLE_END + 8]
+        satisfied = story.feedback[rank] == 1
+        if story.feedback[rank] >= 0:
+            back, edges = _GOOD if satisfied else _BAD, [_TABLE - 8, _TABLE_END + 8]
             page.sheet.fill_between(edges, y - height / 2, y + height / 2, color=back, linewidth=0)
-            page.write(_TABLE_END, y, "✓" if story.satisfied else "✗", 11, ha="right")
+            page.write(_TABLE_END, y, "✓" if satisfied else "✗", 11, ha="right")
         page.write(_TABLE + 14, y, str(rank + 1), 8, ha="right", color=_GREY)
         bar = [numbers - 66, numbers - 66 + 36 * min(relevance, 1.0)]
         page.sheet.fill_between(bar, y - 3, y + 3, color="#7799CC", linewidth=0)

@@ -170,8 +170,7 @@ def as_image(recorder: SessionRecorder) -> npt.NDArray[np.uint8]:
         ).T,
         returns=returns[-len(shown) :],
         slate=_rows(recorder),
-        choice=int(frame.response["choice"]),
-        satisfied=bool(frame.response["satisfied"]),
+        feedback=frame.response["feedback"].tolist(),
         slate_title=f"Slate of step {frame.step}" if frame.step else "No slate shown yet",
         result=_result(recorder) if frame.step else "",
         notes_title="What changed" if frame.step else "Profile at the start",
@@ -236,11 +235,10 @@ def _profile_lines(recorder: SessionRecorder) -> list[str]:
 
 
 def _slate_lines(recorder: SessionRecorder) -> list[str]:
-    chosen = int(_last(recorder).response["choice"])
-    mark = "*" if _last(recorder).response["satisfied"] else "x"
+    feedback = _last(recorder).response["feedback"].tolist()
     lines = ["SLATE     f: relevance when shown; *: chosen and satisfied; x: chosen, not satisfied"]
     for rank, (text, topic, relevance) in enumerate(_rows(recorder)):
-        sign = mark if rank == chosen else " "
+        sign = " x*"[feedback[rank] + 1]
         line = f"{sign} {rank + 1:>2}  {relevance:5.2f}  {_fitted(text, 54)}  {_fitted(topic, 30)}"
         lines.append(line.rstrip())
     return lines
@@ -249,9 +247,13 @@ def _slate_lines(recorder: SessionRecorder) -> list[str]:
 def _result(recorder: SessionRecorder) -> str:
     frame = _last(recorder)
     choice, satisfied = int(frame.response["choice"]), frame.response["satisfied"]
+    count = np.count_nonzero(frame.response["feedback"] >= 0)
     chosen = "chose nothing" if choice < 0 else f"chose {choice + 1}"
-    if choice >= 0:
+    if count == 1:
         chosen += ", satisfied (z = 1)" if satisfied else ", not satisfied (z = 0)"
+    elif count > 1:
+        satisfying = np.count_nonzero(frame.response["feedback"] == 1)
+        chosen = f"chose {count} items, {satisfying} satisfied (z = 1)"
     total = sum(old.reward for old in recorder.frames)
     end = " · the user left" if frame.response["terminated"] else ""
     end += " · session over" if frame.response["truncated"] and not end else ""

@@ -25,7 +25,8 @@ class RecEnv(gymnasium.Env[Observation, Any]):
 
     ## Description
     A user holds a handful of interests, each a phrase with a weight. At every step the agent shows
-    a slate of items; the user consumes one of them or none, is satisfied by it or not, and changes:
+    a slate of items; the user consumes one of them or none (with `response="cascade"` any number
+    in the order shown), is satisfied by each or not, and changes:
     interests wander, die and are born, grow with what satisfies and with what is merely shown;
     what was just consumed tires; items without substance are clicked more and regretted later.
     All texts are encoded by a language model, once.
@@ -45,11 +46,13 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     (C, 8) flattened. `"dict"`: the same blocks by name with vectors of full length, and `user_id`,
     `candidates`, `candidate_features`, `history`, `history_feedback`, and of each of the last 32
     steps, newest first, `recent_slates`, `recent_items`, `recent_satisfied`, `recent_queries`
-    (-1: none). Nothing hidden is in either.
+    (-1: none). With `response="cascade"` items and satisfied are those of the last consumption of a
+    step, and `recent_feedback` (32, K) tells of every slot. Nothing hidden is in either.
 
     ## Rewards
     R = z f(v, y): satisfaction z in {0, 1} times the relevance of the consumed item y to the user's
-    current interests and taste v. f = 1 is the best the texts have for the strongest interest.
+    current interests and taste v; summed if there are several. f = 1 is the best the texts have for
+    the strongest interest.
 
     ## Starting state
     A user of the `split` after W logged slates; `options={"user_id": ...}` chooses the user.

@@ -40,6 +40,8 @@ def observation_space(simulator: Simulator) -> spaces.Space[Any]:
     blocks["recent_items"] = spaces.Box(-1, num_items - 1, steps, np.int32)
     blocks["recent_satisfied"] = spaces.Box(-1, SATISFIED, steps, np.int32)
     blocks["recent_queries"] = spaces.Box(-1, last_phrase, steps, np.int32)
+    if config.response == "cascade":
+        blocks["recent_feedback"] = spaces.Box(-1, SATISFIED, slates, np.int32)
     return spaces.Dict(blocks)
 
 
@@ -56,6 +58,7 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
         buffers.history[sessions],
         buffers.feedback[sessions],
         buffers.recent[sessions],
+        buffers.recent_feedback[sessions] if config.response == "cascade" else None,
     )
     blocks["user_id"] = simulator.users["user_id"][sessions].copy()
     blocks["candidates"] = buffers.ids[sessions].copy()
@@ -68,7 +71,8 @@ def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
     """Returns the last transition of one session, and hidden truth for evaluation."""
     info = dict(zip(TRANSITION_FIELDS, simulator.transition_info.item(session), strict=True))
     info.update(zip(USER_FIELDS, simulator.user_info.item(session), strict=True))
-    info["slate"] = simulator.responses["slate"][session].copy()
+    for name in _slot_fields(simulator):
+        info[name] = simulator.responses[name][session].copy()
     return info
 
 
@@ -80,13 +84,19 @@ def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
     absent = np.flatnonzero(~has)
     columns = {name: simulator.responses[name] for name in TRANSITION_FIELDS}
     columns |= {name: simulator.users[name] for name in USER_FIELDS}
-    columns["slate"] = simulator.responses["slate"]
+    slots = _slot_fields(simulator)
+    columns |= {name: simulator.responses[name] for name in slots}
     for name, column in columns.items():
-        infos[name] = column.astype(column.dtype if name == "slate" else _KINDS[column.dtype.kind])
+        infos[name] = column.astype(column.dtype if name in slots else _KINDS[column.dtype.kind])
         if len(absent):
             infos[name][absent] = 0
         infos[f"_{name}"] = has.copy()
     return infos
+
+
+def _slot_fields(simulator: Simulator) -> tuple[str, ...]:
+    """Fields of the response with a number for each slot."""
+    return ("slate", "feedback") if simulator.config.response == "cascade" else ("slate",)
 
 
 _KINDS = {"i": np.int64, "f": np.float64}  # what Gymnasium makes of Python numbers

@@ -22,8 +22,9 @@ FACTOR_DIM = 16
 EMPTY, UNSATISFIED, SATISFIED, QUERY = -1, 0, 1, 2
 """Kinds of entries: none, an item that did not satisfy, one that did, a phrase typed."""
 
-RECENT = ("slates", "items", "feedbacks", "queries")
-"""Rings of the newest steps: slate shown, item consumed, whether it satisfied, phrase typed."""
+RECENT = ("slates", "slot_feedbacks", "items", "feedbacks", "queries")
+"""Rings of the newest steps: slate shown, feedback of each slot, the last item consumed, whether
+it satisfied, phrase typed."""
 
 _SLOW, _FAST = np.float32(0.97), np.float32(0.85)
 _SKIP, _TIRED = np.float32(0.92), np.float32(0.90)
@@ -34,10 +35,15 @@ _FAST_SKIP = np.float32(
 )  # 0.85^(1/4): a skipped slate ages the recent interest a quarter as much
 
 
+def consumable(config: EnvConfig) -> int:
+    """Returns how many items a user can consume, in the past and a session."""
+    at_once = config.slate_size if config.response == "cascade" else 1
+    return (config.warmup_slates + config.horizon) * at_once
+
+
 def history_dtype(config: EnvConfig) -> np.dtype[np.void]:
     """Returns the record of one user's public history."""
     dim, shown = config.dim, max(config.impression_cap, 1) * config.slate_size
-    consumable = config.warmup_slates + config.horizon
     return np.dtype(
         [
             ("interest", np.float32, (dim,)),  # v: slow mean of what satisfied
@@ -49,11 +55,16 @@ def history_dtype(config: EnvConfig) -> np.dtype[np.void]:
             ("feedback", np.int32, (HISTORY_LENGTH,)),  # kinds of these entries
             ("num_entries", np.int32),
             ("slates", np.int32, (RECENT_STEPS, config.slate_size)),  # rings of the last steps
+            ("slot_feedbacks", np.int8, (RECENT_STEPS, config.slate_size)),
             ("items", np.int32, (RECENT_STEPS,)),
             ("feedbacks", np.int32, (RECENT_STEPS,)),
             ("queries", np.int32, (RECENT_STEPS,)),
             ("num_steps", np.int32),
-            ("consumed_items", np.int32, (consumable,)),  # every item consumed, in the past or now
+            (
+                "consumed_items",
+                np.int32,
+                (consumable(config),),
+            ),  # every item consumed, in the past or now
             ("num_consumed_items", np.int32),
             ("shown", np.int32, (shown,)),  # ring of the last slates
             ("num_shown", np.int32),
@@ -103,9 +114,11 @@ def record(history, vectors, factors, phrase_vectors, response, slate_mean):
     mean_vector(vectors, response.slate, slate_mean)
     history.diversity = diversity(slate_mean, slots)
     history.last_rank = response.choice
-    if response.item >= 0:
-        record_consumption(history, vectors, factors, response)
-    else:
+    for k in range(slots):
+        if response.feedback[k] >= 0:
+            satisfied = response.feedback[k] == 1
+            record_consumption(history, vectors, factors, response.slate[k], satisfied)
+    if response.item < 0:
         record_skip(history, slate_mean)
     if response.query >= 0:
         query = response.query
@@ -124,6 +137,7 @@ def record_step(history, response):
     index = history.num_steps % RECENT_STEPS
     for k in range(response.slate.shape[0]):
         history.slates[index, k] = response.slate[k]
+        history.slot_feedbacks[index, k] = response.feedback[k]
     history.items[index], history.queries[index] = response.item, response.query
     history.feedbacks[index] = response.satisfied if response.item >= 0 else EMPTY
     history.num_steps += 1
@@ -139,12 +153,10 @@ def append(history, item, kind):
 
 
 @inlined
-def record_consumption(history, vectors, factors, response):
-    """An item was consumed: it pulls the interests by how it satisfied, and tires."""
-    satisfied = response.satisfied == 1
+def record_consumption(history, vectors, factors, item, satisfied):
+    """An item was consumed: it pulls the interests by whether it satisfied, and tires."""
     slow = np.float32(1.0) if satisfied else _UNSATISFIED_SLOW
     fast = np.float32(1.0) if satisfied else _UNSATISFIED_FAST
-    item = response.item
     for j in range(vectors.shape[1]):
         y = vectors[item, j]
         history.interest[j] = _SLOW * history.interest[j] + slow * y
@@ -152,12 +164,12 @@ def record_consumption(history, vectors, factors, response):
         history.satiation[j] = _TIRED * history.satiation[j] + y
         history.skipped[j] = _SKIP * history.skipped[j]
     for j in range(FACTOR_DIM):
-        gain = slow * factors[response.item, j]
+        gain = slow * factors[item, j]
         history.factor[j] = _SLOW * history.factor[j] + gain
-    append(history, response.item, SATISFIED if satisfied else UNSATISFIED)
-    history.consumed_items[history.num_consumed_items] = response.item
+    append(history, item, SATISFIED if satisfied else UNSATISFIED)
+    history.consumed_items[history.num_consumed_items] = item
     history.num_consumed_items += 1
-    history.last_item = response.item
+    history.last_item = item
     history.consumed += 1
     history.last_consumed = history.step
     if satisfied:
@@ -207,11 +219,12 @@ def newest_first(history, items, feedback, i):
 
 
 @kernel
-def newest_steps(history, recent, i):
-    """Writes the last steps into row i, newest first: the slate, item, feedback and query of each.
+def newest_steps(history, recent, slot_feedback, i):
+    """Writes the last steps into row i, newest first, -1 where there is none.
 
     Args:
-        recent: -1 where there is none, (n, RECENT_STEPS, K + 3).
+        recent: receives the slate, the last item, its feedback and the query, (n, 32, K + 3).
+        slot_feedback: receives the feedback of each slot, (n, 32, K), or nothing, (n, 0, K).
     """
     slots = history.slates.shape[1]
     for j in range(RECENT_STEPS):
@@ -221,17 +234,23 @@ def newest_steps(history, recent, i):
         recent[i, j, slots] = history.items[index]
         recent[i, j, slots + 1] = history.feedbacks[index]
         recent[i, j, slots + 2] = history.queries[index]
+    for j in range(slot_feedback.shape[1]):
+        index = (history.num_steps - 1 - j) % RECENT_STEPS
+        for k in range(slots):
+            slot_feedback[i, j, k] = history.slot_feedbacks[index, k]
 
 
 @kernel
-def replay(
-    histories, slates, items, satisfied, queries, vectors, factors, phrase_vectors, response
-):
-    """Writes the logged slates of each user into the user's empty history."""
+def replay(histories, slates, feedback, queries, vectors, factors, phrase_vectors, response):
+    """Writes the logged slates of each user, and the feedback of each slot, into the history."""
     scratch = np.empty(vectors.shape[1], np.float32)
     for i in range(histories.shape[0]):
         for t in range(slates.shape[1]):
             response[0].slate[:] = slates[i, t]
-            response[0].item, response[0].satisfied = items[i, t], satisfied[i, t]
-            response[0].query, response[0].choice = queries[i, t], -1
+            response[0].item, response[0].satisfied, response[0].choice = -1, 0, -1
+            for k in range(slates.shape[2]):
+                response[0].feedback[k] = feedback[i, t, k]
+                if feedback[i, t, k] >= 0:
+                    response[0].item, response[0].satisfied = slates[i, t, k], feedback[i, t, k]
+            response[0].query = queries[i, t]
             record(histories[i], vectors, factors, phrase_vectors, response[0], scratch)

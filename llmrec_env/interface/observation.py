@@ -38,7 +38,7 @@ def session_numbers(history, horizon, out, i, start):
     """Writes the ten numbers of the `session` block into out[i, start:]; see SESSION_NUMBERS."""
     step = max(history.step, 1)
     out[i, start] = min(history.step / horizon, 1.0)
-    out[i, start + 1] = history.consumed / step
+    out[i, start + 1] = min(history.consumed / step, 1.0)
     out[i, start + 2] = history.satisfied / max(history.consumed, 1)
     out[i, start + 3] = min((history.step - history.last_satisfied) / 20.0, 1.0)
     out[i, start + 4] = min((history.step - history.last_consumed) / 20.0, 1.0)
@@ -83,6 +83,7 @@ def named_blocks(
     history: npt.NDArray[np.int32],
     feedback: npt.NDArray[np.int32],
     recent: npt.NDArray[np.int32],
+    recent_feedback: npt.NDArray[np.int32] | None = None,
 ) -> dict[str, Any]:
     """Returns copies of the blocks of `dict` observations that only the history decides.
 
@@ -91,6 +92,7 @@ def named_blocks(
         history: what `newest_first` wrote, (..., 128).
         feedback: likewise, (..., 128).
         recent: what `newest_steps` wrote, (..., 32, K + 3).
+        recent_feedback: likewise of each slot, (..., 32, K); None leaves out the block.
     """
     count = len(VECTOR_BLOCKS)
     dim = (vector.shape[-1] - len(SESSION_NUMBERS)) // count
@@ -104,6 +106,8 @@ def named_blocks(
     blocks["recent_items"] = recent[..., -3].copy()
     blocks["recent_satisfied"] = recent[..., -2].copy()
     blocks["recent_queries"] = recent[..., -1].copy()
+    if recent_feedback is not None:
+        blocks["recent_feedback"] = recent_feedback.copy()
     return blocks
 
 
@@ -113,6 +117,7 @@ def observations_of(
     phrase_vectors: npt.NDArray[np.float32],
     horizon: int,
     candidates: npt.NDArray[np.int32] | None = None,
+    response: str = "logit",
 ) -> dict[str, Any]:
     """Returns the `dict` observations of histories as they are now, without `user_id`.
 
@@ -124,17 +129,30 @@ def observations_of(
         phrase_vectors: unit rows of the interest phrases, (phrases, d).
         horizon: steps of a session, for the block `session`.
         candidates: item ids, (n, c); None leaves out `candidates` and `candidate_features`.
+        response: of the users; `cascade` adds `recent_feedback`.
     """
     n, dim = len(histories), items.vectors.shape[1]
     ids = np.empty((n, 0), np.int32) if candidates is None else candidates
     features = np.zeros((*ids.shape, len(FEATURES)), np.float32)
     vector = np.zeros((n, len(VECTOR_BLOCKS) * dim + len(SESSION_NUMBERS)), np.float32)
     history, feedback = np.empty((2, n, HISTORY_LENGTH), np.int32)
-    recent = np.empty((n, RECENT_STEPS, histories.dtype["slates"].shape[1] + 3), np.int32)
+    slots, several = histories.dtype["slates"].shape[1], response == "cascade"
+    recent = np.empty((n, RECENT_STEPS, slots + 3), np.int32)
+    recent_feedback = np.empty((n, RECENT_STEPS * several, slots), np.int32)
     observe_all(
-        histories, items, phrase_vectors, horizon, ids, features, vector, history, feedback, recent
+        histories,
+        items,
+        phrase_vectors,
+        horizon,
+        ids,
+        features,
+        vector,
+        history,
+        feedback,
+        recent,
+        recent_feedback,
     )
-    blocks = named_blocks(vector, history, feedback, recent)
+    blocks = named_blocks(vector, history, feedback, recent, recent_feedback if several else None)
     if candidates is not None:
         blocks |= {"candidates": candidates, "candidate_features": features}
     return blocks
@@ -142,7 +160,17 @@ def observations_of(
 
 @kernel
 def observe_all(
-    histories, items, phrase_vectors, horizon, ids, features, vector, history, feedback, recent
+    histories,
+    items,
+    phrase_vectors,
+    horizon,
+    ids,
+    features,
+    vector,
+    history,
+    feedback,
+    recent,
+    recent_feedback,
 ):
     """Writes the observations of n histories, and the features of their candidates if any."""
     for i in range(histories.shape[0]):
@@ -151,4 +179,4 @@ def observe_all(
         length = items.vectors.shape[1]
         observe(histories[i], items.vectors, phrase_vectors, length, horizon, vector, i)
         newest_first(histories[i], history, feedback, i)
-        newest_steps(histories[i], recent, i)
+        newest_steps(histories[i], recent, recent_feedback, i)

@@ -23,7 +23,7 @@ def without_recommendations(
     users = world.users[user_ids]
     users["noise_key"] = noise_keys
     response = np.zeros(1, response_dtype(world.config.slate_size))
-    response["slate"] = response["item"] = response["choice"] = -1
+    response["slate"] = response["feedback"] = response["item"] = response["choice"] = -1
     out = np.empty((len(users), steps + 1, world.config.dim), np.float32)
     _drift_alone(
         users,

@@ -39,27 +39,39 @@ class Logs(NamedTuple):
     """Logged slates of U users, W each in order of time, K items each."""
 
     slates: npt.NDArray[np.int32]  # (U, W, K)
-    items: npt.NDArray[np.int32]  # (U, W), item clicked, -1 for none
-    satisfied: npt.NDArray[np.int32]  # (U, W), 0 or 1
-    ratings: npt.NDArray[np.int32]  # (U, W), 1 to 5, 0 where the user did not rate
+    feedback: npt.NDArray[np.int8]  # (U, W, K), of each slot: satisfied 1 or 0, -1: not clicked
+    ratings: npt.NDArray[np.int32]  # (U, W), 1 to 5 of `items`, 0 where the user did not rate
     queries: npt.NDArray[np.int32]  # (U, W), phrase typed, -1 for none
+
+    @property
+    def items(self) -> npt.NDArray[np.int32]:
+        """The item clicked, the last one where there are several, (U, W), -1 for none."""
+        return _last(self.feedback >= 0, self.slates, -1)
+
+    @property
+    def satisfied(self) -> npt.NDArray[np.int32]:
+        """Whether that item satisfied, (U, W), 0 or 1."""
+        return _last(self.feedback >= 0, self.feedback, 0)
 
     def clicks(self, users: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
         """Returns (user, item, satisfied) of the clicks of these users, each (m,)."""
-        row, step = np.nonzero(self.items[users] >= 0)
+        row, step, slot = np.nonzero(self.feedback[users] >= 0)
         user = users[row]
-        items = self.items[user, step].astype(np.int64)
-        return user, items, self.satisfied[user, step].astype(np.int64)
+        items = self.slates[user, step, slot].astype(np.int64)
+        return user, items, self.feedback[user, step, slot].astype(np.int64)
 
     def table(self, users: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.void]:
         """Returns the records of `users` (all of them by default), in order of user and time."""
-        chosen = np.arange(len(self.items)) if users is None else users
+        chosen = np.arange(len(self.slates)) if users is None else users
         _, steps, slots = self.slates.shape
         u, t, _ = np.meshgrid(chosen, np.arange(steps), np.arange(slots), indexing="ij")
         shown = self.slates[chosen].ravel()
         parts = [_records(u.ravel(), shown, "browse", np.ones(shown.size), t.ravel() - steps)]
+        row, step, slot = np.nonzero(self.feedback[chosen] >= 0)
+        user = chosen[row]
+        clicked, values = self.slates[user, step, slot], self.feedback[user, step, slot]
+        parts.append(_records(user, clicked, "click", values, step - steps))
         columns = (
-            ("click", self.items, self.items >= 0, self.satisfied),
             ("rating", self.items, self.ratings > 0, self.ratings),
             ("query", self.queries, self.queries >= 0, np.ones_like(self.queries)),
         )
@@ -70,6 +82,15 @@ class Logs(NamedTuple):
             parts.append(_records(user, ids[user, step], event, values, step - steps))
         table = np.concatenate(parts)
         return table[np.lexsort((table["timestamp"], table["user"]))]
+
+
+def _last(
+    clicked: npt.NDArray[np.bool_], values: npt.NDArray[np.signedinteger], none: int
+) -> npt.NDArray[np.int32]:
+    """The value of the last slot that was clicked, (U, W)."""
+    slot = clicked.shape[2] - 1 - clicked[:, :, ::-1].argmax(axis=2)
+    last = np.take_along_axis(values, slot[:, :, None], axis=2)[:, :, 0]
+    return np.where(clicked.any(axis=2), last, none).astype(np.int32)
 
 
 def _records(
@@ -193,7 +214,7 @@ def warm_up(users, params, interests, vectors, traits, table, popular, responses
     k = responses[0].slate.shape[0]
     scratch, results = new_scratch(k, vectors.shape[1]), np.empty(k, np.int32)
     search = new_search(min(_SEARCHED, vectors.shape[0]), k)
-    steps = logs.items.shape[1]
+    steps = logs.slates.shape[1]
     for i in range(users.shape[0]):
         user, response = users[i], responses[0]
         user.step = -steps
@@ -205,8 +226,8 @@ def warm_up(users, params, interests, vectors, traits, table, popular, responses
             respond(user, params[0], vectors, traits, key, response, scratch)
             evolve(user, params[0], interests, vectors, traits, scratch, key, response)
             logs.slates[i, t] = response.slate
-            logs.items[i, t] = response.item
-            logs.satisfied[i, t] = response.satisfied
+            for slot in range(k):
+                logs.feedback[i, t, slot] = response.feedback[slot]
             logs.ratings[i, t] = rating_of(response.satisfied, key) if response.item >= 0 else 0
             logs.queries[i, t] = response.query
         user.step, user.last_switch = 0, -1
@@ -224,8 +245,7 @@ def write_logs(
     n, steps, k = len(users), config.warmup_slates, config.slate_size
     logs = Logs(
         slates=np.empty((n, steps, k), np.int32),
-        items=np.empty((n, steps), np.int32),
-        satisfied=np.empty((n, steps), np.int32),
+        feedback=np.empty((n, steps, k), np.int8),
         ratings=np.empty((n, steps), np.int32),
         queries=np.empty((n, steps), np.int32),
     )

@@ -31,6 +31,7 @@ SWITCH = 64  # a switch takes 64 draws from here; the switches of a burst follow
 REFINE = 1024
 QUERY = 1032
 EXPLORE = 1056
+CASCADE = 2048  # three for each slot: consumed, satisfied, goes on
 LOGGED_SLATE = 1 << 12  # the logging policy of the warm-up
 CANDIDATES = 1 << 16
 

@@ -1,4 +1,7 @@
-"""HIDDEN: response of a user to a slate: one item is chosen, or none; it satisfies or not."""
+"""HIDDEN: response of a user to a slate: what is consumed, and whether it satisfies.
+
+By `logit` one item is consumed, or none; by `cascade` any number of them, in the order shown.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ _AGAIN = 3.0  # logit lost by an item consumed lately
 PARAMETERS = np.dtype(
     [
         *((name, np.float64) for name in world_numbers()),  # by their names in EnvConfig
-        ("examined", np.float64, (MAX_SLATE,)),  # exam_k = k^-gamma
-        ("rank_penalty", np.float64, (MAX_SLATE,)),  # gamma ln k
+        ("cascade", np.int64),  # 1: the response is `cascade`
+        ("null", np.float64),  # choice_null, or cascade_null in `cascade`
+        ("examined", np.float64, (MAX_SLATE,)),  # exam_k = k^-gamma; 1 in `cascade`
+        ("rank_penalty", np.float64, (MAX_SLATE,)),  # gamma ln k; 0 in `cascade`
         ("scale", np.float64),  # s_f
     ]
 )
@@ -43,11 +48,14 @@ def response_dtype(slate_size: int) -> np.dtype[np.void]:
     return np.dtype(
         [
             ("slate", np.int32, (slate_size,)),  # item ids in the order shown
-            ("choice", np.int32),  # slot, -1 for none
-            ("item", np.int32),  # item id, -1 for none
-            ("satisfied", np.int32),  # z, 0 or 1
-            ("relevance", np.float32),  # f(u, a, y) of the chosen item, 0 for none
-            ("observed_relevance", np.float32),  # f(v, y) with the agent's own v
+            ("feedback", np.int32, (slate_size,)),  # z of what was consumed, -1: not consumed
+            ("examined", np.int32),  # slots looked at, the first ones; `logit`: all
+            ("choice", np.int32),  # slot of the last item consumed, -1 for none
+            ("item", np.int32),  # its id, -1 for none
+            ("satisfied", np.int32),  # its z, 0 or 1
+            ("relevance", np.float32),  # its f(u, a, y), 0 for none
+            ("satisfied_relevance", np.float32),  # sum of z f(u, a, y) over the slate
+            ("satisfied_observed_relevance", np.float32),  # sum of z f(v, y), the agent's own v
             ("query", np.int32),  # id of the phrase typed, -1 for none
             ("died", np.int32),  # phrase ids of the last change of the step, -1 for none
             ("born", np.int32),
@@ -68,9 +76,12 @@ def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
     params = np.zeros(1, PARAMETERS)
     for name in world_numbers():
         params[name] = getattr(effective, name)
+    params["cascade"] = cascade = effective.response == "cascade"
+    params["null"] = effective.cascade_null if cascade else effective.choice_null
+    position_bias = 0.0 if cascade else effective.position_bias
     ranks = range(1, MAX_SLATE + 1)
-    params["examined"] = portable_math.power(ranks, -effective.position_bias)
-    params["rank_penalty"] = effective.position_bias * portable_math.log1p(np.arange(MAX_SLATE))
+    params["examined"] = portable_math.power(ranks, -position_bias)
+    params["rank_penalty"] = position_bias * portable_math.log1p(np.arange(MAX_SLATE))
     params["scale"] = scale
     return params
 
@@ -82,8 +93,8 @@ class Scratch(NamedTuple):
     affinity: npt.NDArray[np.float32]  # (k, LANES), cos(e_p, y_k)
     relevance: npt.NDArray[np.float32]  # (k',), f(u, a, y_k)
     satiation: npt.NDArray[np.float32]  # (k',), sat(y_k)
-    odds: npt.NDArray[np.float32]  # (k,), of choosing the slot, against the null item
-    logits: npt.NDArray[np.float64]  # (k,), of satisfaction if chosen
+    odds: npt.NDArray[np.float32]  # (k,), of consuming the slot against passing over
+    logits: npt.NDArray[np.float64]  # (k,), of satisfaction if consumed
     change: npt.NDArray[np.float32]  # (LANES,), of the log-weights
     slate_mean: npt.NDArray[np.float32]  # (d,)
 
@@ -145,11 +156,7 @@ def consumed_before(user, item):
 
 @inlined
 def respond(user, params, vectors, traits, key, response, scratch):
-    """Fills in what the user chooses from `response.slate` and whether it satisfies.
-
-    The choice is a conditional logit with a null item (McFadden, 1974); examination falls with the
-    rank as in the position-based model. One uniform number decides, the null item lying first, so
-    that two agents on one seed differ in whether anything is chosen only where they must.
+    """Fills in what the user consumes of `response.slate` and whether it satisfies.
 
     Args:
         key: the noise key of the step.
@@ -163,24 +170,69 @@ def respond(user, params, vectors, traits, key, response, scratch):
     for k in range(slots):
         item = response.slate[k]
         utility, logits[k] = appeal(user, params, traits[item], relevance[k], satiation[k])
-        utility -= params.rank_penalty[k] + params.choice_null
+        utility -= params.rank_penalty[k] + params.null
         if user.step < 0 and consumed_before(user, item):  # sessions offer nothing twice
             utility -= _AGAIN
         odds[k] = np.float32(min(utility, np.float64(MAX_EXPONENT)))
+        response.feedback[k] = -1
     for k in range(slots):
         odds[k] = exp32(odds[k])
+    response.choice, response.item, response.satisfied, response.relevance = -1, -1, 0, 0.0
+    response.satisfied_relevance = 0.0
+    if params.cascade == 1:
+        browse(params, key, response, scratch)
+    else:
+        choose(key, response, scratch)
+
+
+@inlined
+def choose(key, response, scratch):
+    """Consumes one item or none, by a conditional logit with a null item (McFadden, 1974).
+
+    Examination falls with the rank as in the position-based model. One uniform number decides, the
+    null item lying first, so that two agents on one seed differ in whether anything is chosen only
+    where they must.
+    """
+    odds, slots = scratch.odds, scratch.odds.shape[0]
+    response.examined = slots
     total = 1.0  # the odds of the null item
     for k in range(slots):
         total += odds[k]
-    response.choice, response.item, response.satisfied, response.relevance = -1, -1, 0, 0.0
     left = noise.uniform(key, noise.CHOICE) * total - 1.0
     for k in range(slots):
         if left < 0.0:
-            return
+            break
         left -= odds[k]
         if left < 0.0 or k == slots - 1:
-            response.choice, response.item = k, response.slate[k]
-            response.relevance = relevance[k]
-            if noise.uniform(key, noise.SATISFACTION) < sigmoid(logits[k]):
-                response.satisfied = 1
-            return
+            randomness = noise.uniform(key, noise.SATISFACTION)
+            consume(k, randomness < sigmoid(scratch.logits[k]), response, scratch)
+            break
+
+
+@inlined
+def browse(params, key, response, scratch):
+    """Examines the slots in order, consumes what appeals, and stops by what came of it.
+
+    A cascade (Craswell et al., WSDM 2008) that goes on after a click (Guo, Liu and Wang, WSDM
+    2009), with a probability that depends on whether it satisfied.
+    """
+    for k in range(scratch.odds.shape[0]):
+        draw = noise.CASCADE + 3 * k
+        response.examined = k + 1
+        goes_on = params.cascade_skipped
+        if noise.uniform(key, draw) * (1.0 + scratch.odds[k]) < scratch.odds[k]:
+            satisfied = noise.uniform(key, draw + 1) < sigmoid(scratch.logits[k])
+            consume(k, satisfied, response, scratch)
+            goes_on = params.cascade_satisfied if satisfied else params.cascade_dissatisfied
+        if noise.uniform(key, draw + 2) >= goes_on:
+            break
+
+
+@inlined
+def consume(k, satisfied, response, scratch):
+    """Writes that the item of slot k was consumed."""
+    response.choice, response.item = k, response.slate[k]
+    response.relevance = scratch.relevance[k]
+    response.satisfied = response.feedback[k] = 1 if satisfied else 0
+    if satisfied:
+        response.satisfied_relevance += scratch.relevance[k]

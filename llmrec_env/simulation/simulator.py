@@ -157,7 +157,7 @@ class Simulator:
 
 def _no_response(slate_size: int) -> npt.NDArray[np.void]:
     response = np.zeros((), response_dtype(slate_size))
-    for name in ("slate", "choice", "item", "query", "died", "born", "woken", "slept"):
+    for name in ("slate", "feedback", "choice", "item", "query", "died", "born", "woken", "slept"):
         response[name] = -1
     response["refined_from"] = response["refined_to"] = -1
     return response

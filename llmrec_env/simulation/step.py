@@ -64,6 +64,7 @@ class Buffers(NamedTuple):
     history: npt.NDArray[np.int32]  # (n, 128), newest first
     feedback: npt.NDArray[np.int32]  # (n, 128)
     recent: npt.NDArray[np.int32]  # (n, 32, K + 3), steps newest first
+    recent_feedback: npt.NDArray[np.int32]  # (n, 32, K), of each slot
 
 
 @kernel
@@ -98,8 +99,8 @@ def advance(
             key = noise.step_key(user.noise_key, user.step)
             choose_slate(i, settings, items, history, buffers, decision, key, response.slate)
             compare(user, phrases, vectors, traits, response.slate, params, scratch)
-            respond(user, params, vectors, traits, key, response, scratch)  # item, satisfied
-            score_as_observed(history, vectors, params, response)  # observed_relevance
+            respond(user, params, vectors, traits, key, response, scratch)  # feedback
+            score_as_observed(history, vectors, params, response)
             evolve(user, params, interests, vectors, traits, scratch, key, response)  # user, born
             tire(user, params, response)  # patience, terminated, truncated
             record(history, vectors, factors, phrases, response, scratch.slate_mean)  # history
@@ -147,11 +148,13 @@ def search(i, settings, items, history, buffers, decision, key, slate):
 
 @inlined
 def score_as_observed(history, vectors, params, response):
-    """Writes f(v, y) of the consumed item with the v that the agent observed when it acted."""
-    response.observed_relevance = 0.0
-    if response.item >= 0:
-        cosine = inverse_norm(history.recent) * row_dot(history.recent, vectors, response.item)
-        response.observed_relevance = max(cosine, np.float32(0.0)) / params.scale
+    """Writes the sum of z f(v, y) with the v that the agent observed when it acted."""
+    response.satisfied_observed_relevance = 0.0
+    for k in range(response.choice + 1):
+        if response.feedback[k] == 1:
+            product = row_dot(history.recent, vectors, response.slate[k])
+            cosine = max(inverse_norm(history.recent) * product, np.float32(0.0))
+            response.satisfied_observed_relevance += cosine / params.scale
 
 
 @inlined
@@ -177,7 +180,7 @@ def show(i, settings, items, phrases, user, history, buffers):
                 buffers.vector[i, end + c * len(FEATURES) + f] = buffers.features[i, c, f]
     if settings.list_history == 1:
         newest_first(history, buffers.history, buffers.feedback, i)
-        newest_steps(history, buffers.recent, i)
+        newest_steps(history, buffers.recent, buffers.recent_feedback, i)
 
 
 def settings_of(config: EnvConfig, mode: ActionMode) -> npt.NDArray[np.void]:
@@ -198,6 +201,7 @@ def settings_of(config: EnvConfig, mode: ActionMode) -> npt.NDArray[np.void]:
 def new_buffers(config: EnvConfig, settings: np.void, n: int, num_items: int) -> Buffers:
     """Returns the buffers of n sessions; what the configuration does not ask for is empty."""
     full, listed = bool(settings["full_catalogue"]), bool(settings["list_history"])
+    several = listed and config.response == "cascade"  # items may be consumed in a step
     offered = config.candidates if not full else num_items * listed
     described = offered if settings["write_features"] else 0
     length = len(VECTOR_BLOCKS) * int(settings["vector_length"]) + len(SESSION_NUMBERS)
@@ -213,4 +217,5 @@ def new_buffers(config: EnvConfig, settings: np.void, n: int, num_items: int) ->
         history=np.full((n, HISTORY_LENGTH if listed else 0), -1, np.int32),
         feedback=np.full((n, HISTORY_LENGTH if listed else 0), -1, np.int32),
         recent=np.full((n, RECENT_STEPS * listed, config.slate_size + 3), -1, np.int32),
+        recent_feedback=np.full((n, RECENT_STEPS * several, config.slate_size), -1, np.int32),
     )

@@ -119,14 +119,14 @@ def evolve(user, params, interests, vectors, traits, scratch, key, response):
         limit = np.float32(MAX_LOG_WEIGHT)
         user.weight[p] = min(max(user.weight[p], -limit), limit)
     satiate(user, params, vectors, response)
-    if response.item >= 0:
-        user.goodwill = params.goodwill_decay * user.goodwill + (
-            params.goodwill_gain * traits[response.item].substance
-        )
-        user.consumed[user.num_consumed % MEMORY] = response.item
-        user.num_consumed += 1
-    else:
-        user.goodwill = params.goodwill_decay * user.goodwill
+    goodwill = params.goodwill_decay * user.goodwill
+    for k in range(response.choice + 1):
+        if response.feedback[k] >= 0:
+            item = response.slate[k]
+            goodwill += params.goodwill_gain * traits[item].substance
+            user.consumed[user.num_consumed % MEMORY] = item
+            user.num_consumed += 1
+    user.goodwill = goodwill
     ask(user, params, key, response)
     user.step += 1
 
@@ -141,12 +141,13 @@ def drift(user, params, scratch, key, response):
         sigma = np.float32(params.ou_sigma)
         for p in range(LANES):
             change[p] = sigma * noise.normal(key, noise.SPONTANEOUS + p)
-    if response.choice >= 0:
-        effect = np.float32(params.reinforce * (1.0 if response.satisfied == 1 else -0.5))
-        for p in range(LANES):
-            change[p] += effect * max(affinity[response.choice, p], np.float32(0.0))
+    for k in range(response.choice + 1):
+        if response.feedback[k] >= 0:
+            effect = np.float32(params.reinforce * (1.0 if response.feedback[k] == 1 else -0.5))
+            for p in range(LANES):
+                change[p] += effect * max(affinity[k, p], np.float32(0.0))
     if params.exposure > 0.0:
-        for k in range(affinity.shape[0]):
+        for k in range(response.examined):
             exposure = np.float32(params.exposure * params.examined[k])
             for p in range(LANES):
                 change[p] += exposure * max(affinity[k, p], np.float32(0.0))
@@ -156,15 +157,16 @@ def drift(user, params, scratch, key, response):
 
 
 @kernel
-def attraction(params, affinity, p, choice):
+def attraction(params, affinity, p, response):
     """Returns how strongly the slate calls a dormant interest p; times pi_d it is a probability."""
     best = np.float32(0.0)
-    for k in range(affinity.shape[0]):
+    for k in range(response.examined):
         close = max(affinity[k, p] - NOT_CLOSE, np.float32(0.0))
         best = max(best, close * np.float32(params.examined[k]))
     attracted = best / (np.float32(1.0) - NOT_CLOSE)
-    if choice >= 0:
-        attracted += np.float32(0.5) * max(affinity[choice, p] - NOT_CLOSE, np.float32(0.0))
+    for k in range(response.choice + 1):
+        if response.feedback[k] >= 0:
+            attracted += np.float32(0.5) * max(affinity[k, p] - NOT_CLOSE, np.float32(0.0))
     return attracted
 
 
@@ -175,7 +177,7 @@ def wake(user, params, affinity, key, response):
     slot, strongest = -1, -1.0
     for p in range(user.weight.shape[0]):
         if user.active[p] == 0 and params.discovery > 0.0:
-            called = attraction(params, affinity, p, response.choice)
+            called = attraction(params, affinity, p, response)
             if (
                 noise.uniform(key, noise.WAKE + p) < params.discovery * called
                 and called > strongest
@@ -264,13 +266,13 @@ def refine(user, params, interests, key, response):
 def satiate(user, params, vectors, response):
     """Satiation fades, and grows in the direction of what was consumed."""
     decay = np.float32(params.satiation_decay)
-    if response.item >= 0:
-        item = response.item
-        for j in range(user.satiation.shape[0]):
-            user.satiation[j] = decay * user.satiation[j] + vectors[item, j]
-    else:
-        for j in range(user.satiation.shape[0]):
-            user.satiation[j] = decay * user.satiation[j]
+    for j in range(user.satiation.shape[0]):
+        user.satiation[j] = decay * user.satiation[j]
+    for k in range(response.choice + 1):
+        if response.feedback[k] >= 0:
+            item = response.slate[k]
+            for j in range(user.satiation.shape[0]):
+                user.satiation[j] += vectors[item, j]
 
 
 @inlined
@@ -288,13 +290,13 @@ def ask(user, params, key, response):
 
 @inlined
 def tire(user, params, response):
-    """Moves patience by the response; at 0 the user leaves."""
-    if response.choice < 0:
-        change = -params.patience_ignored
-    elif response.satisfied == 1:
-        change = params.patience_satisfied
-    else:
-        change = -params.patience_dissatisfied
+    """Moves patience by all that was consumed; at 0 the user leaves."""
+    change = -params.patience_ignored if response.choice < 0 else 0.0
+    for k in range(response.choice + 1):
+        if response.feedback[k] == 1:
+            change += params.patience_satisfied
+        elif response.feedback[k] == 0:
+            change -= params.patience_dissatisfied
     user.patience = min(user.patience + change, params.patience_max)
     response.terminated = 1 if user.patience <= 0.0 else 0
     response.truncated = 1 if user.step >= params.horizon else 0

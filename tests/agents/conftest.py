@@ -82,12 +82,16 @@ def fit_agent(new_vec):
 
 @pytest.fixture(scope="session")
 def fitted(tiny, fit_agent, play_steps, tmp_path_factory):
-    """Returns an agent by its name: fitted, saved and played; again, for another `repetition`."""
+    """Returns an agent by its name: fitted, saved and played; again, for another `repetition`.
+
+    `response` is the model of the users that it meets.
+    """
 
     @cache
-    def agent_of(name, repetition=0):
-        agent, config, new_env = fit_agent(name, SETTINGS.get(name, {}), **tiny)
-        folder = tmp_path_factory.mktemp(f"{name}-{repetition}")
+    def agent_of(name, repetition=0, response="logit"):
+        settings, env = SETTINGS.get(name, {}), tiny | {"response": response}
+        agent, config, new_env = fit_agent(name, settings, **env)
+        folder = tmp_path_factory.mktemp(f"{name}-{repetition}-{response}")
         save_agent(agent, config, folder)
         return Fitted(agent, config, new_env, folder, play_steps(agent, new_env()))
 

@@ -38,7 +38,7 @@ LEARNERS = [
 
 def _logs(users, rng):
     """Slates of both colours; of its own a user likes one, of the other now and then one fails."""
-    columns = {"slates": [], "items": [], "satisfied": []}
+    columns = {"slates": [], "feedback": []}
     for user in users:
         own = rng.permutation(np.arange(user % 2, SHOWN, 2))[:STEPS]
         other = rng.permutation(np.arange(1 - user % 2, SHOWN, 2))[:STEPS]
@@ -46,11 +46,20 @@ def _logs(users, rng):
         items = np.where(liked, own, other)
         slates = np.stack([own, other, np.roll(other, 1), np.roll(own, 3), np.roll(other, 2)], 1)
         columns["slates"].append(rng.permuted(slates, axis=1))
-        columns["items"].append(items)
-        columns["satisfied"].append(liked)
-    arrays = {name: np.array(column, np.int32) for name, column in columns.items()}
-    shape = arrays["items"].shape
-    return Logs(**arrays, ratings=np.zeros(shape, np.int32), queries=np.full(shape, -1, np.int32))
+        clicked = columns["slates"][-1] == items[:, None]
+        columns["feedback"].append(np.where(clicked, liked[:, None], -1))
+    slates, feedback = (np.array(column) for column in columns.values())
+    return _logs_of(slates, feedback)
+
+
+def _logs_of(slates, feedback):
+    shape = slates.shape[:2]
+    return Logs(
+        slates=slates.astype(np.int32),
+        feedback=feedback.astype(np.int8),
+        ratings=np.zeros(shape, np.int32),
+        queries=np.full(shape, -1, np.int32),
+    )
 
 
 def _public_data(world, users, texts_tell, rng):
@@ -71,13 +80,8 @@ def _first_observation(data, config, colours, rng):
     """New users who liked six items of their colour, and 20 others of both colours to show."""
     n = len(colours)
     liked = np.stack([rng.permutation(np.arange(colour, 20, 2))[:7] for colour in colours])
-    logs = Logs(
-        slates=np.repeat(liked[:, :, None], 5, axis=2).astype(np.int32),
-        items=liked.astype(np.int32),
-        satisfied=np.ones((n, 7), np.int32),
-        ratings=np.zeros((n, 7), np.int32),
-        queries=np.full((n, 7), -1, np.int32),
-    )
+    slates = np.repeat(liked[:, :, None], 5, axis=2)
+    logs = _logs_of(slates, np.where(np.arange(5) == 0, 1, np.full_like(slates, -1)))
     new = dataclasses.replace(data, logs=logs, users=np.arange(n))
     *_, (_, histories) = Dataset.from_logs(new).replayed(new, config)
     candidates = np.stack([20 + rng.permutation(20) for _ in colours]).astype(np.int32)

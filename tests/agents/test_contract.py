@@ -71,3 +71,15 @@ def test_it_is_saved_as_json_and_safetensors(fitted, name, tmp_path):
         assert {file.name for file in path.iterdir()} == {"config.json", "weights.safetensors"}
         saved_name, config, _ = read_agent(path)
         assert saved_name == name and json.loads(json.dumps(config)) == config
+
+
+SEVERAL = ("collaborative", "ease", "lin-ucb", "sasrec", "joint", "slateq", "reinforce-topk", "ppo")
+
+
+@pytest.mark.parametrize("learner", SEVERAL)
+def test_it_learns_and_acts_where_several_items_are_consumed(fitted, learner):
+    _, _, new_env, _, actions = fitted(learner, response="cascade")
+    env = new_env()
+    assert (env.simulator.world.logs.feedback >= 0).sum(axis=2).max() > 1
+    for action in actions.reshape(-1, *env.single_action_space.shape):
+        assert env.single_action_space.contains(action.astype(env.single_action_space.dtype))

@@ -67,10 +67,11 @@ def test_after_the_last_step_an_observation_shows_the_same(data, tiny, new_vec):
 def test_logs_of_one_class_are_refused_with_the_reason(data, tiny):
     logs = data.logs
     for value, said in ((1, "satisfied; a model"), (0, "did not satisfy; a model")):
-        one = logs._replace(satisfied=np.full_like(logs.satisfied, value))
+        feedback = np.where(logs.feedback >= 0, np.int8(value), np.int8(-1))
+        one = logs._replace(feedback=feedback)
         with pytest.raises(ValueError, match=rf"all \d+ clicks of the logs {said}"):
             observed_steps(data.__class__(**{**vars(data), "logs": one}), EnvConfig(**tiny))
-    none = logs._replace(items=np.full_like(logs.items, -1))
+    none = logs._replace(feedback=np.full_like(logs.feedback, -1))
     with pytest.raises(ValueError, match="no click"):
         observed_steps(data.__class__(**{**vars(data), "logs": none}), EnvConfig(**tiny))
 

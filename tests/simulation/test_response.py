@@ -33,6 +33,15 @@ def frequencies(user, params, vectors, traits, response, scratch, counts):
         counts[response.choice + 1, response.satisfied] += 1
 
 
+@kernel
+def outcomes(user, params, vectors, traits, response, scratch, feedback, examined):
+    """Writes what many noise keys lead to: the feedback of every slot, and the slots examined."""
+    for i in range(KEYS):
+        key = noise.step_key(np.uint64(i * 7919 + 1), 0)
+        respond(user, params, vectors, traits, key, response, scratch)
+        feedback[i], examined[i] = response.feedback, response.examined
+
+
 @pytest.fixture
 def user(world):
     user = world.users[:1].copy()
@@ -62,7 +71,7 @@ def _formulas(world, user, config, slate, relevance):
     utility = config.choice_relevance * relevance - config.satiation_choice * sat
     utility += config.choice_quality * traits["quality"]
     utility -= config.lure * traits["substance"]
-    utility -= config.position_bias * np.log(np.arange(1, SLATE + 1)) + config.choice_null
+    utility -= config.position_bias * np.log(np.arange(1, len(slate) + 1)) + config.choice_null
     utility -= 3.0 * np.isin(slate, user["consumed"])
     logit = config.satisfaction_bias + config.satisfaction_relevance * relevance
     logit -= config.satiation_satisfaction * sat
@@ -87,6 +96,45 @@ def test_choices_and_satisfaction_have_the_probabilities_of_the_logits(
     for slot, rate in enumerate(1 / (1 + np.exp(-logit))):
         satisfied, tried = int(counts[slot + 1, 1]), int(counts[slot + 1].sum())
         assert stats.binomtest(satisfied, tried, rate).pvalue > 1e-4
+
+
+def _ways(consumed, satisfied, goes_on, seen=(), chance=1.0):
+    """Yields what can happen in a cascade, the feedback of the slots examined, and how probable."""
+    p, z = consumed[len(seen)], satisfied[len(seen)]
+    for feedback, share in ((-1, 1 - p), (1, p * z), (0, p * (1 - z))):
+        further = goes_on[feedback] if len(seen) + 1 < len(consumed) else 0.0
+        yield (*seen, feedback), chance * share * (1 - further)
+        if further > 0.0:
+            yield from _ways(
+                consumed, satisfied, goes_on, (*seen, feedback), chance * share * further
+            )
+
+
+def test_a_cascade_has_the_probabilities_of_its_formula(world, tiny, user):
+    slate, relevance = np.array([7, 11, 100], np.int32), np.array([0.7, 0.8, 1.0])
+    user["consumed"][0, 17] = 100
+    continuation = {"cascade_skipped": 0.9, "cascade_satisfied": 0.6, "cascade_dissatisfied": 0.3}
+    config = EnvConfig(**tiny, response="cascade", position_bias=2.0, **continuation)
+    params = parameters(config, world.text.space.scale)
+    response, scratch = np.zeros(1, response_dtype(3)), new_scratch(3, 32)
+    response["slate"], scratch.relevance[:3] = slate, relevance
+    feedback, examined = np.empty((KEYS, 3), np.int64), np.empty(KEYS, np.int64)
+    vectors, traits = world.items.vectors, world.traits
+    outcomes(user[0], params[0], vectors, traits, response[0], scratch, feedback, examined)
+    as_logit = dataclasses.replace(config, position_bias=0.0, choice_null=config.cascade_null)
+    utility, logit = _formulas(world, user, as_logit, slate, relevance)
+    goes_on = {-1: 0.9, 1: 0.6, 0: 0.3}
+    expected = dict(_ways(1 / (1 + np.exp(-utility)), 1 / (1 + np.exp(-logit)), goes_on))
+    assert sum(expected.values()) == pytest.approx(1.0) and len(expected) == 3 + 9 + 27
+    counts = dict.fromkeys(expected, 0)
+    for row, length in zip(feedback.tolist(), examined.tolist(), strict=True):
+        counts[tuple(row[:length])] += 1
+        assert row[length:] == [-1] * (3 - length)
+    likely = [way for way, chance in expected.items() if KEYS * chance > 5]
+    observed = np.array([counts[way] for way in likely])
+    probable = np.array([expected[way] for way in likely])
+    assert len(likely) > 20 and observed.sum() > 0.99 * KEYS
+    assert stats.chisquare(observed, observed.sum() * probable / probable.sum()).pvalue > 1e-3
 
 
 def test_equal_items_are_chosen_by_their_rank(world, tiny, user):

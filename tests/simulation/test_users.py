@@ -239,7 +239,8 @@ def test_queries_name_active_interests_in_proportion_to_their_weight(craft):
 def test_patience_moves_by_the_response(craft, choice, satisfied, change):
     crafted = craft()
     crafted.users["patience"] = 5.0
-    crafted.responses["choice"], crafted.responses["satisfied"] = choice, satisfied
+    if choice >= 0:
+        crafted.consume(choice, satisfied)
     tire(crafted.users[0], crafted.params[0], crafted.responses[0])
     assert crafted.users["patience"][0] == pytest.approx(5.0 + change)
     assert crafted.responses["terminated"] == 0

@@ -53,19 +53,21 @@ def pairs_of(
         raise ValueError(f"size={size}, browsed={browsed}: use 1 or more, and 0 to {most}.")
     rng = np.random.default_rng([seed, 11])
     dataset, texts = Dataset.from_logs(data), data.catalog.texts
-    labels = dataset.satisfied.tolist()
     past: dict[int, list[str]] = {row: [] for row in range(dataset.num_users)}
     pairs: list[Pair] = []
-    for step, (row, item) in enumerate(zip(dataset.users, dataset.items, strict=True)):
+    for step, row in enumerate(dataset.users):
         liked, user = past[row], int(data.users[row])
-        if item >= 0:
+        slate, feedback = dataset.slates[step].tolist(), dataset.feedback[step].tolist()
+        others = [item for item, z in zip(slate, feedback, strict=True) if z < 0]
+        for item, satisfied in zip(slate, feedback, strict=True):
+            if satisfied < 0:
+                continue
             behaviour = tuple(liked[: -size - 1 : -1])
-            satisfied, rating = int(labels[step]), int(dataset.ratings[step])
+            rating = int(dataset.ratings[step]) if item == dataset.items[step] else 0
             if not ratings:
                 pairs.append(Pair(behaviour, texts[item], satisfied, user))
             elif rating:
                 pairs.append(Pair(behaviour, texts[item], int(rating >= 4), user))
-            others = [other for other in dataset.slates[step].tolist() if other != item]
             count = int(browsed + rng.random())
             shown = rng.permutation(others)[:count].tolist()
             pairs += [Pair(behaviour, texts[other], 0, user) for other in shown]

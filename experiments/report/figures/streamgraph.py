@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from experiments.report.figures.style import FAINT, INK, PAGE, Floats, styled
-from experiments.report.run_results import Session, Texts
+from experiments.report.run_results import Session, Texts, feedback_of
 from llmrec_env.envs.bands import fit, roomiest, stack, text_width
 
 # Tol's "light" scheme, made to be written on, and more of its kind for long sessions.
@@ -180,7 +180,7 @@ def _draw_marks(axes: Axes, steps: Sequence[Mapping[str, Any]]) -> None:
     axes.plot(switched, [1.02] * len(switched), "v", color=INK, markersize=3.5, **style)
     style |= {"markersize": 2.4, "markeredgewidth": 0.5, "color": INK}
     for satisfied, fill in ((True, INK), (False, "white")):
-        chosen = [t for t, x in numbered if x["choice"] >= 0 and bool(x["satisfied"]) == satisfied]
+        chosen = [t for t, step in numbered if max(feedback_of(step)) == satisfied]
         axes.plot(chosen, [-0.03] * len(chosen), "o", markerfacecolor=fill, **style)
     tens = range(10, len(steps) + 1, 10)
     axes.set_xticks([1, *tens], ["step 1", *map(str, tens)])
@@ -209,15 +209,19 @@ def _draw_slate(
     x, y = sheet.transData.inverted().transform(pixels)
     ends = [x, x, left + width / 2 - 0.04], [y - 0.24, y - 0.3, top + 0.03]
     sheet.plot(*ends, color=FAINT, linewidth=0.6)
-    good, chosen = bool(step["satisfied"]), step["choice"] >= 0
-    outcome = ("satisfied" if good else "not satisfied") if chosen else "nothing chosen"
+    feedback, outcome = feedback_of(step), "nothing chosen"
+    chosen, satisfied = sum(z >= 0 for z in feedback), sum(z == 1 for z in feedback)
+    if chosen:
+        outcome = "satisfied" if satisfied else "not satisfied"
+    if chosen > 1:
+        outcome = f"{chosen} chosen, {satisfied} satisfied"
     style: Any = {"va": "center", "fontsize": _SMALL, "parse_math": False}
     sheet.text(left, top - 0.06, f"step {t + 1}", fontsize=7, fontweight="bold", va="center")
     sheet.text(left + width - 0.12, top - 0.06, outcome, ha="right", color=_GREY, **style)
     y, tall = top - 0.18, _LINES * _LINE + _SPACE
     slate: list[int] = step["slate"]
     for slot, item in enumerate(slate):
-        mine = slot == step["choice"]
+        mine, good = feedback[slot] >= 0, feedback[slot] == 1
         if mine:
             colour = _GOOD if good else _BAD
             sheet.add_patch(Rectangle((left - 0.03, y - tall), width - 0.06, tall, color=colour))

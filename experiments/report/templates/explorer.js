@@ -21,15 +21,15 @@
 
   // The order is that of _packed in explorer.py.
   function read(step) {
-    const [flat, slate, choice, satisfied, reward, patience, goodwill, history, belief, query,
-      events] = step;
+    const [flat, slate, feedback, reward, patience, goodwill, history, belief, query, events] =
+      step;
     const interests = [];
     for (let i = 0; i < flat.length; i += 2) {
       interests.push({ text: data.phrases[flat[i]], share: flat[i + 1] });
     }
     interests.sort((a, b) => b.share - a.share);
     return {
-      interests, choice, satisfied, reward, patience, goodwill, history, belief,
+      interests, feedback, reward, patience, goodwill, history, belief,
       slate: slate.map((item) => data.titles[item]),
       query: query < 0 ? "" : data.phrases[query],
       events: events.map(([kind, ...ids]) =>
@@ -102,15 +102,19 @@
   }
 
   function outcome(step) {
-    if (step.choice < 0) return "Nothing chosen.";
-    return step.satisfied ? "Chosen and satisfied." : "Chosen, but not satisfied.";
+    const chosen = step.feedback.filter((z) => z >= 0);
+    const satisfied = chosen.filter((z) => z === 1).length;
+    if (chosen.length > 1) return `${chosen.length} chosen, ${satisfied} satisfied.`;
+    if (!chosen.length) return "Nothing chosen.";
+    return satisfied ? "Chosen and satisfied." : "Chosen, but not satisfied.";
   }
 
   function slateList(step) {
     return make("ol", "slate", ...step.slate.map((text, slot) => {
-      if (slot !== step.choice) return make("li", "", text);
-      const mark = step.satisfied ? "✓ chosen, satisfied" : "✗ chosen, not satisfied";
-      return make("li", step.satisfied ? "good" : "bad", text, " ", make("strong", "", mark));
+      const satisfied = step.feedback[slot] === 1;
+      if (step.feedback[slot] < 0) return make("li", "", text);
+      const mark = satisfied ? "✓ chosen, satisfied" : "✗ chosen, not satisfied";
+      return make("li", satisfied ? "good" : "bad", text, " ", make("strong", "", mark));
     }));
   }
 

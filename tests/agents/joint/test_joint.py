@@ -220,8 +220,8 @@ def test_bad_settings_and_logs_are_refused(world, tiny):
     with pytest.raises(ValueError, match=r"text=-1.0"):
         Joint(0, text=-1.0)
     data = world.public()
-    satisfied_always = np.ones_like(data.logs.satisfied)
-    alike = dataclasses.replace(data, logs=data.logs._replace(satisfied=satisfied_always))
+    satisfied_always = np.where(data.logs.feedback >= 0, np.int8(1), np.int8(-1))
+    alike = dataclasses.replace(data, logs=data.logs._replace(feedback=satisfied_always))
     with pytest.raises(ValueError, match=r"all \d+ clicks of the logs satisfied"):
         Joint(0).learn(alike, EnvConfig(**tiny))
 

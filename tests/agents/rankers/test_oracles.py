@@ -10,8 +10,10 @@ import pytest
 
 from agents import AGENTS
 from agents.rankers.baselines import Content, Random
-from agents.rankers.oracles import Lookahead, Oracle, best_slate, worth
+from agents.rankers.oracles import Lookahead, Oracle, best_cascade, best_slate, worth
 from agents.rollout import rollout
+from llmrec_env.config import EnvConfig
+from llmrec_env.simulation.response import parameters
 
 EXAMINED = np.arange(1, 21) ** -0.5
 PLANNING = Lookahead(**AGENTS["oracle-planning"].defaults)
@@ -40,14 +42,47 @@ def test_items_that_are_not_there_are_never_chosen():
     assert set(slate) == {1, 2, 3}
 
 
+def _cascade_value(slate, odds, satisfaction, value, continuation):
+    """Expected value of a slate, by what may happen in each slot."""
+    total, examined = 0.0, 1.0
+    skipped, satisfied, dissatisfied = continuation
+    for item in slate:
+        p, z = odds[item] / (1 + odds[item]), satisfaction[item]
+        total += examined * p * value[item]
+        examined *= (1 - p) * skipped + p * (z * satisfied + (1 - z) * dissatisfied)
+    return total
+
+
+@pytest.mark.parametrize("continuation", [(0.8, 0.7, 0.5), (1.0, 0.1, 0.9), (0.3, 1.0, 1.0)])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_slate_of_a_cascade_is_the_best_of_all_slates(seed, continuation, tiny):
+    rng = np.random.default_rng(seed)
+    odds, value = rng.lognormal(0, 2, 8), rng.normal(0.3, 0.4, 8)
+    satisfaction = rng.random(8)
+    odds[3] = 0.0  # not available
+    names = ("cascade_skipped", "cascade_satisfied", "cascade_dissatisfied")
+    chances = dict(zip(names, continuation, strict=True))
+    params = parameters(EnvConfig(**tiny, response="cascade", **chances), 1.0)
+    available = [item for item in range(8) if item != 3]
+    for k in (1, 2, 3, 7):
+        slate = np.full(k, -1)
+        best_cascade(odds, satisfaction, value, np.arange(8), params[0], slate)
+        known = (odds, satisfaction, value, continuation)
+        orders = itertools.permutations(available, k)
+        best = max(_cascade_value(order, *known) for order in orders)
+        assert len(set(slate)) == k and set(slate) <= set(available)
+        assert _cascade_value(slate, *known) == pytest.approx(best, abs=1e-6)
+
+
 def _worth(simulator, i, lookahead):
     world, c = simulator.world, simulator.buffers.ids.shape[1]
-    odds, value, weights = np.empty(c), np.empty(c), np.empty(8, np.float32)
+    odds, satisfaction, value = np.empty((3, c))
+    weights = np.empty(8, np.float32)
     worth(
         *(simulator.users[i], world.params[0], world.interests.vectors, world.items.vectors),
-        *(world.traits, lookahead, weights, simulator.buffers.ids, i, odds, value),
+        *(world.traits, lookahead, weights, simulator.buffers.ids, i, odds, satisfaction, value),
     )
-    return odds, value
+    return odds, satisfaction, value
 
 
 def _by_formula(simulator, i, lookahead):
@@ -71,7 +106,7 @@ def _by_formula(simulator, i, lookahead):
     value = satisfies * relevance + lookahead.substance * traits["substance"]
     value += lookahead.discovery * np.maximum(y @ weak - 0.2, 0)
     value += lookahead.satisfaction * (satisfies - 0.5) - lookahead.satiation * np.minimum(tired, 4)
-    return np.exp(utility), value
+    return np.exp(utility), satisfies, value
 
 
 @pytest.mark.parametrize("lookahead", [Lookahead(), PLANNING])
@@ -82,9 +117,10 @@ def test_worth_follows_the_choice_and_satisfaction_models(new_simulator, draw_ac
     for seed in range(4):
         simulator.step(draw_actions(simulator, np.random.default_rng(seed)))
     for i in range(6):
-        odds, value = _worth(simulator, i, lookahead)
-        expected_odds, expected_value = _by_formula(simulator, i, lookahead)
+        odds, satisfaction, value = _worth(simulator, i, lookahead)
+        expected_odds, expected_satisfaction, expected_value = _by_formula(simulator, i, lookahead)
         np.testing.assert_allclose(odds, expected_odds, rtol=1e-3)
+        np.testing.assert_allclose(satisfaction, expected_satisfaction, atol=1e-4)
         np.testing.assert_allclose(value, expected_value, atol=1e-4)
 
 
@@ -97,7 +133,7 @@ def test_the_myopic_slate_is_the_best_by_brute_force(new_vec):
     examined = env.simulator.world.params["examined"][0]
     np.testing.assert_allclose(examined, EXAMINED)
     for i in range(3):
-        odds, value = _worth(env.simulator, i, Lookahead())
+        odds, _, value = _worth(env.simulator, i, Lookahead())
         best = max(_value(order, odds, value) for order in itertools.permutations(range(8), 5))
         assert _value(actions[i], odds, value) == pytest.approx(best, rel=1e-6)
 
@@ -113,9 +149,10 @@ def test_oracles_never_show_what_is_not_there(new_vec):
         observation = env.step(actions)[0]
 
 
-def test_the_oracle_beats_content_beats_random(new_vec):
+@pytest.mark.parametrize("response", ["logit", "cascade"])
+def test_the_oracle_beats_content_beats_random(new_vec, response):
     users = np.arange(60)
-    env = new_vec(60, observation="dict", split="all")
+    env = new_vec(60, observation="dict", split="all", response=response)
     returns = {}
     for agent in (Random(), Content(), Oracle("oracle-myopic", Lookahead())):
         agent.fit(env, 0)

@@ -139,7 +139,7 @@ def test_it_imitates_what_satisfied(new_vec):
 def test_logs_in_which_nothing_satisfied_teach_it_nothing(new_vec, monkeypatch):
     env, agent = _training(new_vec), TopKReinforce(steps=4)
     data = env.public_data()
-    logs = data.logs._replace(satisfied=np.zeros_like(data.logs.satisfied))
+    logs = data.logs._replace(feedback=np.minimum(data.logs.feedback, 0))
     monkeypatch.setattr(env, "public_data", lambda: dataclasses.replace(data, logs=logs))
     assert agent.learn(env, 16, 0, 0) == 16
 

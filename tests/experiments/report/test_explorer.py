@@ -43,9 +43,9 @@ def test_the_page_holds_the_texts_that_were_shown(
     (user,) = task["users"]
     assert user["name"] == "user 9 of world 0"
     assert [session["agent"] for session in user["sessions"]] == ["ppo", "random"]
-    _, slate, choice, satisfied, reward, patience, *_ = user["sessions"][0]["steps"][3]
+    _, slate, feedback, reward, patience, *_ = user["sessions"][0]["steps"][3]
     assert [data["titles"][i] for i in slate] == list(titles[15:20])
-    assert (choice, satisfied, reward, patience) == (2, 1, 0.25, 7.0)
+    assert (feedback, reward, patience) == ([-1, -1, 1, -1, -1], 0.25, 7.0)
     flat, *_, query, events = user["sessions"][0]["steps"][1]
     named = [world.phrases.texts[0], world.phrases.texts[7]]
     assert [data["phrases"][i] for i in flat[::2]] == named
@@ -138,6 +138,8 @@ def test_unknown_tasks_settings_and_ids_are_told(kept_session: Make) -> None:
         ({"steps": []}, {}),
         ({}, {"reward": "<b>"}),
         ({}, {"choice": 5}),
+        ({}, {"feedback": [1, 0]}),
+        ({}, {"feedback": ["1"] * 5}),
         ({}, {"slate": ["1"]}),
         ({}, {"interests": [[1]]}),
         ({}, {"events": [["died", "x"]]}),
