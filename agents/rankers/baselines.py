@@ -110,7 +110,7 @@ class ContentRecency(Content):
 
 
 class DriftAware(ContentRecency, Collaborative):
-    """Content by what satisfied lately, against what did not, and a little of everybody's taste."""
+    """Content by what satisfied or was typed lately, and a little of everybody's taste."""
 
     name = "drift-aware"
 
@@ -118,6 +118,7 @@ class DriftAware(ContentRecency, Collaborative):
         self,
         seed: int = 0,
         recent: float = 0.5,
+        query: float = 0.3,
         collaborative: float = 0.06,
         **settings: Any,
     ) -> None:
@@ -127,15 +128,18 @@ class DriftAware(ContentRecency, Collaborative):
             seed: of the item factors.
             recent: weight of the observed recent interest, which turns against what was consumed
                 and did not satisfy, beside 1 of the texts that satisfied.
+            query: weight of what was typed last, a text of an interest itself.
             collaborative: weight of the standardised score of `collaborative`.
             **settings: of ContentRecency and Collaborative.
         """
         super().__init__(seed, **settings)
-        self.recent, self.collaborative = recent, collaborative
+        self.recent, self.query, self.collaborative = recent, query, collaborative
 
     def belief(self, observation: Any) -> Floats:
         """Returns the direction in which it takes interests to lie, (n, d)."""
-        return super().belief(observation) + np.float32(self.recent) * observation["recent"]
+        recent, query = np.float32(self.recent), np.float32(self.query)
+        turned_to = recent * observation["recent"] + query * observation["query"]
+        return super().belief(observation) + turned_to
 
     def scores(self, observation: Any) -> Floats:
         """Returns the blend of content, public terms and collaborative scores."""

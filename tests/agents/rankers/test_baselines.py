@@ -106,13 +106,14 @@ def test_random_is_uniform_over_the_candidates(new_vec):
     assert all(len(set(row)) == 5 for row in actions)
 
 
-def test_drift_aware_turns_to_the_recent_interest(new_vec):
+@pytest.mark.parametrize("block", ["recent", "query"])
+def test_drift_aware_turns_to_what_is_recent_and_typed(new_vec, block):
     env = new_vec(6, observation="dict")
-    agent = DriftAware(recent=3.0)
+    agent = DriftAware(**{"recent": 0.0, "query": 0.0, block: 3.0})
     agent.fit(env, 0)
     observation, _ = env.reset(seed=0)
     candidates = observation["candidates"]
-    observation["recent"] = agent.data.items.vectors[candidates[:, 13]].copy()
+    observation[block] = agent.data.items.vectors[candidates[:, 13]].copy()
     assert (agent.act(observation, np.ones(6, bool))[:, 0] == 13).all()
 
 
