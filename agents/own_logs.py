@@ -102,4 +102,5 @@ def _public(texts: TextSpace, logs: Logs, user: Ids, item: Ids, satisfied: Ids) 
     liked = satisfied == 1
     items = items_of(texts, user[liked], item[liked])
     users = np.arange(len(logs.slates))
-    return PublicData(texts.catalog, texts.phrases, texts.phrase_vectors, items, logs, users)
+    phrases, vectors = texts.phrases, texts.phrase_vectors
+    return PublicData(texts.catalog, phrases, vectors, texts.space, items, logs, users)

@@ -56,6 +56,7 @@ class PublicData:
     catalog: Catalog  # with vectors, without labels of substance: see items.substance
     phrases: Phrases
     phrase_vectors: npt.NDArray[np.float32]  # (phrases, d), to read queries with
+    space: Space  # where the encodings of other texts lie
     items: Items
     logs: Logs  # of the training users
     users: npt.NDArray[np.int64]  # ids of the training users, the rows of logs
@@ -100,8 +101,8 @@ class World:
         users = self.users_of("train")
         logs = Logs._make(column[users] for column in self.logs)
         catalog = dataclasses.replace(self.text.catalog, substance=None)  # labels are the truth
-        phrases, vectors = self.text.phrases, self.text.phrase_vectors
-        return PublicData(catalog, phrases, vectors, self.items, logs, users)
+        phrases, vectors, space = self.text.phrases, self.text.phrase_vectors, self.text.space
+        return PublicData(catalog, phrases, vectors, space, self.items, logs, users)
 
     def users_of(self, split: str) -> npt.NDArray[np.int64]:
         """Returns the ids of the users of a split."""

@@ -21,7 +21,6 @@ from agents.joint.recommender import Joint
 from agents.joint.text_tower import TextTower
 from agents.neural.trainer import Progress, TrainConfig, fit
 from llmrec_env.config import ConfigError, EnvConfig
-from llmrec_env.content.embedding_space import Space
 from llmrec_env.world import PublicData
 
 _HELD_OUT = 200  # steps of held-out users on which to stop
@@ -41,10 +40,8 @@ class LanguageModel(JointModel):
         self.load_state_dict(joint.state_dict())
         self.tower, self.texts = tower, data.catalog.texts
         tower.remember(self.texts)
-        raw = tower.vectors(self.texts)
-        space = Space.fit(raw, tower.vectors(data.phrases.texts), vectors.shape[1])
-        self.register_buffer("mean", torch.tensor(space.item_mean))
-        self.register_buffer("components", torch.tensor(space.components))
+        self.register_buffer("mean", torch.tensor(data.space.item_mean))
+        self.register_buffer("components", torch.tensor(data.space.components))
 
     def encode(self, ids: Tensor) -> Tensor:
         """Returns the encodings of items, (..., d), as the language model reads them now."""
