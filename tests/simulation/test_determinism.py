@@ -20,6 +20,7 @@ GOLDEN = {
     "query": "d70f18cf578b7082",
     "recipe": "2ea152e02231ffa0",
     "catalogue": "78bd30b1769f4ab9",
+    "cascade": "51952d43632c8fae",
 }
 """Of 300 steps of 64 sessions. A change of these is a change of the dynamics: it makes every
 published number old, and is said in the changelog under Dynamics."""

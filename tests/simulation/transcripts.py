@@ -1,6 +1,6 @@
 """Digests of sessions in a world of whole numbers, which no library of mathematics had a part in.
 
-Run as a program, it prints the digest of each action mode that is named:
+Run as a program, it prints the digest of each mode that is named:
 `python tests/simulation/transcripts.py slate=300 weights=20`; with `callees` first, it calls the
 innermost kernels before those that call them.
 """
@@ -42,6 +42,7 @@ MODES: dict[str, dict[str, Any]] = {
     "query": {"action": "query", "recall": "two-stage"},
     "recipe": {"action": "recipe"},
     "catalogue": {"action": "recipe", "candidates": 0},
+    "cascade": {"response": "cascade"},
 }
 
 

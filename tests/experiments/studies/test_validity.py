@@ -134,3 +134,8 @@ def test_no_text_of_a_user_is_on_the_page(page, world):
     folder, _ = page
     written = b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
     assert not any(text.encode() in written for text in world.phrases.texts)
+
+
+def test_users_who_do_not_choose_by_the_logit_of_the_page_are_refused(tiny):
+    with pytest.raises(ValueError, match="set that, or another task"):
+        validity.run("llmrec/Cascade-v1", env=tiny)

@@ -20,6 +20,15 @@ def test_the_streamgraph_names_every_interest_and_marks_what_was_chosen() -> Non
     assert all(step["choice"] >= 0 for step in chosen)
 
 
+def test_the_streamgraph_marks_every_item_of_a_slate_that_was_chosen() -> None:
+    several = session()
+    for step in several["steps"]:
+        step["feedback"] = [-1, 1, -1, 0, 1]
+    shown = texts(figures.streamgraph(several, TEXTS))
+    assert shown.count("3 chosen, 2 satisfied") == 4
+    assert (shown.count("✓"), shown.count("✗")) == (8, 4)
+
+
 def test_the_streamgraph_of_a_session_of_one_step_is_drawn() -> None:
     assert "interest number 0" in texts(figures.streamgraph(session(num_steps=1), TEXTS))
 
