@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.history import empty_histories, replay
+from llmrec_env.interface.history import HISTORY, empty_histories, replay
 from llmrec_env.interface.observation import VECTOR_BLOCKS, observations_of
-from llmrec_env.simulation.response import response_dtype
+from llmrec_env.simulation.records import compiled_view
+from llmrec_env.simulation.response import RESPONSE, no_responses
 from llmrec_env.world import PublicData
 
 Floats = npt.NDArray[np.float32]
@@ -194,13 +195,13 @@ class Dataset:
             config: of the environment that the histories are of.
         """
         histories = empty_histories(self.num_users, config)
-        scratch = np.zeros(1, response_dtype(self.slates.shape[1]))
+        scratch = compiled_view(no_responses(1, self.slates.shape[1]), RESPONSE)
         for time in np.unique(self.times):
             rows = np.flatnonzero(self.times == time)
             yield rows, histories[self.users[rows]]
             past = histories[self.users[rows]]
             replay(
-                past,
+                compiled_view(past, HISTORY),
                 self.slates[rows][:, None],
                 self.feedback[rows][:, None],
                 self.queries[rows][:, None],

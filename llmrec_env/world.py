@@ -25,11 +25,18 @@ from llmrec_env.content.phrases import (
 )
 from llmrec_env.interface.candidates import Items
 from llmrec_env.interface.co_consumption import co_consumption_factors
-from llmrec_env.interface.history import consumable, empty_histories, replay, start_session
+from llmrec_env.interface.history import (
+    HISTORY,
+    consumable,
+    empty_histories,
+    replay,
+    start_session,
+)
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
 from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.population import new_users
-from llmrec_env.simulation.response import TASTE_DIM, TRAITS, parameters, response_dtype
+from llmrec_env.simulation.records import compiled_view
+from llmrec_env.simulation.response import RESPONSE, TASTE_DIM, TRAITS, no_responses, parameters
 from llmrec_env.simulation.users import COMMUNITY_TOPICS, NUM_COMMUNITIES, Interests
 
 _PROBE_AGREEMENT = 0.86  # correlation of probe and substance where the catalogue has no labels
@@ -238,9 +245,9 @@ def histories_of(
 ) -> npt.NDArray[np.void]:
     """Returns the public history of the users of logs at the start of a session, (U,)."""
     histories = empty_histories(len(logs.slates), config)
-    scratch = np.zeros(1, response_dtype(config.slate_size))
+    scratch = compiled_view(no_responses(1, config.slate_size), RESPONSE)
     replay(
-        histories,
+        compiled_view(histories, HISTORY),
         logs.slates,
         logs.feedback,
         logs.queries,

@@ -15,9 +15,11 @@ import pytest
 from llmrec_env.config import SWITCHES, EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.response import new_scratch, parameters, response_dtype
+from llmrec_env.simulation.records import compiled_view
+from llmrec_env.simulation.response import RESPONSE, new_scratch, no_responses, parameters
 from llmrec_env.simulation.simulator import Simulator
-from llmrec_env.simulation.users import evolve
+from llmrec_env.simulation.user_record import USER
+from llmrec_env.simulation.users import evolve, tire
 from llmrec_env.world import World, load_world
 
 TINY: dict[str, Any] = {
@@ -53,7 +55,7 @@ class Crafted:
         self.users["active"] = np.arange(8) < 4
         self.users["weight"] = self.users["rest"] = 0.0
         self.users["satiation"] = self.users["goodwill"] = 0.0
-        self.responses = np.zeros(1, response_dtype(5))
+        self.responses = no_responses(1, 5)
         self.responses["slate"] = np.arange(5)
         self.ignore()
         self.scratch = new_scratch(5, self.config.dim)
@@ -73,16 +75,20 @@ class Crafted:
     def evolve(self, key: int = 1) -> np.void:
         world = self.world
         evolve(
-            self.users[0],
+            compiled_view(self.users, USER)[0],
             self.params[0],
             world.interests,
             world.items.vectors,
             world.traits,
             self.scratch,
             np.uint64(key),
-            self.responses[0],
+            compiled_view(self.responses, RESPONSE)[0],
         )
         return self.users[0]
+
+    def tire(self) -> None:
+        user, response = compiled_view(self.users, USER), compiled_view(self.responses, RESPONSE)
+        tire(user[0], self.params[0], response[0])
 
     def outcomes(self, keys: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the user and the response that each of many noise keys leads to from here."""

@@ -16,7 +16,6 @@ from llmrec_env.config import EnvConfig
 from llmrec_env.envs.rendering import SessionRecorder, as_image, as_text
 from llmrec_env.envs.spaces import observation_of
 from llmrec_env.interface.history import EMPTY, RECENT_STEPS, SATISFIED, UNSATISFIED
-from llmrec_env.simulation.users import tire
 from llmrec_env.world import load_world
 
 ALL = slice(None)
@@ -76,7 +75,7 @@ def test_patience_sums_over_what_was_consumed(craft):
     crafted.users["patience"] = 5.0
     for slot, satisfied in enumerate([True, True, False]):
         crafted.consume(slot, satisfied)
-    tire(crafted.users[0], crafted.params[0], crafted.responses[0])
+    crafted.tire()
     assert crafted.users["patience"][0] == pytest.approx(5.0 + 2 * 0.8 - 0.6)
 
 

@@ -15,7 +15,9 @@ from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.elementary import exp64, log64
 from llmrec_env.simulation.inner_products import row_dot
 from llmrec_env.simulation.ordering import best_of
+from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import appeal, satiation_of, sigmoid
+from llmrec_env.simulation.user_record import USER
 from llmrec_env.simulation.users import relative_weights, relevance_of
 
 _DINKELBACH_ROUNDS = 5
@@ -132,7 +134,7 @@ def oracle_slates(users, params, phrases, items, traits, lookahead, candidates, 
     """Writes the best slate of each session as candidate indices, (n, k)."""
     c = candidates.shape[1]
     odds, satisfaction, value = np.empty(c), np.empty(c), np.empty(c)
-    weights = np.empty(users[0].weight.shape[0], np.float32)
+    weights = np.empty(users[0].slots, np.float32)
     for i in range(users.shape[0]):
         worth(
             users[i],
@@ -179,7 +181,7 @@ class Oracle:
         simulator, world = self._simulator, self._simulator.world
         slates = np.empty((simulator.n, simulator.config.slate_size), np.int64)
         oracle_slates(
-            simulator.users,
+            compiled_view(simulator.users, USER),
             world.params,
             world.interests.vectors,
             world.items.vectors,

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import appeal, new_scratch, satiation_of, sigmoid
+from llmrec_env.simulation.user_record import USER
 from llmrec_env.simulation.users import compare
 
 EVENTS = ("died", "born", "woken", "slept", "refined_to")
@@ -98,7 +100,7 @@ class Responses:
         choice, satisfaction = np.empty(slates.shape), np.empty(slates.shape)
         if len(responses):
             predict(
-                self._before,
+                compiled_view(self._before, USER),
                 world.params,
                 world.interests.vectors,
                 world.items.vectors,

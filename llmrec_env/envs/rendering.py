@@ -15,7 +15,9 @@ import numpy.typing as npt
 from llmrec_env.content.phrases import Phrases
 from llmrec_env.envs import figure
 from llmrec_env.metrics import tracking_error
+from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.simulator import Simulator
+from llmrec_env.simulation.user_record import USER
 from llmrec_env.simulation.users import interest_vector
 
 _WIDTH = 100  # columns of a terminal
@@ -85,7 +87,8 @@ class SessionRecorder:
         simulator = self._simulator
         user, history = simulator.users[self.session], simulator.histories[self.session]
         omega = np.empty(len(user["weight"]), np.float32)
-        interest_vector(user, simulator.world.interests.vectors, omega, self._interest)
+        compiled = compiled_view(simulator.users, USER)[self.session]
+        interest_vector(compiled, simulator.world.interests.vectors, omega, self._interest)
         weights: dict[int, float] = {}
         for phrase, weight in zip(user["phrase"].tolist(), omega.tolist(), strict=True):
             if weight > 0.0:

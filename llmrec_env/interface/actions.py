@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import FEATURES
+from llmrec_env.interface.history import recent_of
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.inner_products import inverse_norm, products_with, rows_dot
@@ -259,10 +260,11 @@ def explore(ids, key, slate):
 @kernel
 def nearest(history, residuals, i, ids, vectors, slate):
     """Writes the candidates nearest to the recent interest plus the residual query."""
-    scale, length = inverse_norm(history.recent), residuals.shape[1]
+    recent, length = recent_of(history), residuals.shape[1]
+    scale = inverse_norm(recent)
     target = np.empty(length, np.float32)
     for j in range(length):
-        target[j] = scale * history.recent[j] + residuals[i, j]
+        target[j] = scale * recent[j] + residuals[i, j]
     count = ids.shape[0]
     scores = np.empty(count + 8, np.float32)
     products_with(target, vectors, ids, scores)

@@ -7,6 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env.interface.history import (
+    consumed_of,
+    interest_of,
+    recent_of,
+    satiation_of,
+    shown_of,
+    skipped_of,
+)
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import one_minus_exp32, tanh32
@@ -55,11 +63,11 @@ def mark_unavailable(history, cap_slates, unavailable, generation):
         unavailable: generation in which each item was last marked, (items,): a new generation
             clears all marks without a pass over the catalogue.
     """
-    slots = history.shown.shape[0]
-    for j in range(min(history.num_shown, slots) if cap_slates > 0 else 0):
-        unavailable[history.shown[j]] = generation
+    shown, consumed = shown_of(history), consumed_of(history)
+    for j in range(min(history.num_shown, history.cap_slots) if cap_slates > 0 else 0):
+        unavailable[shown[j]] = generation
     for j in range(history.num_consumed_items):
-        unavailable[history.consumed_items[j]] = generation
+        unavailable[consumed[j]] = generation
 
 
 @kernel
@@ -99,9 +107,9 @@ def recall_two_stage(history, items, key, unavailable, generation, ids):
     first = 0
     for source in range(4):
         if source == 0:
-            products_with(history.recent, items.vectors, all_ids, scores)
+            products_with(recent_of(history), items.vectors, all_ids, scores)
         elif source == 1:
-            products_with(history.interest, items.vectors, all_ids, scores)
+            products_with(interest_of(history), items.vectors, all_ids, scores)
         elif source == 2:
             products_with(history.factor, items.factors, all_ids, scores)
         else:
@@ -116,7 +124,7 @@ def sort_by_recent(history, vectors, ids):
     """Orders the candidates by cosine to the recent interest, so that an index has a meaning."""
     count = ids.shape[0]
     scores = np.empty(count + 8, np.float32)
-    products_with(history.recent, vectors, ids, scores)
+    products_with(recent_of(history), vectors, ids, scores)
     ids[:] = ids[best_of(scores[:count], ids, count)]
 
 
@@ -124,10 +132,11 @@ def sort_by_recent(history, vectors, ids):
 def describe(history, items, ids, features, i):
     """Writes the features of the candidates into features[i], (c, 8); see FEATURES."""
     count, vectors, d = ids.shape[0], items.vectors, items.vectors.shape[1]
-    slow, fast = inverse_norm(history.interest), inverse_norm(history.recent)
+    interest, recent = interest_of(history), recent_of(history)
+    slow, fast = inverse_norm(interest), inverse_norm(recent)
     factor_scale = inverse_norm(history.factor)
     known, shared = np.empty((count, 4), np.float32), np.empty(count + 8, np.float32)
-    user = (history.interest, history.recent, history.satiation, history.skipped)
+    user = (interest, recent, satiation_of(history), skipped_of(history))
     for c in range(0, count, 4):
         block4x4(user, None, vectors, (ids, c), d, known, c, 0)
     products_with(history.factor, items.factors, ids, shared)
@@ -150,11 +159,11 @@ def describe(history, items, ids, features, i):
 def likeness_to_shown(history, vectors, ids):
     """Returns the cosines of the candidates to the items shown last, (c, 5); 0 before the first."""
     likeness = np.zeros((ids.shape[0], _LAST_SHOWN), np.float32)
-    last = min(history.num_shown, _LAST_SHOWN, history.shown.shape[0])
+    last = min(history.num_shown, _LAST_SHOWN, history.cap_slots)
     if last > 0:
-        before = np.empty(last, np.int32)
+        before, shown = np.empty(last, np.int32), shown_of(history)
         for j in range(last):
-            before[j] = history.shown[(history.num_shown - 1 - j) % history.shown.shape[0]]
+            before[j] = shown[(history.num_shown - 1 - j) % history.cap_slots]
         for c in range(0, ids.shape[0], 3):
             block5x3(vectors, (before, 0), vectors, (ids, c), vectors.shape[1], likeness, c, 0)
     return likeness

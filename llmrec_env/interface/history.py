@@ -5,12 +5,15 @@ It holds what was shown, chosen, satisfying and typed; `record` updates it after
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.compilation import formula, inlined, kernel
 from llmrec_env.simulation.inner_products import dot
+from llmrec_env.simulation.records import bytes_behind, extended, floats_behind, ints_behind
 
 HISTORY_LENGTH = 128
 
@@ -41,51 +44,108 @@ def consumable(config: EnvConfig) -> int:
     return (config.warmup_slates + config.horizon) * at_once
 
 
+HISTORY = np.dtype(
+    [
+        ("dim", np.int32),  # d
+        ("slots", np.int32),  # k
+        ("cap_slots", np.int32),  # length of `shown`
+        ("num_entries", np.int32),
+        ("num_steps", np.int32),
+        ("num_consumed_items", np.int32),
+        ("num_shown", np.int32),
+        ("step", np.int32),
+        ("consumed", np.int32),  # counts of this session
+        ("satisfied", np.int32),
+        ("last_satisfied", np.int32),  # steps of the last such event, -1 before the first
+        ("last_consumed", np.int32),
+        ("last_query", np.int32),
+        ("query", np.int32),  # id of the last phrase typed, -1 before the first
+        ("last_item", np.int32),
+        ("last_rank", np.int32),
+        ("diversity", np.float32),  # of the last slate
+        ("factor", np.float32, (FACTOR_DIM,)),  # co-consumption factors of what satisfied
+        ("items", np.int32, (RECENT_STEPS,)),  # rings of the last steps, beside `slates`
+        ("feedbacks", np.int32, (RECENT_STEPS,)),
+        ("queries", np.int32, (RECENT_STEPS,)),
+        ("item", np.int32, (HISTORY_LENGTH,)),  # ring of item or phrase ids
+        ("feedback", np.int32, (HISTORY_LENGTH,)),  # kinds of these entries
+    ]
+)
+"""The fixed part of a user's public history; see `history_dtype`."""
+
+
 def history_dtype(config: EnvConfig) -> np.dtype[np.void]:
     """Returns the record of one user's public history."""
     dim, shown = config.dim, max(config.impression_cap, 1) * config.slate_size
-    return np.dtype(
-        [
-            ("interest", np.float32, (dim,)),  # v: slow mean of what satisfied
-            ("recent", np.float32, (dim,)),  # v: fast mean, negative for what did not
-            ("satiation", np.float32, (dim,)),  # what was consumed lately
-            ("skipped", np.float32, (dim,)),  # slates from which nothing was chosen
-            ("factor", np.float32, (FACTOR_DIM,)),  # co-consumption factors of what satisfied
-            ("item", np.int32, (HISTORY_LENGTH,)),  # ring of item or phrase ids
-            ("feedback", np.int32, (HISTORY_LENGTH,)),  # kinds of these entries
-            ("num_entries", np.int32),
-            ("slates", np.int32, (RECENT_STEPS, config.slate_size)),  # rings of the last steps
-            ("slot_feedbacks", np.int8, (RECENT_STEPS, config.slate_size)),
-            ("items", np.int32, (RECENT_STEPS,)),
-            ("feedbacks", np.int32, (RECENT_STEPS,)),
-            ("queries", np.int32, (RECENT_STEPS,)),
-            ("num_steps", np.int32),
-            (
-                "consumed_items",
-                np.int32,
-                (consumable(config),),
-            ),  # every item consumed, in the past or now
-            ("num_consumed_items", np.int32),
-            ("shown", np.int32, (shown,)),  # ring of the last slates
-            ("num_shown", np.int32),
-            ("step", np.int32),
-            ("consumed", np.int32),  # counts of this session
-            ("satisfied", np.int32),
-            ("last_satisfied", np.int32),  # steps of the last such event, -1 before the first
-            ("last_consumed", np.int32),
-            ("last_query", np.int32),
-            ("query", np.int32),  # id of the last phrase typed, -1 before the first
-            ("last_item", np.int32),
-            ("last_rank", np.int32),
-            ("diversity", np.float32),  # of the last slate
-        ],
-        align=True,
-    )
+    parts: list[tuple[str, Any, tuple[int, ...]]] = [
+        ("interest", np.float32, (dim,)),  # v: slow mean of what satisfied
+        ("recent", np.float32, (dim,)),  # v: fast mean, negative for what did not
+        ("satiation", np.float32, (dim,)),  # what was consumed lately
+        ("skipped", np.float32, (dim,)),  # slates from which nothing was chosen
+        ("shown", np.int32, (shown,)),  # ring of the last slates
+        ("slates", np.int32, (RECENT_STEPS, config.slate_size)),  # ring of the last steps
+        ("slot_feedbacks", np.int8, (RECENT_STEPS, config.slate_size)),
+        ("consumed_items", np.int32, (consumable(config),)),  # all of them, in the past or now
+    ]
+    return extended(HISTORY, {}, parts)
+
+
+@formula
+def interest_of(history):
+    """Returns the slow mean of what satisfied, (d,)."""
+    return floats_behind(history, 0, history.dim)
+
+
+@formula
+def recent_of(history):
+    """Returns the fast mean of what satisfied, (d,)."""
+    return floats_behind(history, 4 * history.dim, history.dim)
+
+
+@formula
+def satiation_of(history):
+    """Returns what was consumed lately, (d,)."""
+    return floats_behind(history, 8 * history.dim, history.dim)
+
+
+@formula
+def skipped_of(history):
+    """Returns the slates from which nothing was chosen, (d,)."""
+    return floats_behind(history, 12 * history.dim, history.dim)
+
+
+@formula
+def shown_of(history):
+    """Returns the ring of the items shown last, (cap_slots,)."""
+    return ints_behind(history, 16 * history.dim, history.cap_slots)
+
+
+@formula
+def slates_of(history):
+    """Returns the ring of the last steps' slates, (RECENT_STEPS · k,)."""
+    start = 16 * history.dim + 4 * history.cap_slots
+    return ints_behind(history, start, RECENT_STEPS * history.slots)
+
+
+@formula
+def slot_feedbacks_of(history):
+    """Returns the ring of the feedback of each slot, (RECENT_STEPS · k,)."""
+    start = 16 * history.dim + 4 * history.cap_slots + 4 * RECENT_STEPS * history.slots
+    return bytes_behind(history, start, RECENT_STEPS * history.slots)
+
+
+@formula
+def consumed_of(history):
+    """Returns the items consumed; room for one more behind them."""
+    start = 16 * history.dim + 4 * history.cap_slots + 5 * RECENT_STEPS * history.slots
+    return ints_behind(history, start, history.num_consumed_items + 1)
 
 
 def empty_histories(n: int, config: EnvConfig) -> npt.NDArray[np.void]:
     """Returns the histories of n users of whom nothing is known, (n,)."""
     histories = np.zeros(n, history_dtype(config))
+    histories["dim"], histories["slots"] = config.dim, config.slate_size
+    histories["cap_slots"] = histories["shown"].shape[1]
     for name in ("item", "feedback", "shown", "query", "last_item", "last_rank"):
         histories[name] = -1
     for name in RECENT:
@@ -105,13 +165,13 @@ def start_session(histories: npt.NDArray[np.void]) -> None:
 @inlined
 def record(history, vectors, factors, phrase_vectors, response, slate_mean):
     """Writes one step into the history; `slate_mean` is scratch, (d,)."""
-    slots = response.slate.shape[0]
-    index = history.num_shown % history.shown.shape[0]  # the ring holds whole slates
+    slots, shown = response.slots, shown_of(history)
+    index = history.num_shown % history.cap_slots  # the ring holds whole slates
     for k in range(slots):
-        history.shown[index + k] = response.slate[k]
+        shown[index + k] = response.slate[k]
     history.num_shown += slots
     record_step(history, response)
-    mean_vector(vectors, response.slate, slate_mean)
+    mean_vector(vectors, response.slate[:slots], slate_mean)
     history.diversity = diversity(slate_mean, slots)
     history.last_rank = response.choice
     for k in range(slots):
@@ -121,10 +181,10 @@ def record(history, vectors, factors, phrase_vectors, response, slate_mean):
     if response.item < 0:
         record_skip(history, slate_mean)
     if response.query >= 0:
-        query = response.query
+        query, interest, recent = response.query, interest_of(history), recent_of(history)
         for j in range(phrase_vectors.shape[1]):
-            history.interest[j] += phrase_vectors[query, j]
-            history.recent[j] += phrase_vectors[query, j]
+            interest[j] += phrase_vectors[query, j]
+            recent[j] += phrase_vectors[query, j]
         append(history, response.query, QUERY)
         history.query = response.query
         history.last_query = history.step
@@ -134,10 +194,12 @@ def record(history, vectors, factors, phrase_vectors, response, slate_mean):
 @inlined
 def record_step(history, response):
     """Writes the step over the oldest one of the ring."""
+    start = history.num_steps % RECENT_STEPS * response.slots
+    slates, feedbacks = slates_of(history), slot_feedbacks_of(history)
+    for k in range(response.slots):
+        slates[start + k] = response.slate[k]
+        feedbacks[start + k] = response.feedback[k]
     index = history.num_steps % RECENT_STEPS
-    for k in range(response.slate.shape[0]):
-        history.slates[index, k] = response.slate[k]
-        history.slot_feedbacks[index, k] = response.feedback[k]
     history.items[index], history.queries[index] = response.item, response.query
     history.feedbacks[index] = response.satisfied if response.item >= 0 else EMPTY
     history.num_steps += 1
@@ -157,17 +219,20 @@ def record_consumption(history, vectors, factors, item, satisfied):
     """An item was consumed: it pulls the interests by whether it satisfied, and tires."""
     slow = np.float32(1.0) if satisfied else _UNSATISFIED_SLOW
     fast = np.float32(1.0) if satisfied else _UNSATISFIED_FAST
+    interest, recent = interest_of(history), recent_of(history)
+    satiation, skipped = satiation_of(history), skipped_of(history)
     for j in range(vectors.shape[1]):
         y = vectors[item, j]
-        history.interest[j] = _SLOW * history.interest[j] + slow * y
-        history.recent[j] = _FAST * history.recent[j] + fast * y
-        history.satiation[j] = _TIRED * history.satiation[j] + y
-        history.skipped[j] = _SKIP * history.skipped[j]
+        interest[j] = _SLOW * interest[j] + slow * y
+        recent[j] = _FAST * recent[j] + fast * y
+        satiation[j] = _TIRED * satiation[j] + y
+        skipped[j] = _SKIP * skipped[j]
     for j in range(FACTOR_DIM):
         gain = slow * factors[item, j]
         history.factor[j] = _SLOW * history.factor[j] + gain
     append(history, item, SATISFIED if satisfied else UNSATISFIED)
-    history.consumed_items[history.num_consumed_items] = item
+    consumed = consumed_of(history)
+    consumed[history.num_consumed_items] = item
     history.num_consumed_items += 1
     history.last_item = item
     history.consumed += 1
@@ -180,11 +245,12 @@ def record_consumption(history, vectors, factors, item, satisfied):
 @inlined
 def record_skip(history, slate_mean):
     """Nothing was chosen: the whole slate counts against its direction."""
+    recent, satiation, skipped = recent_of(history), satiation_of(history), skipped_of(history)
     for j in range(slate_mean.shape[0]):
         mean = slate_mean[j]
-        history.recent[j] = _FAST_SKIP * history.recent[j] + _SKIPPED_FAST * mean
-        history.satiation[j] = _TIRED * history.satiation[j]
-        history.skipped[j] = _SKIP * history.skipped[j] + mean
+        recent[j] = _FAST_SKIP * recent[j] + _SKIPPED_FAST * mean
+        satiation[j] = _TIRED * satiation[j]
+        skipped[j] = _SKIP * skipped[j] + mean
 
 
 @kernel
@@ -226,18 +292,18 @@ def newest_steps(history, recent, slot_feedback, i):
         recent: receives the slate, the last item, its feedback and the query, (n, 32, K + 3).
         slot_feedback: receives the feedback of each slot, (n, 32, K), or nothing, (n, 0, K).
     """
-    slots = history.slates.shape[1]
+    slots, slates, feedbacks = history.slots, slates_of(history), slot_feedbacks_of(history)
     for j in range(RECENT_STEPS):
         index = (history.num_steps - 1 - j) % RECENT_STEPS
         for k in range(slots):
-            recent[i, j, k] = history.slates[index, k]
+            recent[i, j, k] = slates[index * slots + k]
         recent[i, j, slots] = history.items[index]
         recent[i, j, slots + 1] = history.feedbacks[index]
         recent[i, j, slots + 2] = history.queries[index]
     for j in range(slot_feedback.shape[1]):
         index = (history.num_steps - 1 - j) % RECENT_STEPS
         for k in range(slots):
-            slot_feedback[i, j, k] = history.slot_feedbacks[index, k]
+            slot_feedback[i, j, k] = feedbacks[index * slots + k]
 
 
 @kernel
@@ -246,10 +312,9 @@ def replay(histories, slates, feedback, queries, vectors, factors, phrase_vector
     scratch = np.empty(vectors.shape[1], np.float32)
     for i in range(histories.shape[0]):
         for t in range(slates.shape[1]):
-            response[0].slate[:] = slates[i, t]
             response[0].item, response[0].satisfied, response[0].choice = -1, 0, -1
             for k in range(slates.shape[2]):
-                response[0].feedback[k] = feedback[i, t, k]
+                response[0].slate[k], response[0].feedback[k] = slates[i, t, k], feedback[i, t, k]
                 if feedback[i, t, k] >= 0:
                     response[0].item, response[0].satisfied = slates[i, t, k], feedback[i, t, k]
             response[0].query = queries[i, t]

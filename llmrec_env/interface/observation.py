@@ -11,9 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.interface.candidates import FEATURES, Items, describe
-from llmrec_env.interface.history import HISTORY_LENGTH, RECENT_STEPS, newest_first, newest_steps
+from llmrec_env.interface.history import (
+    HISTORY,
+    HISTORY_LENGTH,
+    RECENT_STEPS,
+    interest_of,
+    newest_first,
+    newest_steps,
+    recent_of,
+    satiation_of,
+    skipped_of,
+)
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.inner_products import inverse_norm
+from llmrec_env.simulation.records import compiled_view
 
 SESSION_NUMBERS = (
     "progress",
@@ -68,10 +79,10 @@ def write_row(rows, row, length, out, i, start):
 @inlined
 def observe(history, vectors, phrase_vectors, length, horizon, out, i):
     """Writes the six vector blocks, cut to `length`, and the session numbers into out[i]."""
-    write_vector(history.interest, length, out, i, 0)
-    write_vector(history.recent, length, out, i, length)
-    write_vector(history.satiation, length, out, i, 2 * length)
-    write_vector(history.skipped, length, out, i, 3 * length)
+    write_vector(interest_of(history), length, out, i, 0)
+    write_vector(recent_of(history), length, out, i, length)
+    write_vector(satiation_of(history), length, out, i, 2 * length)
+    write_vector(skipped_of(history), length, out, i, 3 * length)
     write_row(phrase_vectors, history.query, length, out, i, 4 * length)
     write_row(vectors, history.last_item, length, out, i, 5 * length)
     session_numbers(history, horizon, out, i, 6 * length)
@@ -140,7 +151,7 @@ def observations_of(
     recent = np.empty((n, RECENT_STEPS, slots + 3), np.int32)
     recent_feedback = np.empty((n, RECENT_STEPS * several, slots), np.int32)
     observe_all(
-        histories,
+        compiled_view(histories, HISTORY),
         items,
         phrase_vectors,
         horizon,

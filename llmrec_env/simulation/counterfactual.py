@@ -7,7 +7,9 @@ import numpy.typing as npt
 
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.response import new_scratch, response_dtype
+from llmrec_env.simulation.records import compiled_view
+from llmrec_env.simulation.response import RESPONSE, new_scratch, no_responses
+from llmrec_env.simulation.user_record import USER
 from llmrec_env.simulation.users import evolve, interest_vector
 from llmrec_env.world import World
 
@@ -22,16 +24,15 @@ def without_recommendations(
     """
     users = world.users[user_ids]
     users["noise_key"] = noise_keys
-    response = np.zeros(1, response_dtype(world.config.slate_size))
-    response["slate"] = response["feedback"] = response["item"] = response["choice"] = -1
+    response = no_responses(1, world.config.slate_size)
     out = np.empty((len(users), steps + 1, world.config.dim), np.float32)
     _drift_alone(
-        users,
+        compiled_view(users, USER),
         world.params,
         world.interests,
         world.items.vectors,
         world.traits,
-        response,
+        compiled_view(response, RESPONSE),
         out,
     )
     return out
@@ -39,8 +40,8 @@ def without_recommendations(
 
 @kernel
 def _drift_alone(users, params, interests, vectors, traits, response, out):
-    weights, response = np.empty(users[0].weight.shape[0], np.float32), response[0]
-    scratch = new_scratch(response.slate.shape[0], vectors.shape[1])  # no affinity to any slot
+    weights, response = np.empty(users[0].slots, np.float32), response[0]
+    scratch = new_scratch(response.slots, vectors.shape[1])  # no affinity to any slot
     for i in range(users.shape[0]):
         user = users[i]
         for t in range(out.shape[1]):

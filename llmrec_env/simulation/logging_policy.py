@@ -13,7 +13,9 @@ from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.elementary import log32
 from llmrec_env.simulation.inner_products import cosines, products_with
-from llmrec_env.simulation.response import new_scratch, respond, response_dtype
+from llmrec_env.simulation.records import compiled_view
+from llmrec_env.simulation.response import RESPONSE, new_scratch, no_responses, respond
+from llmrec_env.simulation.user_record import USER
 from llmrec_env.simulation.users import Interests, compare, evolve
 
 _SEARCHED = 400  # items among which the logging policy looks for something near an interest
@@ -175,9 +177,9 @@ def logged_slate(user, interests, vectors, table, popular, key, search, results,
         search: working memory.
         results: scratch, (k,).
     """
-    slot = noise.below(key, noise.LOGGED_SLATE, user.active.shape[0])
+    slot = noise.below(key, noise.LOGGED_SLATE, user.slots)
     while user.active[slot] == 0:
-        slot = (slot + 1) % user.active.shape[0]
+        slot = (slot + 1) % user.slots
     phrase = user.phrase[slot]
     search_items(vectors, interests.vectors, table, phrase, key, search, results)
     for k in range(slate.shape[0]):
@@ -211,7 +213,7 @@ def rating_of(satisfied, key):
 @kernel
 def warm_up(users, params, interests, vectors, traits, table, popular, responses, logs):
     """Plays W logged slates with every user, without churn, and writes them down."""
-    k = responses[0].slate.shape[0]
+    k = responses[0].slots
     scratch, results = new_scratch(k, vectors.shape[1]), np.empty(k, np.int32)
     search = new_search(min(_SEARCHED, vectors.shape[0]), k)
     steps = logs.slates.shape[1]
@@ -220,12 +222,12 @@ def warm_up(users, params, interests, vectors, traits, table, popular, responses
         user.step = -steps
         for t in range(steps):
             key = noise.step_key(user.noise_key, user.step)
-            slate = response.slate
+            slate = response.slate[:k]
             logged_slate(user, interests, vectors, table, popular, key, search, results, slate)
             compare(user, interests.vectors, vectors, traits, slate, params[0], scratch)
             respond(user, params[0], vectors, traits, key, response, scratch)
             evolve(user, params[0], interests, vectors, traits, scratch, key, response)
-            logs.slates[i, t] = response.slate
+            logs.slates[i, t] = slate
             for slot in range(k):
                 logs.feedback[i, t, slot] = response.feedback[slot]
             logs.ratings[i, t] = rating_of(response.satisfied, key) if response.item >= 0 else 0
@@ -251,9 +253,10 @@ def write_logs(
     )
     popular = np.cumsum(portable_math.exp(0.5 * traits["quality"]))
     popular /= popular[-1]
-    responses = np.zeros(1, response_dtype(k))
+    responses = compiled_view(no_responses(1, k), RESPONSE)
+    everyone = compiled_view(users, USER)
     table = phrase_item_cosines(interests.vectors, vectors)
-    warm_up(users, params, interests, vectors, traits, table, popular, responses, logs)
+    warm_up(everyone, params, interests, vectors, traits, table, popular, responses, logs)
     return logs
 
 

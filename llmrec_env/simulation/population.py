@@ -7,33 +7,8 @@ import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.noise import draw_normals
-from llmrec_env.simulation.response import TASTE_DIM
-from llmrec_env.simulation.users import ATTEMPTS, MAX_LOG_WEIGHT, MEMORY, Interests
-
-
-def user_dtype(config: EnvConfig) -> np.dtype[np.void]:
-    """Returns the record of one user's hidden state."""
-    slots, dim = config.interest_slots, config.dim
-    return np.dtype(
-        [
-            ("noise_key", np.uint64),
-            ("user_id", np.int64),
-            ("community", np.int32),
-            ("step", np.int32),
-            ("phrase", np.int32, (slots,)),  # ids of the interests' texts
-            ("active", np.int32, (slots,)),  # a_p, 0 is dormant
-            ("weight", np.float32, (slots,)),  # theta_p, log-weight
-            ("rest", np.float32, (slots,)),  # resting log-weight
-            ("taste", np.float32, (TASTE_DIM,)),  # a
-            ("satiation", np.float32, (dim,)),  # c
-            ("goodwill", np.float32),  # h
-            ("patience", np.float32),  # m
-            ("consumed", np.int32, (MEMORY,)),
-            ("num_consumed", np.int32),
-            ("last_switch", np.int32),  # step of the last switch, -1 before the first
-        ],
-        align=True,
-    )
+from llmrec_env.simulation.user_record import TASTE_DIM, user_dtype
+from llmrec_env.simulation.users import ATTEMPTS, MAX_LOG_WEIGHT, Interests
 
 
 def new_users(
@@ -47,7 +22,7 @@ def new_users(
     n, slots = config.num_users, config.interest_slots
     rng = np.random.default_rng([config.world_seed, 3])
     users = np.zeros(n, user_dtype(config))
-    users["user_id"] = np.arange(n)
+    users["user_id"], users["dim"], users["slots"] = np.arange(n), config.dim, slots
     users["noise_key"] = rng.integers(0, 2**63, n, dtype=np.uint64)
     users["community"] = rng.integers(0, len(community_taste), n)
     users["phrase"] = _first_phrases(users["community"], interests, slots, rng)

@@ -16,9 +16,10 @@ from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import MAX_EXPONENT, exp32, exp64, one_minus_exp32
 from llmrec_env.simulation.inner_products import LANES, products_with, row_dot
+from llmrec_env.simulation.records import extended
+from llmrec_env.simulation.user_record import TASTE_DIM, satiation_vector
 
 MAX_SLATE = 20
-TASTE_DIM = 4
 _AGAIN = 3.0  # logit lost by an item consumed lately
 
 PARAMETERS = np.dtype(
@@ -43,31 +44,45 @@ TRAITS = np.dtype(
 """What items are like beside their text; one record an item."""
 
 
+RESPONSE = np.dtype(
+    [
+        ("slots", np.int32),  # k
+        ("examined", np.int32),  # slots looked at, the first ones; `logit`: all
+        ("choice", np.int32),  # slot of the last item consumed, -1 for none
+        ("item", np.int32),  # its id, -1 for none
+        ("satisfied", np.int32),  # its z, 0 or 1
+        ("relevance", np.float32),  # its f(u, a, y), 0 for none
+        ("satisfied_relevance", np.float32),  # sum of z f(u, a, y) over the slate
+        ("satisfied_observed_relevance", np.float32),  # sum of z f(v, y), the agent's own v
+        ("query", np.int32),  # id of the phrase typed, -1 for none
+        ("died", np.int32),  # phrase ids of the last change of the step, -1 for none
+        ("born", np.int32),
+        ("woken", np.int32),
+        ("slept", np.int32),
+        ("refined_from", np.int32),
+        ("refined_to", np.int32),
+        ("terminated", np.int32),
+        ("truncated", np.int32),
+        ("slate", np.int32, (MAX_SLATE,)),  # item ids in the order shown
+        ("feedback", np.int32, (MAX_SLATE,)),  # z of what was consumed, -1: not consumed
+    ]
+)
+"""One user's response to a slate, and how the user changed."""
+
+
 def response_dtype(slate_size: int) -> np.dtype[np.void]:
-    """Returns the record of one user's response to a slate, and of how the user changed."""
-    return np.dtype(
-        [
-            ("slate", np.int32, (slate_size,)),  # item ids in the order shown
-            ("feedback", np.int32, (slate_size,)),  # z of what was consumed, -1: not consumed
-            ("examined", np.int32),  # slots looked at, the first ones; `logit`: all
-            ("choice", np.int32),  # slot of the last item consumed, -1 for none
-            ("item", np.int32),  # its id, -1 for none
-            ("satisfied", np.int32),  # its z, 0 or 1
-            ("relevance", np.float32),  # its f(u, a, y), 0 for none
-            ("satisfied_relevance", np.float32),  # sum of z f(u, a, y) over the slate
-            ("satisfied_observed_relevance", np.float32),  # sum of z f(v, y), the agent's own v
-            ("query", np.int32),  # id of the phrase typed, -1 for none
-            ("died", np.int32),  # phrase ids of the last change of the step, -1 for none
-            ("born", np.int32),
-            ("woken", np.int32),
-            ("slept", np.int32),
-            ("refined_from", np.int32),
-            ("refined_to", np.int32),
-            ("terminated", np.int32),
-            ("truncated", np.int32),
-        ],
-        align=True,
-    )
+    """Returns the record of responses to slates of one size."""
+    return extended(RESPONSE, {"slate": slate_size, "feedback": slate_size}, [])
+
+
+def no_responses(n: int, slate_size: int) -> npt.NDArray[np.void]:
+    """Returns records of nothing having happened, (n,)."""
+    responses = np.zeros(n, response_dtype(slate_size))
+    responses["slots"] = slate_size
+    for name in ("slate", "feedback", "choice", "item", "query", "died", "born", "woken", "slept"):
+        responses[name] = -1
+    responses["refined_from"] = responses["refined_to"] = -1
+    return responses
 
 
 def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
@@ -97,6 +112,7 @@ class Scratch(NamedTuple):
     logits: npt.NDArray[np.float64]  # (k,), of satisfaction if consumed
     change: npt.NDArray[np.float32]  # (LANES,), of the log-weights
     slate_mean: npt.NDArray[np.float32]  # (d,)
+    slots: npt.NDArray[np.int32]  # (k,), 0 .. k - 1
 
 
 @kernel
@@ -111,6 +127,7 @@ def new_scratch(k, d):
         np.empty(k, np.float64),
         np.empty(LANES, np.float32),
         np.empty(d, np.float32),
+        np.arange(k).astype(np.int32),
     )
 
 
@@ -123,7 +140,7 @@ def sigmoid(x):
 @kernel
 def satiation_of(user, vectors, item):
     """Returns sat(y) in [0, 1): how tired the user is of what lies in the item's direction."""
-    return one_minus_exp32(max(row_dot(user.satiation, vectors, item), np.float32(0.0)))
+    return one_minus_exp32(max(row_dot(satiation_vector(user), vectors, item), np.float32(0.0)))
 
 
 @inlined
@@ -163,8 +180,8 @@ def respond(user, params, vectors, traits, key, response, scratch):
         scratch: holds `relevance` f(u, a, y_k) (k,); receives `odds` and `logits` (k,).
     """
     relevance, odds, logits = scratch.relevance, scratch.odds, scratch.logits
-    slots, satiation = response.slate.shape[0], scratch.satiation
-    products_with(user.satiation, vectors, response.slate, satiation)
+    slots, satiation = response.slots, scratch.satiation
+    products_with(satiation_vector(user), vectors, response.slate[:slots], satiation)
     for k in range(satiation.shape[0]):
         satiation[k] = one_minus_exp32(max(satiation[k], np.float32(0.0)))
     for k in range(slots):

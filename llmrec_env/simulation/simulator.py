@@ -11,9 +11,11 @@ import numpy.typing as npt
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.actions import NO_DECISION, ActionMode
 from llmrec_env.interface.documents import DocumentReader
+from llmrec_env.interface.history import HISTORY
 from llmrec_env.interface.rewards import REWARDS
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.response import MAX_SLATE, response_dtype
+from llmrec_env.simulation.records import as_bytes, compiled_view
+from llmrec_env.simulation.response import RESPONSE, no_responses
 from llmrec_env.simulation.step import (
     IDLE,
     OBSERVE,
@@ -23,6 +25,7 @@ from llmrec_env.simulation.step import (
     new_buffers,
     settings_of,
 )
+from llmrec_env.simulation.user_record import USER
 from llmrec_env.simulation.users import interest_vector
 from llmrec_env.world import World, load_text_space, load_world
 
@@ -34,7 +37,7 @@ USER_FIELDS = ["user_id", "goodwill", "patience"]
 @kernel
 def true_interests(users, phrases, out):
     """Writes u of every user, (n, d)."""
-    weights = np.empty(users[0].weight.shape[0], np.float32)
+    weights = np.empty(users[0].slots, np.float32)
     for i in range(users.shape[0]):
         interest_vector(users[i], phrases, weights, out[i])
 
@@ -65,7 +68,8 @@ class Simulator:
         self.population = self.world.users_of(config.split)
         first = np.full(n, self.population[0])
         self.users, self.histories = self.world.users[first], self.world.histories[first]
-        self.responses = np.zeros(n, response_dtype(config.slate_size))
+        self._no_response = no_responses(1, config.slate_size)
+        self.responses = np.repeat(self._no_response, n)
         self.mode = ActionMode(config, len(self.world.catalog))
         self._settings = settings_of(config, self.mode)
         self.buffers = new_buffers(config, self._settings[0], n, len(self.world.catalog))
@@ -84,9 +88,9 @@ class Simulator:
             world.traits,
             world.params,
             self._settings,
-            self.users,
-            self.histories,
-            self.responses,
+            compiled_view(self.users, USER),
+            compiled_view(self.histories, HISTORY),
+            compiled_view(self.responses, RESPONSE),
             tuple(self.buffers),
         )
 
@@ -111,10 +115,10 @@ class Simulator:
         noise_keys: npt.NDArray[np.uint64],
     ) -> None:
         """Begins sessions with these users; `show` or the next `step` writes their observations."""
-        self.users[sessions] = self.world.users[user_ids]
+        as_bytes(self.users)[sessions] = as_bytes(self.world.users)[user_ids]
         self.users["noise_key"][sessions] = noise_keys
-        self.histories[sessions] = self.world.histories[user_ids]
-        self.responses[sessions] = _NO_RESPONSE[self.config.slate_size]
+        as_bytes(self.histories)[sessions] = as_bytes(self.world.histories)[user_ids]
+        as_bytes(self.responses)[sessions] = as_bytes(self._no_response)
         if self._reader:
             self._reader.read(self.histories, sessions)
 
@@ -151,19 +155,8 @@ class Simulator:
     def interests(self) -> npt.NDArray[np.float32]:
         """Returns u, the true interest vector of every session, (n, d): hidden, for evaluation."""
         out = np.empty((self.n, self.config.dim), np.float32)
-        true_interests(self.users, self.world.interests.vectors, out)
+        true_interests(compiled_view(self.users, USER), self.world.interests.vectors, out)
         return out
-
-
-def _no_response(slate_size: int) -> npt.NDArray[np.void]:
-    response = np.zeros((), response_dtype(slate_size))
-    for name in ("slate", "feedback", "choice", "item", "query", "died", "born", "woken", "slept"):
-        response[name] = -1
-    response["refined_from"] = response["refined_to"] = -1
-    return response
-
-
-_NO_RESPONSE = {k: _no_response(k) for k in range(1, MAX_SLATE + 1)}
 
 
 def _document_reader(config: EnvConfig) -> DocumentReader | None:

@@ -22,6 +22,7 @@ from llmrec_env.interface.history import (
     RECENT_STEPS,
     newest_first,
     newest_steps,
+    recent_of,
     record,
 )
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS, observe
@@ -92,13 +93,14 @@ def advance(
     buffers, decision = Buffers(*buffers), Decision(*decision)
     settings, params = settings[0], params[0]
     vectors, factors, phrases = items.vectors, items.factors, interests.vectors
-    scratch = new_scratch(responses[0].slate.shape[0], vectors.shape[1])
+    scratch = new_scratch(responses[0].slots, vectors.shape[1])
     for i in range(users.shape[0]):
         user, history, response, mode = users[i], histories[i], responses[i], buffers.mode[i]
         if mode == STEP or mode == STEP_UNOBSERVED:
             key = noise.step_key(user.noise_key, user.step)
-            choose_slate(i, settings, items, history, buffers, decision, key, response.slate)
-            compare(user, phrases, vectors, traits, response.slate, params, scratch)
+            slate = response.slate[: response.slots]
+            choose_slate(i, settings, items, history, buffers, decision, key, slate)
+            compare(user, phrases, vectors, traits, slate, params, scratch)
             respond(user, params, vectors, traits, key, response, scratch)  # feedback
             score_as_observed(history, vectors, params, response)
             evolve(user, params, interests, vectors, traits, scratch, key, response)  # user, born
@@ -149,11 +151,11 @@ def search(i, settings, items, history, buffers, decision, key, slate):
 @inlined
 def score_as_observed(history, vectors, params, response):
     """Writes the sum of z f(v, y) with the v that the agent observed when it acted."""
-    response.satisfied_observed_relevance = 0.0
+    response.satisfied_observed_relevance, recent = 0.0, recent_of(history)
     for k in range(response.choice + 1):
         if response.feedback[k] == 1:
-            product = row_dot(history.recent, vectors, response.slate[k])
-            cosine = max(inverse_norm(history.recent) * product, np.float32(0.0))
+            product = row_dot(recent, vectors, response.slate[k])
+            cosine = max(inverse_norm(recent) * product, np.float32(0.0))
             response.satisfied_observed_relevance += cosine / params.scale
 
 

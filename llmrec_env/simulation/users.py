@@ -11,11 +11,11 @@ from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import exp32
 from llmrec_env.simulation.inner_products import LANES, block8x2, products_with
+from llmrec_env.simulation.user_record import MEMORY, satiation_vector
 
 NUM_COMMUNITIES = 16
 COMMUNITY_TOPICS = 12
 MAX_ACTIVE = 6
-MEMORY = 50  # consumed items a user remembers
 MAX_LOG_WEIGHT = 3.0
 ATTEMPTS = 8  # to find a phrase the user does not hold yet
 NOT_CLOSE = np.float32(0.25)  # cosine below which what is shown wakes nothing
@@ -46,7 +46,7 @@ def fresh_phrase(user, topic_start, community_topics, key, draw, own_share):
 @kernel
 def holds(user, phrase):
     """Says whether the phrase is one of the user's interests, active or dormant."""
-    for p in range(user.phrase.shape[0]):
+    for p in range(user.slots):
         if user.phrase[p] == phrase:
             return True
     return False
@@ -56,10 +56,10 @@ def holds(user, phrase):
 def relative_weights(user, out):
     """Writes omega_p in [0, 1], 0 for dormant interests, 1 for the strongest."""
     top = np.float32(-1e9)
-    for p in range(user.weight.shape[0]):
+    for p in range(user.slots):
         if user.active[p] == 1 and user.weight[p] > top:
             top = user.weight[p]
-    for p in range(user.weight.shape[0]):
+    for p in range(user.slots):
         omega = exp32(user.weight[p] - top)
         out[p] = omega if user.active[p] == 1 else np.float32(0.0)
 
@@ -69,7 +69,7 @@ def interest_vector(user, phrase_vectors, weights, out):
     """Writes u = sum_p omega_p e_p, not renormalised; `weights` is scratch for omega."""
     relative_weights(user, weights)
     out[:] = 0.0
-    for p in range(weights.shape[0]):
+    for p in range(user.slots):
         if weights[p] > 0.0:
             for j in range(out.shape[0]):
                 out[j] += weights[p] * phrase_vectors[user.phrase[p], j]
@@ -93,12 +93,12 @@ def compare(user, phrases, vectors, traits, slate, params, scratch):
     """
     weights, affinity, relevance = scratch.weights, scratch.affinity, scratch.relevance
     relative_weights(user, weights)
-    for p in range(0, user.phrase.shape[0], 8):
+    for p in range(0, user.slots, 8):
         for k in range(0, slate.shape[0], 2):
             block8x2(
                 phrases, (user.phrase, p), vectors, (slate, k), vectors.shape[1], affinity, k, p
             )
-    products_with(weights, affinity, np.arange(slate.shape[0]), relevance)
+    products_with(weights, affinity, scratch.slots, relevance)
     for k in range(slate.shape[0]):
         relevance[k] = relevance_of(user, params, traits[slate[k]], relevance[k])
 
@@ -115,7 +115,7 @@ def evolve(user, params, interests, vectors, traits, scratch, key, response):
     switch(user, params, interests, key, response)
     forget(user, response)
     refine(user, params, interests, key, response)
-    for p in range(user.weight.shape[0]):
+    for p in range(user.slots):
         limit = np.float32(MAX_LOG_WEIGHT)
         user.weight[p] = min(max(user.weight[p], -limit), limit)
     satiate(user, params, vectors, response)
@@ -152,7 +152,7 @@ def drift(user, params, scratch, key, response):
             for p in range(LANES):
                 change[p] += exposure * max(affinity[k, p], np.float32(0.0))
     rate = np.float32(params.ou_rate)
-    for p in range(user.weight.shape[0]):
+    for p in range(user.slots):
         user.weight[p] += rate * (user.rest[p] - user.weight[p]) + change[p]
 
 
@@ -175,7 +175,7 @@ def wake(user, params, affinity, key, response):
     """Wakes at most one dormant interest: of those called, the one called most strongly."""
     response.woken = -1
     slot, strongest = -1, -1.0
-    for p in range(user.weight.shape[0]):
+    for p in range(user.slots):
         if user.active[p] == 0 and params.discovery > 0.0:
             called = attraction(params, affinity, p, response)
             if (
@@ -204,12 +204,12 @@ def switch(user, params, interests, key, response):
 def switch_one(user, params, interests, key, draw, response):
     """Ends an active interest (probability ~ exp theta); its slot gets a fresh, dormant phrase."""
     active = 0
-    for p in range(user.active.shape[0]):
+    for p in range(user.slots):
         active += user.active[p]
-    if active <= 1 or active >= user.active.shape[0]:
+    if active <= 1 or active >= user.slots:
         return
     died, born, most_died, most_born = -1, -1, -1e9, -1e9
-    for p in range(user.active.shape[0]):
+    for p in range(user.slots):
         if user.active[p] == 1:
             score = user.weight[p] + noise.gumbel(key, draw + p)
             if score > most_died:
@@ -237,7 +237,7 @@ def forget(user, response):
     """Puts the weakest interest to sleep when more than six are awake."""
     response.slept = -1
     active, weakest = 0, -1
-    for p in range(user.active.shape[0]):
+    for p in range(user.slots):
         if user.active[p] == 1:
             active += 1
             if weakest < 0 or user.weight[p] < user.weight[weakest]:
@@ -252,7 +252,7 @@ def refine(user, params, interests, key, response):
     """Moves one phrase to a neighbouring phrase of its topic."""
     response.refined_from, response.refined_to = -1, -1
     if noise.uniform(key, noise.REFINE) < params.refine_rate:
-        slot = noise.below(key, noise.REFINE + 1, user.phrase.shape[0])
+        slot = noise.below(key, noise.REFINE + 1, user.slots)
         index = noise.below(key, noise.REFINE + 2, interests.neighbours.shape[1])
         before = user.phrase[slot]
         after = interests.neighbours[before, index]
@@ -265,14 +265,14 @@ def refine(user, params, interests, key, response):
 @inlined
 def satiate(user, params, vectors, response):
     """Satiation fades, and grows in the direction of what was consumed."""
-    decay = np.float32(params.satiation_decay)
-    for j in range(user.satiation.shape[0]):
-        user.satiation[j] = decay * user.satiation[j]
+    decay, satiation = np.float32(params.satiation_decay), satiation_vector(user)
+    for j in range(user.dim):
+        satiation[j] = decay * satiation[j]
     for k in range(response.choice + 1):
         if response.feedback[k] >= 0:
             item = response.slate[k]
-            for j in range(user.satiation.shape[0]):
-                user.satiation[j] += vectors[item, j]
+            for j in range(user.dim):
+                satiation[j] += vectors[item, j]
 
 
 @inlined
@@ -281,7 +281,7 @@ def ask(user, params, key, response):
     response.query = -1
     if noise.uniform(key, noise.QUERY) < params.query_rate:
         most = -1e9
-        for p in range(user.active.shape[0]):
+        for p in range(user.slots):
             if user.active[p] == 1:
                 score = user.weight[p] + noise.gumbel(key, noise.QUERY + 1 + p)
                 if score > most:

@@ -6,9 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
+from llmrec_env.interface.history import replay
+from llmrec_env.simulation.logging_policy import warm_up
+from llmrec_env.simulation.step import advance
 
 sys.path.insert(0, str(Path(__file__).parent))  # no package, and also run as a program
 import transcripts
@@ -48,6 +53,21 @@ def test_a_session_has_the_same_bits_alone_and_among_64(mode):
                 among.step(transcripts.actions_of(among, np.arange(64), step)),
             )
             assert [x[0] for x in seen[0][1:4]] == [x[i] for x in seen[1][1:4]], step
+
+
+def test_one_compilation_serves_every_shape():
+    """A new size compiles nothing: it is a number in the records, not a part of their types."""
+    sizes: list[dict[str, Any]] = [{}, {"horizon": 17}, {"slate_size": 3}, {"dim": 24}]
+    sizes += [{"warmup_slates": 4}, {"impression_cap": 2}, {"interest_slots": 11}]
+    for changes in sizes:
+        env = transcripts.new_env("slate", 3, **changes)
+        env.reset(seed=0)
+        for step in range(12):
+            env.step(transcripts.actions_of(env, [0, 1, 2], step))
+        signatures = len(advance.signatures), len(warm_up.signatures), len(replay.signatures)
+        if not changes:
+            before = signatures
+        assert signatures == before, changes
 
 
 def _print_digests(cache: Path, *arguments: str, **settings: str) -> str:

@@ -11,14 +11,17 @@ from scipy import stats
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import (
+    RESPONSE,
     appeal,
     new_scratch,
+    no_responses,
     parameters,
     respond,
-    response_dtype,
     satiation_of,
 )
+from llmrec_env.simulation.user_record import USER
 from llmrec_env.simulation.users import compare
 
 SLOTS, SLATE, KEYS = 8, 5, 20_000
@@ -39,7 +42,7 @@ def outcomes(user, params, vectors, traits, response, scratch, feedback, examine
     for i in range(KEYS):
         key = noise.step_key(np.uint64(i * 7919 + 1), 0)
         respond(user, params, vectors, traits, key, response, scratch)
-        feedback[i], examined[i] = response.feedback, response.examined
+        feedback[i], examined[i] = response.feedback[: response.slots], response.examined
 
 
 @pytest.fixture
@@ -56,11 +59,19 @@ def _params(world, tiny, **changes):
 
 
 def _ask(world, user, params, slate, relevance):
-    response = np.zeros(1, response_dtype(SLATE))
+    response = no_responses(1, SLATE)
     response["slate"], scratch = slate, new_scratch(SLATE, world.items.vectors.shape[1])
     scratch.relevance[:SLATE] = relevance
     counts = np.zeros((SLATE + 1, 2), np.int64)
-    frequencies(user[0], params[0], world.items.vectors, world.traits, response[0], scratch, counts)
+    frequencies(
+        compiled_view(user, USER)[0],
+        params[0],
+        world.items.vectors,
+        world.traits,
+        compiled_view(response, RESPONSE)[0],
+        scratch,
+        counts,
+    )
     return counts
 
 
@@ -116,11 +127,12 @@ def test_a_cascade_has_the_probabilities_of_its_formula(world, tiny, user):
     continuation = {"cascade_skipped": 0.9, "cascade_satisfied": 0.6, "cascade_dissatisfied": 0.3}
     config = EnvConfig(**tiny, response="cascade", position_bias=2.0, **continuation)
     params = parameters(config, world.text.space.scale)
-    response, scratch = np.zeros(1, response_dtype(3)), new_scratch(3, 32)
+    response, scratch = no_responses(1, 3), new_scratch(3, 32)
     response["slate"], scratch.relevance[:3] = slate, relevance
     feedback, examined = np.empty((KEYS, 3), np.int64), np.empty(KEYS, np.int64)
     vectors, traits = world.items.vectors, world.traits
-    outcomes(user[0], params[0], vectors, traits, response[0], scratch, feedback, examined)
+    record, responses = compiled_view(user, USER)[0], compiled_view(response, RESPONSE)
+    outcomes(record, params[0], vectors, traits, responses[0], scratch, feedback, examined)
     as_logit = dataclasses.replace(config, position_bias=0.0, choice_null=config.cascade_null)
     utility, logit = _formulas(world, user, as_logit, slate, relevance)
     goes_on = {-1: 0.9, 1: 0.6, 0: 0.3}
@@ -150,8 +162,9 @@ def test_equal_items_are_chosen_by_their_rank(world, tiny, user):
 
 def _appeal(world, tiny, user, item=7, relevance=0.5, **changes):
     params = _params(world, tiny, **changes)
-    satiation = satiation_of(user[0], world.items.vectors, item)
-    return appeal(user[0], params[0], world.traits[item], np.float32(relevance), satiation)
+    record = compiled_view(user, USER)[0]
+    satiation = satiation_of(record, world.items.vectors, item)
+    return appeal(record, params[0], world.traits[item], np.float32(relevance), satiation)
 
 
 def test_satiation_lowers_utility_and_logit_of_what_lies_in_its_direction(world, tiny, user):
@@ -160,7 +173,9 @@ def test_satiation_lowers_utility_and_logit_of_what_lies_in_its_direction(world,
     user["satiation"] = 2.0 * world.items.vectors[7]
     tired = _appeal(world, tiny, user)
     full = 1 - np.exp(-2.0)
-    assert satiation_of(user[0], world.items.vectors, 7) == pytest.approx(full, rel=1e-5)
+    assert satiation_of(compiled_view(user, USER)[0], world.items.vectors, 7) == pytest.approx(
+        full, rel=1e-5
+    )
     assert fresh[0] - tired[0] == pytest.approx(1.2 * full, rel=1e-4)
     assert fresh[1] - tired[1] == pytest.approx(1.8 * full, rel=1e-4)
     user["satiation"] = -2.0 * world.items.vectors[7]  # what is opposite does not refresh
@@ -203,8 +218,9 @@ def test_relevance_is_the_rectified_sum_of_text_and_taste(world, tiny, kappa):
     params = _params(world, tiny, relevance_taste=kappa)
     vectors, phrases = world.items.vectors, world.interests.vectors
     signs = set()
-    for user in world.users[:10]:
-        compare(user, phrases, vectors, world.traits, slate, params[0], scratch)
+    for i, user in enumerate(world.users[:10]):
+        record = compiled_view(world.users, USER)[i]
+        compare(record, phrases, vectors, world.traits, slate, params[0], scratch)
         active = user["active"] == 1
         omega = np.where(active, np.exp(user["weight"] - user["weight"][active].max()), 0)
         text = vectors[slate] @ (omega @ phrases[user["phrase"]]) / world.text.space.scale

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmrec_env.simulation.users import relative_weights, tire
+from llmrec_env.simulation.records import compiled_view
+from llmrec_env.simulation.user_record import USER
+from llmrec_env.simulation.users import relative_weights
 
 SLOTS = 8
 
@@ -241,11 +243,11 @@ def test_patience_moves_by_the_response(craft, choice, satisfied, change):
     crafted.users["patience"] = 5.0
     if choice >= 0:
         crafted.consume(choice, satisfied)
-    tire(crafted.users[0], crafted.params[0], crafted.responses[0])
+    crafted.tire()
     assert crafted.users["patience"][0] == pytest.approx(5.0 + change)
     assert crafted.responses["terminated"] == 0
     crafted.users["patience"] = 14.9
-    tire(crafted.users[0], crafted.params[0], crafted.responses[0])
+    crafted.tire()
     assert crafted.users["patience"][0] == pytest.approx(min(14.9 + change, 15.0))
 
 
@@ -253,14 +255,14 @@ def test_patience_moves_by_the_response(craft, choice, satisfied, change):
 def test_the_user_leaves_when_no_patience_is_left(craft, patience, leaves):
     crafted = craft(patience_ignored=0.5)
     crafted.users["patience"], crafted.users["step"] = patience, 12
-    tire(crafted.users[0], crafted.params[0], crafted.responses[0])
+    crafted.tire()
     assert crafted.responses["terminated"] == leaves and crafted.responses["truncated"] == 0
 
 
 def test_relative_weights_are_one_for_the_strongest_and_zero_for_dormant(craft):
     crafted, out = craft(), np.empty(SLOTS, np.float32)
     crafted.users["weight"] = [1, 0, -1, 0.5, 3, 3, 3, 3]
-    relative_weights(crafted.users[0], out)
+    relative_weights(compiled_view(crafted.users, USER)[0], out)
     np.testing.assert_allclose(
         out, [1, np.exp(-1), np.exp(-2), np.exp(-0.5), 0, 0, 0, 0], rtol=1e-6
     )

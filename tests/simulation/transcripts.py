@@ -21,8 +21,8 @@ from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.candidates import Items
 from llmrec_env.simulation import elementary, inner_products, noise, ordering, simulator
 from llmrec_env.simulation.logging_policy import write_logs
-from llmrec_env.simulation.population import user_dtype
 from llmrec_env.simulation.response import TRAITS, parameters
+from llmrec_env.simulation.user_record import user_dtype
 from llmrec_env.simulation.users import Interests
 from llmrec_env.world import World, histories_of, load_world
 
@@ -75,6 +75,7 @@ def whole_number_world(config: EnvConfig) -> World:
     traits = np.zeros(len(vectors), TRAITS)
     users = np.zeros(config.num_users, user_dtype(config))
     n, slots = users["phrase"].shape
+    users["dim"], users["slots"] = dim, slots
     users["user_id"], users["noise_key"] = np.arange(n), integers(2**62, n, salt=3)
     users["community"] = integers(len(topics), n, salt=4)
     users["phrase"] = (integers(phrases, n, 1, salt=5) + 7 * np.arange(slots)) % phrases

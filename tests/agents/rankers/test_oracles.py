@@ -13,7 +13,9 @@ from agents.rankers.baselines import Content, Random
 from agents.rankers.oracles import Lookahead, Oracle, best_cascade, best_slate, worth
 from agents.rollout import rollout
 from llmrec_env.config import EnvConfig
+from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import parameters
+from llmrec_env.simulation.user_record import USER
 
 EXAMINED = np.arange(1, 21) ** -0.5
 PLANNING = Lookahead(**AGENTS["oracle-planning"].defaults)
@@ -79,7 +81,8 @@ def _worth(simulator, i, lookahead):
     odds, satisfaction, value = np.empty((3, c))
     weights = np.empty(8, np.float32)
     worth(
-        *(simulator.users[i], world.params[0], world.interests.vectors, world.items.vectors),
+        compiled_view(simulator.users, USER)[i],
+        *(world.params[0], world.interests.vectors, world.items.vectors),
         *(world.traits, lookahead, weights, simulator.buffers.ids, i, odds, satisfaction, value),
     )
     return odds, satisfaction, value

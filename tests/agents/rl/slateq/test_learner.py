@@ -13,6 +13,8 @@ from agents.base import OnlineAgent, Privileged  # noqa: E402
 from agents.rl.slateq.learner import SlateQ  # noqa: E402
 from agents.rollout import rollout  # noqa: E402
 from agents.saving import read_agent  # noqa: E402
+from llmrec_env.simulation.records import compiled_view  # noqa: E402
+from llmrec_env.simulation.user_record import USER  # noqa: E402
 from llmrec_env.simulation.users import relative_weights  # noqa: E402
 
 SHORT = {"steps": 8, "log_epochs": 1, "warm_up": 0, "ramp": 1}
@@ -33,8 +35,9 @@ class PrivilegedSlateQ(SlateQ):
 
     def correct(self, belief):
         weights = np.empty(self.simulator.users["weight"].shape[1], np.float32)
-        for row, user in zip(belief, self.simulator.users, strict=True):
-            relative_weights(user, weights)
+        compiled = compiled_view(self.simulator.users, USER)
+        for i, (row, user) in enumerate(zip(belief, self.simulator.users, strict=True)):
+            relative_weights(compiled[i], weights)
             row[:] = 0.0
             row[user["phrase"]] = weights
 
