@@ -145,7 +145,7 @@ def empty_histories(n: int, config: EnvConfig) -> npt.NDArray[np.void]:
     """Returns the histories of n users of whom nothing is known, (n,)."""
     histories = np.zeros(n, history_dtype(config))
     histories["dim"], histories["slots"] = config.dim, config.slate_size
-    histories["cap_slots"] = histories["shown"].shape[1]
+    histories["cap_slots"] = histories.dtype["shown"].shape[0]
     for name in ("item", "feedback", "shown", "query", "last_item", "last_rank"):
         histories[name] = -1
     for name in RECENT:

@@ -85,7 +85,7 @@ def test_a_refused_action_changes_nothing(new_simulator):
     before = simulator.users.copy()
     with pytest.raises(ValueError):
         simulator.step(np.full((3, 5), 99))
-    assert simulator.users.tobytes() == before.tobytes()
+    assert (simulator.users == before).all()
 
 
 def test_a_candidate_picked_twice_becomes_the_next_free_one(new_simulator):

@@ -37,7 +37,7 @@ def test_every_table_stands_somewhere_and_holds_the_numbers_of_its_folder():
     (row,) = (
         x
         for x in store.read_table(ROOT / "results" / "rl", store.Row)
-        if (x.task, x.agent) == ("llmrec/Static-v1", "slateq")
+        if (x.task, x.agent) == ("llmrec/Static-v0", "slateq")
     )
     assert f"{row.mean:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" in TABLES["rl"](ROOT / "results")
 

@@ -157,7 +157,10 @@ def test_the_ceiling_is_that_of_the_candidates(new_vec):
     env.reset(seed=0)
     truth = Truth(env)
     truth(0, np.array([True, False]))
-    relevance = np.maximum(env.simulator.interests()[0] @ env.simulator.world.items.vectors.T, 0)
+    world = env.simulator.world
+    text = world.items.vectors @ env.simulator.interests()[0] / world.params["scale"][0]
+    taste = world.traits["taste"] @ env.simulator.users["taste"][0]
+    relevance = np.maximum(text + env.simulator.config.relevance_taste * taste, 0)
     best = np.sort(relevance[env.simulator.buffers.ids[0]])[-5:].sum()
     assert truth.ceiling[0] == pytest.approx(best / np.sort(relevance)[-5:].sum(), abs=1e-5)
     assert math.isnan(truth.ceiling[1])

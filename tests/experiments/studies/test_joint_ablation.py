@@ -117,11 +117,9 @@ def test_without_clicks_only_texts_tell_something_about_items(study):
     _, results = study
     items = results["items"]
     assert list(items) == list(cold_start.BY_ITEMS)
-    assert (
-        items["content"]["return"] == results["variants"]["content"]["return"]
-    )  # it learns nothing
+    # `content` knows from the clicks which items are popular, `joint` which are chosen.
     for name in ("content", "joint"):
-        assert items[name]["shown"] > 2 * items["collaborative"]["shown"]
+        assert items[name]["shown"] > 1.3 * items["collaborative"]["shown"]
         assert 0.05 < items[name]["consumed"] < 0.5
         assert 0.0 < items[name]["satisfied"] < 1.0 > items[name]["satisfied_others"] > 0.0
 
