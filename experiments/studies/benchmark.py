@@ -29,11 +29,9 @@ LEARNERS = tuple(
     name for name, spec in AGENTS.items() if spec.learns == "online" and spec.trained_with_seeds
 )
 _FOUR = ("llmrec/Drift-v1", "llmrec/Goodwill-v1", "llmrec/Boredom-v1", "llmrec/Static-v1")
-_STANDARD = tuple(name for name in LADDER if name != "slateq")
-"""`slateq` would take as long as all others: it is compared in the preset `rl`."""
 PRESETS = {
     "quick": Preset(("llmrec/Drift-v1",), LADDER, study.Scale(worlds=2, seeds=1, steps=150_000)),
-    "standard": Preset(_FOUR, _STANDARD, study.Scale(worlds=3, seeds=5, steps=500_000, users=400)),
+    "standard": Preset(_FOUR, LADDER, study.Scale(worlds=3, seeds=5, steps=250_000, users=400)),
     "rl": Preset(
         _FOUR,
         ("content", "drift-aware", "joint", "ppo", "slateq", "oracle-myopic", "oracle-planning"),
