@@ -109,7 +109,7 @@ def improvements_by_task(folder: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "agents": lambda results: summary_table(),
-    "drift": lambda results: against_baseline(results / "standard", "llmrec/Drift-v0"),
+    "drift": lambda results: against_baseline(results / "standard", "llmrec/Drift-v1"),
     "standard": lambda results: returns_by_task(results / "standard"),
     "rl": lambda results: returns_by_task(results / "rl"),
     "rl-improvements": lambda results: improvements(results / "rl"),

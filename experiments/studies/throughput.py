@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 import llmrec_env  # noqa: F401, registers the environments
 from experiments.report.text_tables import Table, number, print_tables
+from llmrec_env.envs.spaces import infos_of
 from llmrec_env.envs.vector import RecVectorEnv
 
 _BATCH = 1024
@@ -99,7 +100,7 @@ class DoNothing(RecVectorEnv):
         """Returns fresh zeros; no session ever ends."""
         n = self.num_envs
         observations = np.zeros(self.observation_space.shape or (), np.float32)
-        infos = {"item": np.zeros(n, np.int64), "satisfied": np.zeros(n, np.int64)}
+        infos = infos_of(self.simulator, slice(None))
         return observations, np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_), infos
 
 
