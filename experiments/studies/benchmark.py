@@ -30,17 +30,19 @@ LEARNERS = tuple(
 )
 _FOUR = ("llmrec/Drift-v1", "llmrec/Goodwill-v1", "llmrec/Boredom-v1", "llmrec/Static-v1")
 PRESETS = {
-    "quick": Preset(("llmrec/Drift-v1",), LADDER, study.Scale(worlds=2, seeds=1, steps=150_000)),
+    "quick": Preset(
+        ("llmrec/Drift-v1",), LADDER, study.Scale(worlds=2, seeds=1, steps=150_000, users=400)
+    ),
     "standard": Preset(_FOUR, LADDER, study.Scale(worlds=3, seeds=5, steps=250_000, users=400)),
     "rl": Preset(
         _FOUR,
         ("content", "drift-aware", "joint", "ppo", "slateq", "oracle-myopic", "oracle-planning"),
-        study.Scale(worlds=2, seeds=5, steps=500_000),
+        study.Scale(worlds=2, seeds=5, steps=500_000, users=400),
     ),
     "algorithms": Preset(
         _FOUR,
         ("random", "popular", "drift-aware", "joint", *LEARNERS),
-        study.Scale(worlds=1, seeds=3, steps=50_000),
+        study.Scale(worlds=1, seeds=3, steps=50_000, users=400),
     ),
     "full": Preset(
         # Agents bring their own actions: a task of other actions alone would be Drift again.

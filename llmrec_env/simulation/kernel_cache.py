@@ -137,6 +137,8 @@ def _written_with(value: Any) -> str:
     """Returns what a value is to a function that writes code: a type of LLVM prints as itself."""
     if isinstance(value, ModuleType):
         return value.__name__
+    if isinstance(value, set):  # filled while a process runs: it can only decide what is refused
+        return "set"
     text = str(getattr(value, "__qualname__", value))
     return type(value).__name__ if " at 0x" in text else f"{type(value).__name__} {text}"
 

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+from llmrec_env.simulation import kernel_cache, records
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.kernel_cache import kernel_digest, statements
+from llmrec_env.simulation.step import advance
 
 HEADER = "from llmrec_env.simulation.compilation import inlined, kernel\n"
 INNER = HEADER + "STEP = 1\n@kernel\ndef add(x):\n    return x + STEP\n"
@@ -126,3 +129,10 @@ def test_the_digest_of_the_dynamics_ignores_comments_and_docstrings() -> None:
     documented = '"""What it is."""\nx = 1  # one\n\n\ndef f():\n    """Says x."""\n    return x\n'
     assert statements(plain) == statements(documented)
     assert statements(plain) != statements(plain.replace("1", "2"))
+
+
+def test_a_digest_does_not_depend_on_the_records_that_a_process_has_made():
+    before = kernel_digest(advance)
+    records.extended(np.dtype([("only_here", np.int32)]), {}, [])
+    kernel_cache._own_code.cache_clear()
+    assert kernel_digest(advance) == before
