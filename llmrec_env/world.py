@@ -111,6 +111,20 @@ class World:
         phrases, vectors, space = self.text.phrases, self.text.phrase_vectors, self.text.space
         return PublicData(catalog, phrases, vectors, space, self.items, logs, users)
 
+    def relevance(
+        self, interests: npt.ArrayLike, taste: npt.ArrayLike, items: Any = slice(None)
+    ) -> npt.NDArray[np.floating]:
+        """Returns f(u, a, y) of items, (..., items), as `users.relevance_of` computes it.
+
+        Args:
+            interests: u, (..., d).
+            taste: a, (..., TASTE_DIM).
+            items: ids; all by default.
+        """
+        text = np.asarray(interests) @ self.items.vectors[items].T / self.params["scale"][0]
+        liking = np.asarray(taste) @ self.traits["taste"][items].T
+        return np.maximum(text + self.params["relevance_taste"][0] * liking, 0.0)
+
     def users_of(self, split: str) -> npt.NDArray[np.int64]:
         """Returns the ids of the users of a split."""
         ids = np.arange(len(self.users))

@@ -103,9 +103,7 @@ class Truth:
 
     def _ceiling(self, interests: npt.NDArray[np.float32]) -> _Floats:
         world, ids = self.simulator.world, self.simulator.buffers.ids
-        taste = self.simulator.users["taste"] @ world.traits["taste"].T
-        text = interests @ world.items.vectors.T / world.params["scale"][0]
-        relevance = np.maximum(text + world.params["relevance_taste"][0] * taste, 0.0)
+        relevance = world.relevance(interests, self.simulator.users["taste"])
         offered = np.where(ids >= 0, np.take_along_axis(relevance, np.maximum(ids, 0), axis=1), 0.0)
         return metrics.recall_ceiling(offered, relevance, self.config.slate_size)
 

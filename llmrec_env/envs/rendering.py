@@ -78,9 +78,8 @@ class SessionRecorder:
     def record(self, reward: float) -> None:
         """Adds the latest step; call after each step."""
         world, slate = self._simulator.world, self._simulator.responses["slate"][self.session]
-        taste = world.traits["taste"][slate] @ self._simulator.users["taste"][self.session]
-        text = world.items.vectors[slate] @ self._interest / world.params["scale"][0]
-        relevance = np.maximum(text + world.params["relevance_taste"][0] * taste, 0.0)
+        taste = self._simulator.users["taste"][self.session]
+        relevance = world.relevance(self._interest, taste, slate)
         self.frames.append(self._frame(len(self.frames), relevance.astype(np.float32), reward))
 
     def _frame(self, step: int, relevance: npt.NDArray[np.float32], reward: float) -> Frame:

@@ -239,22 +239,33 @@ def weighted(plans, i, features, row, c):
 
 @kernel
 def explore(ids, key, slate):
-    """Replaces the last slot by a random candidate that is not on the slate yet.
+    """Replaces the last slot by a random candidate that is not on the slate yet."""
+    drawn = random_candidate(ids, noise.step_key(key, noise.EXPLORE), slate)
+    if drawn >= 0:
+        slate[slate.shape[0] - 1] = ids[drawn]
+
+
+@kernel
+def random_candidate(ids, key, slate):
+    """Returns the index of a random candidate that is not on the slate, -1 where there is none.
 
     An item is drawn, not an index: it does not depend on the order of the candidates.
+
+    Args:
+        ids: of the candidates, -1 where one is missing, (c,).
+        key: of the draw.
+        slate: ids of the items on it, (k,).
     """
-    own = noise.step_key(key, noise.EXPLORE)
     drawn, least = -1, ~np.uint64(0)
     for c in range(ids.shape[0]):
-        bits, item = noise.hashed(own, ids[c]), ids[c]
-        if bits < least:
+        bits, item = noise.hashed(key, ids[c]), ids[c]
+        if item >= 0 and bits < least:
             on_slate = False
             for k in range(slate.shape[0]):
                 on_slate = on_slate or slate[k] == item
             if not on_slate:
-                drawn, least = item, bits
-    if drawn >= 0:
-        slate[slate.shape[0] - 1] = drawn
+                drawn, least = c, bits
+    return drawn
 
 
 @kernel

@@ -18,10 +18,10 @@ from torch import nn
 from agents.item_noise import new_keys
 from agents.rankers.oracles import best_slate
 from agents.rl.slateq.tracking import ITEM_FEATURES, Tracker
+from llmrec_env.interface.actions import random_candidate
 from llmrec_env.interface.observation import SESSION_NUMBERS
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.inner_products import rows_dot
-from llmrec_env.simulation.noise import uniform
 
 _HIDDEN, _WIDE = 16, 32
 STATE_LENGTH = len(SESSION_NUMBERS) + 7
@@ -223,13 +223,8 @@ def explore_slots(
 def _explore(slates, candidates, explored, keys):
     for i in range(slates.shape[0]):
         for slot in range(slates.shape[1]):
-            if not explored[i, slot]:
-                continue
-            least, drawn = 1.0, slates[i, slot]
-            for c in range(candidates.shape[1]):
-                if candidates[i, c] < 0:
-                    continue
-                number = uniform(keys[i, slot], candidates[i, c])
-                if number < least and not (slates[i] == c).any():
-                    least, drawn = number, c
-            slates[i, slot] = drawn
+            if explored[i, slot]:
+                ids = candidates[i]
+                drawn = random_candidate(ids, keys[i, slot], ids[slates[i]])
+                if drawn >= 0:
+                    slates[i, slot] = drawn
