@@ -80,10 +80,13 @@ def eigenvectors(symmetric: npt.ArrayLike) -> tuple[Floats, Floats]:
     rows = np.eye(len(matrix))
     _diagonalise(matrix, rows)
     order = np.argsort(-np.diag(matrix), kind="stable")
-    rows = rows[order]
-    largest = np.argmax(np.abs(rows), axis=1)
-    rows = rows * np.sign(rows[np.arange(len(rows)), largest])[:, None]
-    return np.diag(matrix)[order], np.ascontiguousarray(rows.T)
+    return np.diag(matrix)[order], np.ascontiguousarray(oriented(rows[order].T))
+
+
+def oriented(columns: Floats) -> Floats:
+    """Returns eigenvectors, as columns, whose sign is arbitrary, with a positive largest entry."""
+    largest = np.argmax(np.abs(columns), axis=0)
+    return columns * np.sign(columns[largest, np.arange(columns.shape[1])])
 
 
 @kernel

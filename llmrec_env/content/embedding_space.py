@@ -182,10 +182,7 @@ def _principal_components(
         variances, components = portable_math.eigenvectors(covariance)
     else:  # Jacobi's method would take minutes
         variances, components = np.linalg.eigh(centred.T @ centred / len(centred))
-        variances, components = variances[::-1], components[:, ::-1]
-        # An eigenvector's sign is arbitrary: make its largest entry positive.
-        largest = np.argmax(np.abs(components), axis=0)
-        components = components * np.sign(components[largest, np.arange(len(components))])
+        variances, components = variances[::-1], portable_math.oriented(components[:, ::-1])
     rank = int(np.sum(variances > max(variances[0] * _NO_VARIANCE, 1e-20)))
     # The last bits of eigh depend on the number of threads; on a coarse grid they vanish.
     return variances[:rank], portable_math.on_grid(components[:, :rank], _GRID_BITS)
