@@ -31,6 +31,7 @@ from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.interface.actions import CONTENT_PLAN
 from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
+from llmrec_env.simulation.user_record import TASTE_DIM
 from llmrec_env.world import PublicData
 
 LEADING = 32
@@ -52,6 +53,10 @@ CANDIDATE_BLOCKS = ("candidate_features", "nearest_satisfied", "joint_score", "j
 DEFAULT_BLOCKS = (*USER_BLOCKS[:-1], "candidate_features")
 JOINT_BLOCKS = (*USER_BLOCKS, "candidate_features", "joint_score", "joint_probability")
 """The default and what a fitted joint recommender believes of users and candidates."""
+HIDDEN_BLOCKS = ("true_state", "true_relevance")
+"""Hidden truth of users and of candidates, which privileged observations alone tell."""
+_ABOUT_USERS = (*USER_BLOCKS, HIDDEN_BLOCKS[0])
+_ABOUT_CANDIDATES = (*CANDIDATE_BLOCKS, HIDDEN_BLOCKS[1])
 
 
 class JointRecommender(Protocol):
@@ -87,18 +92,18 @@ class FeatureExtractor:
         """Takes the blocks to show; their order plays no part.
 
         Args:
-            blocks: of USER_BLOCKS and CANDIDATE_BLOCKS, at least one of the latter. Those whose
-                names begin with `joint` need a fitted joint recommender.
+            blocks: of USER_BLOCKS, CANDIDATE_BLOCKS and HIDDEN_BLOCKS, at least one that describes
+                candidates. Those whose names begin with `joint` need a fitted joint recommender.
 
         Raises:
             ValueError: there is no such block, or nothing describes the candidates.
         """
-        known = (*USER_BLOCKS, *CANDIDATE_BLOCKS)
+        known = (*_ABOUT_USERS, *_ABOUT_CANDIDATES)
         for block in blocks:
             if block not in known:
                 raise ValueError(unknown("block", block, list(known)))
         self.blocks = tuple(block for block in known if block in blocks)
-        if not set(blocks) & set(CANDIDATE_BLOCKS):
+        if not set(blocks) & set(_ABOUT_CANDIDATES):
             raise ValueError(
                 f"blocks={tuple(blocks)} say nothing of the candidates; "
                 f"add one of {', '.join(CANDIDATE_BLOCKS)}."
@@ -129,16 +134,17 @@ class FeatureExtractor:
             self._alpha = joint.model.alpha("satisfaction").numpy()
         if "topic_counts" in self.blocks:
             self._topics = topics_of(data.items.vectors)
-        blocks = [name for name in CANDIDATE_BLOCKS if name in self.blocks]
+        blocks = [name for name in _ABOUT_CANDIDATES if name in self.blocks]
         names = [FEATURES if name == "candidate_features" else (name,) for name in blocks]
         self.columns = tuple(column for group in names for column in group)
         lengths = {name: self._dim for name in (*VECTOR_BLOCKS, "joint")}
         lengths |= {"session": len(SESSION_NUMBERS), "satisfied_items": SATISFIED_ITEMS * self._dim}
         lengths |= {"outcomes": len(DECAYS) * len(OUTCOMES), "topic_counts": TOPICS}
         lengths["pooled"] = 2 * self.num_features
+        lengths["true_state"] = 2 * self._dim + TASTE_DIM + 1
         self.slices, self.user = {}, 0
         for name in self.blocks:
-            if name in USER_BLOCKS:
+            if name in _ABOUT_USERS:
                 self.slices[name] = slice(self.user, self.user + lengths[name])
                 self.user += lengths[name]
         self.candidates = config.candidates
@@ -169,11 +175,14 @@ class FeatureExtractor:
     def start(self) -> Floats:
         """Returns the weights of the columns, (F,), by which a sensible ranker would rank.
 
-        The joint score alone where it is shown, else the ranking of the zero action of `weights`.
+        True relevance alone where it is shown, or else the joint score, or else the ranking of the
+        zero action of `weights`.
         """
         weights: dict[str, float] = dict(zip(FEATURES, CONTENT_PLAN.tolist(), strict=False))
         if "joint_score" in self.columns:
             weights = {"joint_score": 0.2}  # of standardised scores; the others are cosines
+        if "true_relevance" in self.columns:
+            weights = {"true_relevance": 1.0}
         return np.array([weights.get(name, 0.0) for name in self.columns], np.float32)
 
     def policy_kwargs(self) -> dict[str, Any]:
@@ -210,6 +219,12 @@ class FeatureExtractor:
         assert self._joint is not None  # checked in fit
         out[:] = self._joint.belief(observation)[:, : self._dim]
 
+    def _state(self, observation: Any, out: Floats) -> None:
+        out[:, : self._dim] = observation["true_interest"][:, : self._dim]
+        out[:, self._dim : 2 * self._dim] = observation["true_satiation"][:, : self._dim]
+        out[:, 2 * self._dim : -1] = observation["true_taste"]
+        out[:, -1:] = observation["true_goodwill"]
+
     # --- columns of the candidates
 
     def _features(self, observation: Any) -> Floats:
@@ -218,6 +233,9 @@ class FeatureExtractor:
     def _nearest_satisfied(self, observation: Any) -> Floats:
         ids = last_satisfied(observation["history"], observation["history_feedback"])
         return nearest(self._items.vectors, ids, observation["candidates"])
+
+    def _relevance(self, observation: Any) -> Floats:
+        return observation["true_relevance"]
 
     def _joint_score(self, observation: Any) -> Floats:
         assert self._joint is not None
@@ -243,12 +261,14 @@ _WRITERS: dict[str, Callable[[FeatureExtractor, Any, Floats], None]] = {
     "outcomes": FeatureExtractor._outcomes,
     "topic_counts": FeatureExtractor._topic_counts,
     "joint": FeatureExtractor._belief,
+    "true_state": FeatureExtractor._state,
 }
 _COLUMNS: dict[str, Callable[[FeatureExtractor, Any], Floats]] = {
     "candidate_features": FeatureExtractor._features,
     "nearest_satisfied": FeatureExtractor._nearest_satisfied,
     "joint_score": FeatureExtractor._joint_score,
     "joint_probability": FeatureExtractor._joint_probability,
+    "true_relevance": FeatureExtractor._relevance,
 }
 
 
@@ -262,6 +282,12 @@ def _check(config: EnvConfig, blocks: Sequence[str], joint: JointRecommender | N
         raise ValueError(
             f"observation={config.observation!r} lacks the ids that blocks are computed from; "
             "build the environment with observation='dict'."
+        )
+    hidden = [block for block in blocks if block in HIDDEN_BLOCKS]
+    if hidden and not config.privileged_observation:
+        raise ValueError(
+            f"blocks {', '.join(hidden)} show hidden truth; build the environment with "
+            "privileged_observation=True, or leave them out."
         )
     joint_blocks = [block for block in blocks if block.startswith("joint")]
     if joint_blocks and joint is None:

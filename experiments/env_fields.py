@@ -77,10 +77,12 @@ def help_text() -> str:
 
 
 def _value(field: dataclasses.Field[Any], text: Any) -> Any:
-    """The value of an option; one that is no number stays text, which EnvConfig refuses."""
+    """The value of an option; one of another kind stays text, which EnvConfig refuses."""
     kind = str(field.type)
     if kind.endswith("None") and text.lower() == "none":
         return None
+    if kind == "bool":
+        return {"true": True, "false": False}.get(text.lower(), text)
     for number in (int, float):
         if kind.startswith(("int", "float")):
             try:

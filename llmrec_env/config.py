@@ -71,6 +71,10 @@ class EnvConfig:
     """One flat array, or named blocks with the ids of candidates and history."""
     observation_dim: int = _number(32, 1, 4096, world=False)
     """Leading components of each interest vector that `vector` observations keep."""
+    privileged_observation: bool = field(
+        default=False, metadata={"allowed": (False, True), "world": False}
+    )
+    """Whether observations tell the user's hidden state: to test algorithms, not to compare."""
     history: str = _choice("pooled", "pooled", "document")
     """v is the mean of encoded behaviour texts, or the encoding of them joined into one text."""
     document_size: int = _number(12, 1, 128, world=False)
@@ -257,6 +261,8 @@ def _checked(item: dataclasses.Field[Any], value: Any) -> Any:
         return None
     if kind == "str":
         return _checked_text(item, value)
+    if kind == "bool":
+        return _checked_switch(item, value)
     return _checked_number(item, value, whole=kind.startswith("int"))
 
 
@@ -276,6 +282,12 @@ def _checked_text(item: dataclasses.Field[Any], value: Any) -> str:
     allowed = item.metadata.get("allowed")
     if allowed and value not in allowed:
         raise ConfigError(unknown(f"{item.name}:", value, list(allowed)))
+    return value
+
+
+def _checked_switch(item: dataclasses.Field[Any], value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{item.name}={value!r} is neither True nor False.")
     return value
 
 

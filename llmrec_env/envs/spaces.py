@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from llmrec_env.envs.privileged import flat_hidden, flat_length, hidden_blocks, hidden_spaces
 from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, RECENT_STEPS, SATISFIED
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS, named_blocks
@@ -20,7 +21,9 @@ def observation_space(simulator: Simulator) -> spaces.Space[Any]:
     """Returns the observation space of one session: a flat Box, or a Dict of named blocks."""
     config, buffers = simulator.config, simulator.buffers
     if config.observation == "vector":
-        return spaces.Box(-_BOUND, _BOUND, (buffers.vector.shape[1],), np.float32)
+        bounds = np.full(buffers.vector.shape[1], _BOUND, np.float32)
+        bounds = np.append(bounds, np.full(flat_length(config), np.inf, np.float32))
+        return spaces.Box(-bounds, bounds, dtype=np.float32)
     num_items = len(simulator.world.catalog)
     last_id = max(num_items, len(simulator.world.phrases.texts)) - 1
     blocks: dict[str, spaces.Space[Any]] = {
@@ -42,6 +45,8 @@ def observation_space(simulator: Simulator) -> spaces.Space[Any]:
     blocks["recent_queries"] = spaces.Box(-1, last_phrase, steps, np.int32)
     if config.response == "cascade":
         blocks["recent_feedback"] = spaces.Box(-1, SATISFIED, slates, np.int32)
+    if config.privileged_observation:
+        blocks |= hidden_spaces(simulator)
     return spaces.Dict(blocks)
 
 
@@ -51,8 +56,10 @@ _BOUND = 1.0 + 1e-3  # cosines and unit vectors, and what rounding adds
 def observation_of(simulator: Simulator, sessions: Any) -> Observation:
     """Returns copies of the observations of sessions: an index gives one, a slice gives a batch."""
     buffers, config = simulator.buffers, simulator.config
+    hidden = hidden_blocks(simulator, sessions) if config.privileged_observation else {}
     if config.observation == "vector":
-        return buffers.vector[sessions].copy()
+        vector = buffers.vector[sessions].copy()
+        return np.append(vector, flat_hidden(hidden, config), axis=-1) if hidden else vector
     blocks = named_blocks(
         buffers.vector[sessions],
         buffers.history[sessions],
@@ -64,7 +71,7 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
     blocks["candidates"] = buffers.ids[sessions].copy()
     if config.candidates:
         blocks["candidate_features"] = buffers.features[sessions].copy()
-    return blocks
+    return blocks | hidden
 
 
 def info_of(simulator: Simulator, session: int) -> dict[str, Any]:

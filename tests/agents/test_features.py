@@ -8,6 +8,7 @@ import pytest
 from agents.features import (
     CANDIDATE_BLOCKS,
     DEFAULT_BLOCKS,
+    HIDDEN_BLOCKS,
     JOINT_BLOCKS,
     USER_BLOCKS,
     FeatureExtractor,
@@ -237,3 +238,19 @@ def test_what_cannot_be_seen_is_refused(env, new_vec):
         FeatureExtractor().fit(data, new_vec(1, observation="dict", candidates=0).config)
     with pytest.raises(ValueError, match="observation='vector' lacks the ids"):
         FeatureExtractor().fit(data, new_vec(1).config)
+
+
+def test_hidden_truth_is_shown_only_where_observations_tell_it(env, new_vec):
+    with pytest.raises(ValueError, match="privileged_observation=True"):
+        FeatureExtractor(HIDDEN_BLOCKS).fit(env.public_data(), env.config)
+    told = new_vec(N, observation="dict", privileged_observation=True)
+    extractor = FeatureExtractor(HIDDEN_BLOCKS)
+    extractor.fit(told.public_data(), told.config)
+    observation, _ = told.reset(seed=1)
+    encoded, users = extractor.encode(observation), told.simulator.users
+    state = encoded[:, extractor.slices["true_state"]]
+    np.testing.assert_array_equal(state[:, :32], observation["true_interest"][:, :32])
+    np.testing.assert_array_equal(state[:, -5:-1], users["taste"])
+    np.testing.assert_array_equal(state[:, -1], users["goodwill"])
+    np.testing.assert_array_equal(encoded[:, extractor.user :], observation["true_relevance"])
+    assert extractor.start().tolist() == [1.0]

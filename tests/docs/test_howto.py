@@ -16,6 +16,7 @@ SECTIONS = re.split(r"^## ", (ROOT / "docs/HOWTO.md").read_text("utf-8"), flags=
 FILES = {
     "An agent": 2,
     "An online learner": 2,
+    "An algorithm, tested where information is no limit": 0,
     "A mechanism": 3,
     "A task": 1,
     "An encoder": 2,

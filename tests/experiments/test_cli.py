@@ -80,6 +80,9 @@ def test_values_are_those_of_the_fields():
     fields, others = split_env_options(options.split())
     assert fields == {"off": ["drift", "satiation"], "choice_null": -1.5, "num_items": None}
     assert others == ["runs/ppo", "--users", "4"]
+    for text, value in (("true", True), ("False", False), ("perhaps", "perhaps")):
+        fields, _ = split_env_options(["--env.privileged-observation", text])
+        assert fields == {"privileged_observation": value}
     assert split_env_options(["--env.dim=32", "--env.catalog", "video"])[0] == {
         "dim": 32,
         "catalog": "video",

@@ -11,10 +11,17 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from agents.features import DEFAULT_BLOCKS, JOINT_BLOCKS, FeatureExtractor, JointRecommender
+from agents.features import (
+    DEFAULT_BLOCKS,
+    HIDDEN_BLOCKS,
+    JOINT_BLOCKS,
+    FeatureExtractor,
+    JointRecommender,
+)
 from agents.joint.recommender import Joint
 from agents.rankers.ranker import Floats
 from llmrec_env.config import EnvConfig
+from llmrec_env.envs.privileged import flat_hidden, flat_length
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
@@ -73,6 +80,7 @@ def pointer_input(
 ) -> PolicyInput:
     """Returns the features of a pointer policy, with the belief of a joint recommender if any."""
     blocks = DEFAULT_BLOCKS if joint is None else JOINT_BLOCKS
+    blocks += HIDDEN_BLOCKS * env.config.privileged_observation
     extractor = FeatureExtractor([name for name in blocks if name not in ablated])
     extractor.fit(env.public_data(), env.config, joint)
     return PolicyInput(
@@ -94,6 +102,7 @@ def visible_numbers(config: EnvConfig, ablated: Sequence[str]) -> Floats:
     appended = config.candidates * len(FEATURES) if config.action in ("slate", "item") else 0
     lengths = dict.fromkeys(VECTOR_BLOCKS, length)
     lengths |= {"session": len(SESSION_NUMBERS), "candidates": appended}
+    lengths |= {"hidden": flat_length(config)}
     visible = np.array([block not in ablated for block in lengths], np.float32)
     return np.repeat(visible, list(lengths.values()))
 
@@ -184,7 +193,7 @@ class CandidateEncoder:
         """Takes the environment's configuration, and the blocks that are shown as 0."""
         self._visible = visible_numbers(config, ablated)
         self._leading = min(config.observation_dim, config.dim)
-        self._slots = config.slate_size
+        self._slots, self._config = config.slate_size, config
         self.length = len(self._visible)
 
     def encode(self, observation: Any) -> Floats:
@@ -194,6 +203,8 @@ class CandidateEncoder:
         blocks.append(observation["session"])
         if "candidate_features" in observation:
             blocks.append(observation["candidate_features"].reshape(n, -1))
+        if self._config.privileged_observation:
+            blocks.append(flat_hidden(observation, self._config))
         return np.concatenate(blocks, axis=1) * self._visible
 
     def masks(self, observation: Any) -> Bools:

@@ -86,7 +86,6 @@ class SlateQ:
     name = "slateq"
     observation = "dict"
     action = "slate"
-    privileged = False
     model: UserModel
     future: Future
 
@@ -121,7 +120,6 @@ class SlateQ:
         """Slates, ITEM_FEATURES of all candidates, and features of the states."""
         tracker = self.tracker
         tracker.observe(observation, starts)
-        self.correct(tracker.belief)
         odds, items = tracker.appraise(observation["candidates"])
         states = state_features(observation, tracker)
         q = tracker.model.parameters[0]
@@ -139,9 +137,6 @@ class SlateQ:
     def _lookahead(self) -> float:
         share = (self.updates - self.settings.warm_up) / max(self.settings.ramp, 1)
         return float(np.clip(share, 0.0, 1.0))
-
-    def correct(self, belief: npt.NDArray[np.float32]) -> None:
-        """Leaves the belief as it is; what knows better changes it."""
 
     # --- learning
 
@@ -236,7 +231,7 @@ class SlateQ:
         sample = [rollouts[-1]]
         if len(rollouts) > 1:
             sample.append(rollouts[self._rng.integers(len(rollouts) - 1)])
-        loss = unrolled(self.model, sample, self.privileged)
+        loss = unrolled(self.model, sample)
         loss = loss + self.model.penalty(self.settings.shrinkage, steps + self._logged_steps)
         total = descend(self.optimisers[0], self.model, loss)
         if self.settings.gamma > 0:

@@ -161,9 +161,13 @@ def learn_steps(model, parameters, belief, taste, satiation, goodwill, steps, si
 
 @kernel
 def appraise_candidates(
-    model, parameters, belief, taste, satiation, goodwill, candidates, odds, features
+    model, parameters, belief, taste, satiation, goodwill, known, candidates, odds, features
 ):
-    """Writes the odds of choosing each candidate at rank 1, (n, c), and its ITEM_FEATURES."""
+    """Writes the odds of choosing each candidate at rank 1, (n, c), and its ITEM_FEATURES.
+
+    Args:
+        known: relevance of the candidates, (n, c), which taste is part of; (n, 0): to be computed.
+    """
     q = parameters[0]
     preference, directions = np.empty(taste.shape[1]), np.empty((2, satiation.shape[1]), np.float32)
     closeness = np.empty((2, candidates.shape[1]), np.float32)
@@ -177,6 +181,8 @@ def appraise_candidates(
                 odds[i, c] = 0.0
                 features[i, c] = 0.0
                 continue
+            if known.shape[1] > 0:
+                closeness[0, c], preference[:] = known[i, c], 0.0
             f, utility, log_odds, tiredness = appraise(
                 model, q, closeness[:, c], preference, goodwill[i], item
             )
@@ -192,6 +198,7 @@ class Tracker:
         """Takes the model; `model` may be replaced by a newer one at any time."""
         self.model = model
         self.belief = np.empty((0, len(model.prior)), np.float32)
+        self.relevance: npt.NDArray[np.float32] | None = None
 
     def observe(self, observation: Any, starts: npt.NDArray[np.bool_]) -> None:
         """Learns from what came since the last observation; at a start, from what is told.
@@ -222,6 +229,15 @@ class Tracker:
             steps,
             since,
         )
+        self.relevance = observation.get("true_relevance")
+        if self.relevance is not None:
+            self._know(observation)
+
+    def _know(self, observation: Any) -> None:
+        """Takes what a privileged observation tells in place of what was tracked."""
+        self.belief[:], self.taste[:] = observation["true_weights"], 0.0
+        self.satiation[:] = observation["true_satiation"]
+        self.goodwill[:] = observation["true_goodwill"][:, 0]
 
     @property
     def state(self) -> tuple[npt.NDArray[np.float32], ...]:
@@ -233,6 +249,8 @@ class Tracker:
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """Returns the odds of choosing each candidate, (n, c), and its ITEM_FEATURES, (n, c, 4)."""
         odds = np.empty(candidates.shape)
+        known = self.relevance
+        known = np.empty((len(candidates), 0), np.float32) if known is None else known
         features = np.empty((*candidates.shape, len(ITEM_FEATURES)), np.float32)
         appraise_candidates(
             self.model,
@@ -241,6 +259,7 @@ class Tracker:
             self.taste,
             self.satiation,
             self.goodwill,
+            known,
             candidates,
             odds,
             features,

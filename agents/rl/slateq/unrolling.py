@@ -34,7 +34,8 @@ class Rollout:
     def __init__(self) -> None:
         """Begins without a step."""
         self._lists: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        self.beliefs: list[npt.NDArray[np.float32]] = []
+        self.known: list[tuple[npt.NDArray[np.float32], ...]] = []
+        """States of all sessions and relevance of their slots at each step, where they are told."""
         self.entries: list[tuple[npt.NDArray[np.intp], list[npt.NDArray[np.float32]]]] = []
         """For each step, the sessions that begin there (all at the first) and their states."""
 
@@ -50,10 +51,12 @@ class Rollout:
         """Records what is known before a step."""
         rows = np.flatnonzero(starts) if self.entries else np.arange(len(starts))
         self.entries.append((rows, [part[rows] for part in tracker.state]))
-        self.beliefs.append(tracker.belief.copy())
         self._lists["states"].append(states)
         self._lists["slate"].append(np.take_along_axis(candidates, slates, 1).astype(np.int64))
         self._slate_features = np.take_along_axis(item_features, slates[..., None], 1)
+        if tracker.relevance is not None:
+            relevance = np.take_along_axis(tracker.relevance, slates, 1)
+            self.known.append((*(part.copy() for part in tracker.state), relevance))
 
     def end(
         self,
@@ -93,15 +96,14 @@ class Rollout:
         return self.choice < self.slate.shape[2]
 
 
-def unrolled(
-    model: UserModel, rollouts: list[Rollout], given_beliefs: bool = False
-) -> torch.Tensor:
+def unrolled(model: UserModel, rollouts: list[Rollout]) -> torch.Tensor:
     """Returns the mean loss of choices, satisfaction and rewards, through all steps of rollouts.
+
+    Where rollouts know the state of each step it is taken from there, not from the step before.
 
     Args:
         model: learns.
         rollouts: of equal shape.
-        given_beliefs: whether the belief of each step is taken as it was, not from the step before.
     """
     q, parts = model.parameters_now(), []
     steps, n = rollouts[0].reward.shape
@@ -109,14 +111,16 @@ def unrolled(
     for t in range(steps):
         if t > 0 and any(len(rollout.entries[t][0]) for rollout in rollouts):
             state = _entered(state, rollouts, t, n)
-        if given_beliefs:
-            belief = np.concatenate([rollout.beliefs[t] for rollout in rollouts])
-            state = state._replace(belief=torch.from_numpy(belief))
+        relevance = None
+        if rollouts[0].known:
+            known = zip(*(rollout.known[t] for rollout in rollouts), strict=True)
+            *parts_of_state, relevance = (torch.from_numpy(np.concatenate(x)) for x in known)
+            state = State(*parts_of_state)
         names = ("slate", "choice", "satisfied", "query", "reward")
         row = [
             torch.from_numpy(np.concatenate([getattr(r, x)[t] for r in rollouts])) for x in names
         ]
-        prediction, state = model.step(q, state, Transition(*row[:4]))
+        prediction, state = model.step(q, state, Transition(*row[:4]), relevance)
         error = (prediction.reward - row[4]).square() * prediction.consumed
         parts.append((prediction.choice_loss + prediction.satisfaction_loss + error).mean())
     return torch.stack(parts).mean()

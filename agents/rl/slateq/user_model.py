@@ -158,7 +158,11 @@ class UserModel(nn.Module):
         return State(belief, torch.zeros(n, TASTES), zeros, torch.zeros(n))
 
     def step(
-        self, q: dict[str, Tensor], state: State, transition: Transition
+        self,
+        q: dict[str, Tensor],
+        state: State,
+        transition: Transition,
+        relevance: Tensor | None = None,
     ) -> tuple[Prediction, State]:
         """Predicts a step by what was believed before it, and returns what is believed after it.
 
@@ -166,9 +170,10 @@ class UserModel(nn.Module):
             q: of `parameters_now`.
             state: before the step.
             transition: users whose slate is -1 keep their state.
+            relevance: of the slots where it is known, (n, K), which taste is part of.
         """
         present, ids = transition.slate[:, 0] >= 0, transition.slate.clamp(min=0)
-        appraisal = self._appraise(q, state, ids)
+        appraisal = self._appraise(q, state, ids, relevance)
         prediction, outcome = _predict(q, appraisal, transition, present)
         after = self._updated(q, state, ids, appraisal, outcome, transition)
         parts = [
@@ -177,11 +182,15 @@ class UserModel(nn.Module):
         ]
         return prediction, State(*parts)
 
-    def _appraise(self, q: dict[str, Tensor], state: State, ids: Tensor) -> Appraisal:
+    def _appraise(
+        self, q: dict[str, Tensor], state: State, ids: Tensor, relevance: Tensor | None
+    ) -> Appraisal:
         vectors, interest = self.vectors[ids], state.belief @ self.phrases
         f = torch.relu(torch.einsum("nkd,nd->nk", vectors, interest))
         preference = state.taste + state.belief @ self.shared_taste
         taste = torch.einsum("nkr,nr->nk", self.tastes[ids], preference)
+        if relevance is not None:
+            f, taste = relevance, torch.zeros_like(relevance)
         satiation = torch.einsum("nkd,nd->nk", vectors, state.satiation)
         satiation = 1.0 - torch.exp(-torch.relu(satiation))
         biases, substance = self.biases[ids], self.substance[ids]

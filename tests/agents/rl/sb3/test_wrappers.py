@@ -7,7 +7,13 @@ import pytest
 
 pytest.importorskip("sb3_contrib")
 from agents.rl.sb3.adapter import BLOCKS, StableBaselines
-from agents.rl.sb3.wrappers import AblationWrapper, CandidateEncoder, masked_input
+from agents.rl.sb3.wrappers import (
+    AblationWrapper,
+    CandidateEncoder,
+    masked_input,
+    pointer_input,
+    vector_input,
+)
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.sb3 import Sb3VecEnv
 
@@ -95,3 +101,17 @@ def test_an_unknown_block_is_named_with_the_nearest():
     with pytest.raises(ValueError, match=r"observation block 'satiaton'. Did you mean 'satiation'"):
         StableBaselines("ppo", ablated=["satiaton"])
     assert set(VECTOR_BLOCKS) < set(BLOCKS)
+
+
+@pytest.mark.parametrize("ablated", [(), ("session",)])
+def test_hidden_state_reaches_every_policy_input(new_vec, ablated):
+    told = {"privileged_observation": True, "action": "slate"}
+    vector = new_vec(N, **told)
+    blocks = new_vec(N, observation="dict", **told)
+    masked = masked_input(blocks, ablated).encode(blocks.reset(seed=2)[0])
+    plain = vector_input(vector, ablated).encode(vector.reset(seed=2)[0])
+    np.testing.assert_array_equal(masked, plain)
+    truth = blocks.simulator.interests()
+    np.testing.assert_array_equal(plain[:, -(20 + 5 + 64) :][:, :32], truth)
+    pointer = pointer_input(blocks, ablated)
+    assert {"true_state", "candidates"} <= set(pointer.extractor.slices)

@@ -11,35 +11,13 @@ torch = pytest.importorskip("torch")
 from agents import make_agent  # noqa: E402
 from agents.base import OnlineAgent, Privileged  # noqa: E402
 from agents.rl.slateq.learner import SlateQ  # noqa: E402
+from agents.rl.slateq.user_model import Transition  # noqa: E402
 from agents.rollout import rollout  # noqa: E402
 from agents.saving import read_agent  # noqa: E402
-from llmrec_env.simulation.records import compiled_view  # noqa: E402
-from llmrec_env.simulation.user_record import USER  # noqa: E402
-from llmrec_env.simulation.users import relative_weights  # noqa: E402
+from llmrec_env.config import EnvConfig  # noqa: E402
 
 SHORT = {"steps": 8, "log_epochs": 1, "warm_up": 0, "ramp": 1}
 MODES = {"observation": "dict", "action": "slate"}
-
-
-class PrivilegedSlateQ(SlateQ):
-    """The learner with the true interests as its belief: what is left is choosing and planning."""
-
-    privileged = True
-
-    def attach(self, env):
-        self.simulator = env.simulator
-
-    def learn(self, env, num_steps, segment, done):
-        self.attach(env)
-        return super().learn(env, num_steps, segment, done)
-
-    def correct(self, belief):
-        weights = np.empty(self.simulator.users["weight"].shape[1], np.float32)
-        compiled = compiled_view(self.simulator.users, USER)
-        for i, (row, user) in enumerate(zip(belief, self.simulator.users, strict=True)):
-            relative_weights(compiled[i], weights)
-            row[:] = 0.0
-            row[user["phrase"]] = weights
 
 
 @pytest.fixture
@@ -135,38 +113,62 @@ def test_what_it_cannot_do_is_refused(new_vec, train_env):
         SlateQ().act(new_vec(1, **MODES).reset()[0], np.ones(1, bool))
 
 
-def test_the_privileged_one_believes_the_truth(train_env):
-    agent = PrivilegedSlateQ(3, **SHORT)
-    agent.fit(train_env, 64)
-    assert isinstance(agent, Privileged)
-    observation, _ = train_env.reset(seed=1)
+def test_it_believes_what_a_privileged_observation_tells(new_vec):
+    env = new_vec(4, autoreset_mode="same_step", privileged_observation=True, **MODES)
+    agent = SlateQ(3, **SHORT)
+    agent.fit(env, 128)
+    observation, _ = env.reset(seed=1)
     agent.act(observation, np.ones(4, bool))
-    believed = agent.tracker.belief @ train_env.public_data().phrase_vectors
-    np.testing.assert_allclose(believed, train_env.simulator.interests(), atol=1e-5)
+    users, tracker = env.simulator.users, agent.tracker
+    believed = tracker.belief @ env.public_data().phrase_vectors
+    np.testing.assert_allclose(believed, env.simulator.interests(), atol=1e-5)
+    np.testing.assert_array_equal(tracker.satiation, users["satiation"])
+    np.testing.assert_array_equal(tracker.goodwill, users["goodwill"])
+    _, items = tracker.appraise(observation["candidates"])
+    np.testing.assert_array_equal(items[..., 0], observation["true_relevance"])
+    public = new_vec(4, **MODES).reset(seed=1)[0]
+    agent.act(public, np.ones(4, bool))  # and tracks again where it is told nothing
+    assert (agent.tracker.appraise(public["candidates"])[1][..., 0] != items[..., 0]).any()
+
+
+def test_told_states_are_learnt_from_as_they_were(new_vec):
+    env = new_vec(4, autoreset_mode="same_step", privileged_observation=True, **MODES)
+    agent = SlateQ(3, **SHORT)
+    agent.fit(env, 64)
+    rng = torch.Generator().manual_seed(0)
+    n, k = 6, 5
+    relevance = torch.rand(n, k, generator=rng)
+    state, slate = agent.model.start(n), torch.arange(n * k).reshape(n, k)
+    transition = Transition(
+        slate, torch.zeros(n, dtype=torch.int64), torch.ones(n), torch.full((n,), -1)
+    )
+    q = agent.model.parameters_now()
+    told, _ = agent.model.step(q, state, transition, relevance)
+    again, _ = agent.model.step(q, state, transition, 2.0 * relevance)
+    assert (told.reward < again.reward).all()  # f counts as it was told, twice as large
 
 
 # --- on the real encoder
 
 
-def _made(split, n, reset="next_step"):
-    kwargs = dict(world_seed=100, split=split, autoreset_mode=reset, **MODES)
+def _made(split, n, reset="next_step", **told):
+    kwargs = dict(world_seed=100, split=split, autoreset_mode=reset, **MODES, **told)
     return gymnasium.make_vec("llmrec/Drift-v1", num_envs=n, **kwargs).unwrapped
 
 
 @pytest.mark.slow
-def test_given_the_interests_it_plans_and_is_about_as_good_as_the_myopic_oracle():
-    train_env = _made("train", 64, "same_step")
-    users = train_env.simulator.world.users_of("validation")[:200]
-    env = _made("validation", len(users))
-    exact = {"slates": "exact", "mmr": 0.0}
-    agents = {
-        "near": PrivilegedSlateQ(1, gamma=0.0, **exact),
-        "far": PrivilegedSlateQ(1, **exact),
-        "uninformed": SlateQ(1),
-        "myopic": make_agent("oracle-myopic", train_env.config),
-    }
-    returns = {}
-    for name, agent in agents.items():
+def test_told_the_truth_it_plans_and_is_about_as_good_as_the_myopic_oracle():
+    exact, returns = {"slates": "exact", "mmr": 0.0}, {}
+    for name, agent in (
+        ("near", SlateQ(1, gamma=0.0, **exact)),
+        ("far", SlateQ(1, **exact)),
+        ("uninformed", SlateQ(1)),
+        ("myopic", make_agent("oracle-myopic", EnvConfig())),
+    ):
+        told = {"privileged_observation": name != "uninformed"}
+        train_env = _made("train", 64, "same_step", **told)
+        users = train_env.simulator.world.users_of("validation")[:200]
+        env = _made("validation", len(users), **told)
         agent.fit(train_env, 100_000)
         played = [rollout(agent, env, users, seed).reward.sum(1).mean() for seed in (3, 4)]
         returns[name] = float(np.mean(played))
