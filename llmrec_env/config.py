@@ -42,7 +42,7 @@ class EnvConfig:
     catalog: str = "video"
     """A bundled catalogue (`video`, `movielens`) or the path of a CSV, JSONL or Parquet table."""
     encoder: str = "minilm"
-    """`minilm`, `hashing`, or the directory of a transformer."""
+    """`minilm`, `word-vectors`, `hashing`, or the directory of a transformer."""
     device: str = "auto"
     """Where the encoder runs: `auto` (the GPU where there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     dim: int = _number(128, 4, 4096)

@@ -124,9 +124,9 @@ class JointWithLanguage(Joint):
         Raises:
             ConfigError: the environment's encoder is no language model.
         """
-        if config.encoder == "hashing":
+        if config.encoder in ("word-vectors", "hashing"):
             raise ConfigError(
-                "encoder='hashing' is no language model and cannot be trained; "
+                f"encoder={config.encoder!r} is no language model and cannot be trained; "
                 "use 'minilm' or the directory of a transformer."
             )
         super().learn(data, config, checkpoint, **follow)

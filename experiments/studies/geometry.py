@@ -48,7 +48,7 @@ def run(
 
     Args:
         catalog: a bundled catalogue, or the path of a table.
-        encoder: `minilm`, `hashing`, or the directory of a transformer.
+        encoder: `minilm`, `word-vectors`, `hashing`, or the directory of a transformer.
         dim: length d of vectors after centring and PCA.
         num_items: items to use; None: what the catalogue comes with.
 

@@ -17,6 +17,7 @@ from llmrec_env.content.encoders.protocol import (
     WeightsError,
 )
 from llmrec_env.content.encoders.transformer import Dtype, Pooling, TransformerEncoder
+from llmrec_env.content.encoders.word_vectors import WordVectorEncoder
 
 __all__ = [
     "CacheWarning",
@@ -30,7 +31,7 @@ __all__ = [
     "load_encoder",
 ]
 
-NAMES = ("minilm", "hashing")
+NAMES = ("minilm", "word-vectors", "hashing")
 
 _HASHING = re.compile(r"hashing(?:-(\d+))?")
 
@@ -50,9 +51,10 @@ def load_encoder(
     """The encoder of that name, never another one in its place.
 
     Args:
-        name_or_path: "minilm"; "hashing", or "hashing-512" for 512 dimensions; a directory with a
-            transformer; or with `download` the id of a model on the hub.
-        dim: length of the vectors of a hashing encoder, 256 by default. A transformer has its own;
+        name_or_path: "minilm"; "word-vectors", MiniLM's static token embeddings averaged;
+            "hashing", or "hashing-512" for 512 dimensions; a directory with a transformer; or with
+            `download` the id of a model on the hub.
+        dim: length of the vectors of a hashing encoder, 256 by default. A model has its own;
             `Space.fit` reduces it.
         device: "auto", "cpu", "cuda", ...: for transformers.
         dtype: "float32", "bfloat16", "float16", or "auto", bfloat16 where the device computes with
@@ -60,7 +62,7 @@ def load_encoder(
         pooling: "mean", "cls" or "last": for transformers.
         documents: read long texts, few at a time: for transformers, see `TransformerEncoder`.
         cache: keep vectors on disk: True in the user's cache, a path elsewhere, False not at all.
-            A hashing encoder is as fast as the disk, so that it is cached only for a path.
+            Hashing and word vectors are as fast as the disk: they are cached only for a path.
         progress: show a bar on stderr while many texts are encoded.
         download: fetch a hub id that is not on this machine yet.
 
@@ -75,6 +77,10 @@ def load_encoder(
     if hashing:
         encoder = HashingEncoder(_hashing_dim(name, hashing[1], dim))
         cache = False if cache is True else cache
+    elif name == "word-vectors":
+        encoder = WordVectorEncoder()
+        _check_dim(name, dim, encoder.dim)
+        cache = False if cache is True else cache
     else:
         _check_name(name, download)
         encoder = TransformerEncoder(
@@ -86,11 +92,7 @@ def load_encoder(
             progress=progress,
             download=download,
         )
-        if dim not in (None, encoder.dim):
-            raise ValueError(
-                f"dim={dim}, but {name!r} has vectors of length {encoder.dim}; "
-                f"leave dim out and reduce them with Space.fit(items, phrases, dim={dim})"
-            )
+        _check_dim(name, dim, encoder.dim)
     if cache is False:
         return encoder
     return CachedEncoder(encoder, None if cache is True else cache)
@@ -104,12 +106,20 @@ def _hashing_dim(name: str, suffix: str | None, dim: int | None) -> int:
     return int(suffix)
 
 
+def _check_dim(name: str, dim: int | None, own: int) -> None:
+    if dim not in (None, own):
+        raise ValueError(
+            f"dim={dim}, but {name!r} has vectors of length {own}; "
+            f"leave dim out and reduce them with Space.fit(items, phrases, dim={dim})"
+        )
+
+
 def _check_name(name: str, download: bool) -> None:
     if name == "minilm" or download or Path(name).expanduser().is_dir():
         return
     matches = difflib.get_close_matches(name.lower(), NAMES, n=1)
     guess = f" Did you mean {matches[0]!r}?" if matches else ""
     raise ValueError(
-        f"unknown encoder {name!r}.{guess} Use 'minilm', 'hashing', 'hashing-<dim>', a directory "
-        "with a transformer, or the id of a model on the hub with download=True"
+        f"unknown encoder {name!r}.{guess} Use 'minilm', 'word-vectors', 'hashing', "
+        "'hashing-<dim>', a directory with a transformer, or the id of a model on the hub with download=True"
     )

@@ -136,6 +136,7 @@ def test_it_saves_what_it_learnt(learnt, tmp_path):
     np.testing.assert_array_equal(weights["vectors"], learnt.model.vectors.numpy())
 
 
-def test_an_encoder_that_is_no_language_model_is_refused(world, tiny):
-    with pytest.raises(ConfigError, match="encoder='hashing' is no language model"):
-        JointWithLanguage(0).learn(world.public(), EnvConfig(**tiny))
+@pytest.mark.parametrize("encoder", ["hashing", "word-vectors"])
+def test_an_encoder_that_is_no_language_model_is_refused(world, tiny, encoder):
+    with pytest.raises(ConfigError, match=f"encoder='{encoder}' is no language model"):
+        JointWithLanguage(0).learn(world.public(), EnvConfig(**tiny | {"encoder": encoder}))
