@@ -121,5 +121,6 @@ def _check_name(name: str, download: bool) -> None:
     guess = f" Did you mean {matches[0]!r}?" if matches else ""
     raise ValueError(
         f"unknown encoder {name!r}.{guess} Use 'minilm', 'word-vectors', 'hashing', "
-        "'hashing-<dim>', a directory with a transformer, or the id of a model on the hub with download=True"
+        "'hashing-<dim>', a directory with a transformer, or the id of a model on the hub "
+        "with download=True"
     )
