@@ -35,7 +35,7 @@ from llmrec_env.interface.history import (
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
 from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.population import new_users
-from llmrec_env.simulation.records import compiled_view
+from llmrec_env.simulation.records import aligned, compiled_view
 from llmrec_env.simulation.response import RESPONSE, TASTE_DIM, TRAITS, no_responses, parameters
 from llmrec_env.simulation.users import COMMUNITY_TOPICS, NUM_COMMUNITIES, Interests
 
@@ -162,6 +162,7 @@ def load_text_space(
     raw_phrases = reader.encode(phrases.texts)
     space = Space.fit(raw_items, raw_phrases, dim, axes)
     vectors, phrase_vectors = space.project_items(raw_items), space.project_phrases(raw_phrases)
+    phrase_vectors = aligned(phrase_vectors)
     close = neighbours(phrase_vectors, phrases.topics)
     # Read-only from the first world on: numba compiles the warm-up anew for other flags.
     for array in (phrase_vectors, close, phrases.topic_start):
@@ -249,7 +250,7 @@ def consumption_of(
     """Returns the fields of Items that say who consumed what: `factors` and `popularity`."""
     count = portable_math.log1p(np.bincount(item, minlength=num_items))
     return {
-        "factors": co_consumption_factors(user, item, num_items),
+        "factors": aligned(co_consumption_factors(user, item, num_items)),
         "popularity": (count / max(count.max(), 1e-9)).astype(np.float32),
     }
 

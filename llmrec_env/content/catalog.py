@@ -22,6 +22,7 @@ from llmrec_env.content.catalogues import (
     read_items,
 )
 from llmrec_env.content.table_reader import SUFFIXES
+from llmrec_env.simulation.records import aligned
 
 __all__ = ["BUNDLED", "Catalog", "CatalogError"]
 
@@ -73,7 +74,7 @@ class Catalog:
 
     def with_vectors(self, vectors: npt.ArrayLike) -> Catalog:
         """Returns this catalogue with unit rows (N, d), which become read-only."""
-        rows = np.array(vectors, dtype=np.float32, order="C")
+        rows = aligned(np.asarray(vectors, dtype=np.float32))
         if rows.ndim != 2:
             raise ValueError(f"vectors must have shape ({len(self)}, d), got {rows.shape}")
         rows.setflags(write=False)

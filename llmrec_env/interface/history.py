@@ -13,7 +13,13 @@ import numpy.typing as npt
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.compilation import formula, inlined, kernel
 from llmrec_env.simulation.inner_products import dot
-from llmrec_env.simulation.records import bytes_behind, extended, floats_behind, ints_behind
+from llmrec_env.simulation.records import (
+    bytes_behind,
+    extended,
+    floats_behind,
+    in_whole_lines,
+    ints_behind,
+)
 
 HISTORY_LENGTH = 128
 
@@ -44,7 +50,7 @@ def consumable(config: EnvConfig) -> int:
     return (config.warmup_slates + config.horizon) * at_once
 
 
-HISTORY = np.dtype(
+HISTORY = in_whole_lines(
     [
         ("dim", np.int32),  # d
         ("slots", np.int32),  # k

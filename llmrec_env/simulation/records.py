@@ -20,6 +20,7 @@ from numba.np.arrayobj import populate_array
 
 _FIXED: set[Any] = set()  # types of records that `extended` has put arrays behind
 _BYTE, _LONG = ir.IntType(8), ir.IntType(64)
+_LINE = 64  # bytes of a cache line
 
 
 def extended(
@@ -48,8 +49,7 @@ def extended(
         formats.append((kind, shape))
         offsets.append(end)
         end += np.dtype((kind, shape)).itemsize
-    size = (end + 63) // 64 * 64  # whole cache lines
-    table = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
+    table = {"names": names, "formats": formats, "offsets": offsets, "itemsize": _whole_lines(end)}
     return np.dtype(table)  # type: ignore[call-overload]
 
 
@@ -60,6 +60,33 @@ def compiled_view(records: npt.NDArray[np.void], fixed: np.dtype[np.void]) -> An
     )
     view.flags.writeable = records.flags.writeable
     return view
+
+
+def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns a copy that begins at a cache line, as its rows then do where they fill whole lines.
+
+    Reading 16 numbers that straddle two lines takes twice the time; numpy begins at 16 bytes.
+    """
+    room = np.empty(array.nbytes + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def in_whole_lines(fields: Any) -> np.dtype[np.void]:
+    """Returns the dtype of records with these fields, long enough to end with a cache line."""
+    kind = np.dtype(fields)
+    table = {"names": list(kind.names or ()), "formats": [], "offsets": []}
+    for name in table["names"]:
+        part, offset = (kind.fields or {})[name][:2]
+        table["formats"].append(part)
+        table["offsets"].append(offset)
+    return np.dtype(table | {"itemsize": _whole_lines(kind.itemsize)})  # type: ignore[call-overload]
+
+
+def _whole_lines(size: int) -> int:
+    return (size + _LINE - 1) // _LINE * _LINE
 
 
 def as_bytes(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:

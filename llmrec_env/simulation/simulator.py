@@ -14,7 +14,7 @@ from llmrec_env.interface.documents import DocumentReader
 from llmrec_env.interface.history import HISTORY
 from llmrec_env.interface.rewards import REWARDS
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.records import as_bytes, compiled_view
+from llmrec_env.simulation.records import aligned, as_bytes, compiled_view
 from llmrec_env.simulation.response import RESPONSE, no_responses
 from llmrec_env.simulation.step import (
     IDLE,
@@ -67,7 +67,8 @@ class Simulator:
         self.world: World = load_world(config)
         self.population = self.world.users_of(config.split)
         first = np.full(n, self.population[0])
-        self.users, self.histories = self.world.users[first], self.world.histories[first]
+        self.users = aligned(self.world.users[first])
+        self.histories = aligned(self.world.histories[first])
         self._no_response = no_responses(1, config.slate_size)
         self.responses = np.repeat(self._no_response, n)
         self.mode = ActionMode(config, len(self.world.catalog))

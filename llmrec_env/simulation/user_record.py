@@ -6,13 +6,13 @@ import numpy as np
 
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.compilation import formula
-from llmrec_env.simulation.records import extended, floats_behind
+from llmrec_env.simulation.records import extended, floats_behind, in_whole_lines
 
 TASTE_DIM = 4
 MAX_SLOTS = 12
 MEMORY = 50  # consumed items a user remembers
 
-USER = np.dtype(
+USER = in_whole_lines(
     [
         ("noise_key", np.uint64),
         ("user_id", np.int64),
@@ -30,8 +30,7 @@ USER = np.dtype(
         ("weight", np.float32, (MAX_SLOTS,)),  # theta_p, log-weight
         ("rest", np.float32, (MAX_SLOTS,)),  # resting log-weight
         ("consumed", np.int32, (MEMORY,)),
-    ],
-    align=True,
+    ]
 )
 """The fixed part of a user's hidden state; satiation c, (d,), follows."""
 
