@@ -142,7 +142,6 @@ class ActionMode:
 
 _NO_INTS = np.zeros((0, 0), np.int64)
 _NO_FLOATS = np.zeros((0, 0), np.float32)
-NO_DECISION = Decision(_NO_INTS, _NO_FLOATS, _NO_FLOATS)
 _KINDS = {"slate": PICK, "item": PICK, "weights": RANK, "recipe": RANK, "query": NEAREST}
 
 
@@ -168,26 +167,23 @@ def first_outside(picks, bound):
 
 
 @inlined
-def pick(picks, i, ids, unavailable, generation, slate):
+def pick(picks, i, ids, slate):
     """Writes the picked candidates; one picked twice becomes the next best one still free.
 
     Args:
         picks: candidate indices, (n, k), of which row i is read.
-        ids: candidate item ids, (n, c), read in generation 0. In any other, the whole catalogue is
-            offered but for the items that `unavailable` marks with this generation.
+        ids: candidate item ids, (n, c), of which row i is read.
     """
-    size = ids.shape[1] if generation == 0 else unavailable.shape[0]
     for k in range(slate.shape[0]):
         index = picks[i, k]
         while True:
-            item = ids[i, index] if generation == 0 else index
-            free = generation == 0 or unavailable[item] != generation
+            item, free = ids[i, index], True
             for earlier in range(k):
                 if slate[earlier] == item:
                     free = False
             if free:
                 break
-            index = (index + 1) % size
+            index = index + 1 if index + 1 < ids.shape[1] else 0
         slate[k] = item
 
 

@@ -11,18 +11,20 @@ from llmrec_env import portable_math
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.dynamics import DYNAMICS, dynamics_table
 from llmrec_env.simulation.elementary import log32
 from llmrec_env.simulation.inner_products import cosines, products_with
-from llmrec_env.simulation.records import compiled_view
-from llmrec_env.simulation.response import RESPONSE, new_scratch, no_responses, respond
-from llmrec_env.simulation.user_record import USER
-from llmrec_env.simulation.users import Interests, compare, evolve
+from llmrec_env.simulation.response import no_responses
+from llmrec_env.simulation.table import call
+from llmrec_env.simulation.users import Interests
 
 _SEARCHED = 400  # items among which the logging policy looks for something near an interest
 _SEARCH_NOISE = np.float32(0.1)
 _LARGEST_TABLE = 1 << 26  # cosines of phrases and items that are computed beforehand
 _SEARCH_SHARE, _POPULAR_SHARE = 0.5, 0.3  # of the logged slots; the rest is uniform
 _RATED_SHARE = 0.55  # of the clicks
+
+array, record, table_of = DYNAMICS.array, DYNAMICS.record, DYNAMICS.of
 
 EVENTS = ("browse", "click", "rating", "query")
 
@@ -211,24 +213,29 @@ def rating_of(satisfied, key):
 
 
 @kernel
-def warm_up(users, params, interests, vectors, traits, table, popular, responses, logs):
-    """Plays W logged slates with every user, without churn, and writes them down."""
-    k = responses[0].slots
-    scratch, results = new_scratch(k, vectors.shape[1]), np.empty(k, np.int32)
-    search = new_search(min(_SEARCHED, vectors.shape[0]), k)
-    steps = logs.slates.shape[1]
-    for i in range(users.shape[0]):
-        user, response = users[i], responses[0]
+def warm_up(words, interests, cosines, popular, logs):
+    """Plays W logged slates with every user, without churn, and writes them down.
+
+    Args:
+        words: a table of DYNAMICS, of whose responses the first is scratch.
+        interests: fields of the table as Interests.
+        cosines: of phrases and items, (phrases, items), or empty.
+        popular: cumulative probabilities of the popular items, (items,).
+        logs: receives what happened.
+    """
+    table = table_of(words)
+    vectors, response = array(table, "vectors"), record(table, "responses", 0)
+    k, steps = response.slots, logs.slates.shape[1]
+    results, search = np.empty(k, np.int32), new_search(min(_SEARCHED, vectors.shape[0]), k)
+    for i in range(logs.slates.shape[0]):
+        user = record(table, "users", i)
         user.step = -steps
         for t in range(steps):
-            key = noise.step_key(user.noise_key, user.step)
-            slate = response.slate[:k]
-            logged_slate(user, interests, vectors, table, popular, key, search, results, slate)
-            compare(user, interests.vectors, vectors, traits, slate, params[0], scratch)
-            respond(user, params[0], vectors, traits, key, response, scratch)
-            evolve(user, params[0], interests, vectors, traits, scratch, key, response)
-            logs.slates[i, t] = slate
+            key, slate = noise.step_key(user.noise_key, user.step), response.slate[:k]
+            logged_slate(user, interests, vectors, cosines, popular, key, search, results, slate)
+            call(table.react, table, i)
             for slot in range(k):
+                logs.slates[i, t, slot] = slate[slot]
                 logs.feedback[i, t, slot] = response.feedback[slot]
             logs.ratings[i, t] = rating_of(response.satisfied, key) if response.item >= 0 else 0
             logs.queries[i, t] = response.query
@@ -253,10 +260,10 @@ def write_logs(
     )
     popular = np.cumsum(portable_math.exp(0.5 * traits["quality"]))
     popular /= popular[-1]
-    responses = compiled_view(no_responses(1, k), RESPONSE)
-    everyone = compiled_view(users, USER)
-    table = phrase_item_cosines(interests.vectors, vectors)
-    warm_up(everyone, params, interests, vectors, traits, table, popular, responses, logs)
+    table_of_cosines = phrase_item_cosines(interests.vectors, vectors)
+    response = np.broadcast_to(no_responses(1, k), n)  # the same one of every user
+    table = dynamics_table(users, response, params, interests, vectors, traits)
+    warm_up(table.words, interests, table_of_cosines, popular, logs)
     return logs
 
 

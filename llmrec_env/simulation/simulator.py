@@ -9,22 +9,25 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.actions import NO_DECISION, ActionMode
+from llmrec_env.interface.actions import ActionMode
 from llmrec_env.interface.documents import DocumentReader
-from llmrec_env.interface.history import HISTORY
 from llmrec_env.interface.rewards import REWARDS
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.dynamics import dynamics_table
 from llmrec_env.simulation.records import aligned, as_bytes, compiled_view
-from llmrec_env.simulation.response import RESPONSE, no_responses
-from llmrec_env.simulation.step import (
+from llmrec_env.simulation.response import no_responses
+from llmrec_env.simulation.step import advance, stages_of
+from llmrec_env.simulation.step_table import (
     IDLE,
     OBSERVE,
     STEP,
+    STEP_TABLE,
     STEP_UNOBSERVED,
-    advance,
+    appearance_of,
     new_buffers,
-    settings_of,
+    new_decision,
 )
+from llmrec_env.simulation.table import Table
 from llmrec_env.simulation.user_record import USER
 from llmrec_env.simulation.users import interest_vector
 from llmrec_env.world import World, load_text_space, load_world
@@ -70,10 +73,10 @@ class Simulator:
         self.users = aligned(self.world.users[first])
         self.histories = aligned(self.world.histories[first])
         self._no_response = no_responses(1, config.slate_size)
-        self.responses = np.repeat(self._no_response, n)
+        self.responses = aligned(np.repeat(self._no_response, n))
         self.mode = ActionMode(config, len(self.world.catalog))
-        self._settings = settings_of(config, self.mode)
-        self.buffers = new_buffers(config, self._settings[0], n, len(self.world.catalog))
+        self._appearance = appearance_of(config, self.mode.kind)
+        self.buffers = new_buffers(config, self._appearance, n, len(self.world.catalog))
         self._reward = REWARDS[config.reward_vector]
         self._link()
 
@@ -81,23 +84,42 @@ class Simulator:
         # Views of several fields: reading a row of them at once is ten times faster than by field.
         self.transition_info = self.responses[TRANSITION_FIELDS]
         self.user_info = self.users[USER_FIELDS]
-        world = self.world
         self._reader = _document_reader(self.config)
-        self._arrays = (  # arguments of `advance`, but the decision
-            tuple(world.items),
-            tuple(world.interests),
-            world.traits,
-            world.params,
-            self._settings,
-            compiled_view(self.users, USER),
-            compiled_view(self.histories, HISTORY),
-            compiled_view(self.responses, RESPONSE),
-            tuple(self.buffers),
+        self._decision = new_decision(self.config, self.mode.kind, self.n)
+        self._table = self._new_table(0, self.n)
+
+    def _new_table(self, first: int, last: int) -> Table:
+        """Returns the table with which `advance` steps some of the sessions."""
+        world, config, look = self.world, self.config, self._appearance
+        users, responses, vectors = self.users, self.responses, world.items.vectors
+        dynamics = dynamics_table(
+            users, responses, world.params, world.interests, vectors, world.traits
         )
+        table = Table(
+            STEP_TABLE,
+            first=first,
+            last=last,
+            impression_cap=config.effective().impression_cap,
+            horizon=config.horizon,
+            full_catalogue=look.full_catalogue,
+            append_features=look.append_features,
+            vector_length=look.vector_length,
+        )
+        table.enter(**world.items._asdict(), phrases=world.interests.vectors)
+        table.enter(**self.buffers._asdict(), **self._decision._asdict())
+        table.enter(users=users, histories=self.histories, responses=responses)
+        table.enter(params=world.params, dynamics=dynamics)
+        table.enter(
+            unavailable=np.zeros(len(world.catalog), np.int64),
+            generation=np.zeros(1, np.int64),
+            slate_mean=np.empty(config.dim, np.float32),
+        )
+        two_stage = config.recall == "two-stage"
+        return table.enter_stages(**stages_of(look, self.mode.kind, two_stage))
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy needs views of its own arrays, not copies of the views: `_link` makes them.
-        links = ("transition_info", "user_info", "_arrays", "_reader")
+        links = ("transition_info", "user_info", "_decision", "_table", "_reader")
         return {name: value for name, value in vars(self).items() if name not in links}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -127,7 +149,7 @@ class Simulator:
         """Offers candidates to these sessions and writes their observations, and no others'."""
         self.buffers.mode[:] = IDLE
         self.buffers.mode[sessions] = OBSERVE
-        advance(*self._arrays, tuple(NO_DECISION))
+        advance(self._table.words)
 
     def step(
         self, actions: npt.ArrayLike, resting: npt.NDArray[np.intp] | None = None
@@ -142,11 +164,12 @@ class Simulator:
             TypeError: actions of the wrong dtype.
             ValueError: actions of the wrong shape or outside the space.
         """
-        decision = self.mode.decide(actions, self.n)
+        given = self.mode.decide(actions, self.n)
+        self._decision[self.mode.kind][...] = given[self.mode.kind]
         self.buffers.mode[:] = STEP_UNOBSERVED if self._reader else STEP
         if resting is not None:
             self.buffers.mode[resting] = OBSERVE
-        advance(*self._arrays, tuple(decision))
+        advance(self._table.words)
         if self._reader:
             stepped = np.flatnonzero(self.buffers.mode == STEP_UNOBSERVED)
             self._reader.read(self.histories, stepped)

@@ -111,7 +111,7 @@ def evolve(user, params, interests, vectors, traits, scratch, key, response):
         scratch: holds `affinity` cos(e_p, y_k).
     """
     drift(user, params, scratch, key, response)
-    wake(user, params, scratch.affinity, key, response)
+    wake(user, params, scratch, key, response)
     switch(user, params, interests, key, response)
     forget(user, response)
     refine(user, params, interests, key, response)
@@ -135,54 +135,61 @@ def evolve(user, params, interests, vectors, traits, scratch, key, response):
 def drift(user, params, scratch, key, response):
     """Log-weights wander around their rest, and follow what is consumed or merely shown."""
     affinity, change = scratch.affinity, scratch.change
-    for p in range(LANES):
-        change[p] = 0.0
-    if params.ou_sigma > 0.0:
-        sigma = np.float32(params.ou_sigma)
-        for p in range(LANES):
-            change[p] = sigma * noise.normal(key, noise.SPONTANEOUS + p)
-    for k in range(response.choice + 1):
-        if response.feedback[k] >= 0:
-            effect = np.float32(params.reinforce * (1.0 if response.feedback[k] == 1 else -0.5))
-            for p in range(LANES):
-                change[p] += effect * max(affinity[k, p], np.float32(0.0))
-    if params.exposure > 0.0:
-        for k in range(response.examined):
-            exposure = np.float32(params.exposure * params.examined[k])
-            for p in range(LANES):
-                change[p] += exposure * max(affinity[k, p], np.float32(0.0))
-    rate = np.float32(params.ou_rate)
+    sigma, rate = np.float32(params.ou_sigma), np.float32(params.ou_rate)
+    for first in range(0, user.slots, 8):  # eights of neighbours, which become vectors
+        for p in range(first, first + 8):
+            change[p] = 0.0
+        if params.ou_sigma > 0.0:
+            for p in range(first, first + 8):
+                change[p] = sigma * noise.normal(key, noise.SPONTANEOUS + p)
+        for k in range(response.choice + 1):
+            if response.feedback[k] >= 0:
+                effect = np.float32(params.reinforce * (1.0 if response.feedback[k] == 1 else -0.5))
+                for p in range(first, first + 8):
+                    change[p] += effect * max(affinity[k, p], np.float32(0.0))
+        if params.exposure > 0.0:
+            for k in range(response.examined):
+                exposure = np.float32(params.exposure * params.examined[k])
+                for p in range(first, first + 8):
+                    change[p] += exposure * max(affinity[k, p], np.float32(0.0))
     for p in range(user.slots):
         user.weight[p] += rate * (user.rest[p] - user.weight[p]) + change[p]
 
 
-@kernel
-def attraction(params, affinity, p, response):
-    """Returns how strongly the slate calls a dormant interest p; times pi_d it is a probability."""
-    best = np.float32(0.0)
+@inlined
+def attract(params, scratch, response):
+    """Writes how strongly the slate calls each interest; times pi_d it is a probability.
+
+    Args:
+        scratch: holds `affinity` cos(e_p, y_k); receives `change`, the calls.
+    """
+    affinity, called = scratch.affinity, scratch.change
+    for p in range(LANES):
+        called[p] = 0.0
     for k in range(response.examined):
-        close = max(affinity[k, p] - NOT_CLOSE, np.float32(0.0))
-        best = max(best, close * np.float32(params.examined[k]))
-    attracted = best / (np.float32(1.0) - NOT_CLOSE)
+        weight = np.float32(params.examined[k])
+        for p in range(LANES):
+            called[p] = max(called[p], max(affinity[k, p] - NOT_CLOSE, np.float32(0.0)) * weight)
+    for p in range(LANES):
+        called[p] /= np.float32(1.0) - NOT_CLOSE
     for k in range(response.choice + 1):
         if response.feedback[k] >= 0:
-            attracted += np.float32(0.5) * max(affinity[k, p] - NOT_CLOSE, np.float32(0.0))
-    return attracted
+            for p in range(LANES):
+                called[p] += np.float32(0.5) * max(affinity[k, p] - NOT_CLOSE, np.float32(0.0))
 
 
 @inlined
-def wake(user, params, affinity, key, response):
+def wake(user, params, scratch, key, response):
     """Wakes at most one dormant interest: of those called, the one called most strongly."""
     response.woken = -1
     slot, strongest = -1, -1.0
-    for p in range(user.slots):
-        if user.active[p] == 0 and params.discovery > 0.0:
-            called = attraction(params, affinity, p, response)
-            if (
-                noise.uniform(key, noise.WAKE + p) < params.discovery * called
-                and called > strongest
-            ):
-                slot, strongest = p, called
+    if params.discovery > 0.0:
+        attract(params, scratch, response)
+        for p in range(user.slots):
+            called = scratch.change[p]
+            if user.active[p] == 0 and called > strongest:
+                if noise.uniform(key, noise.WAKE + p) < params.discovery * called:
+                    slot, strongest = p, called
     if slot >= 0:
         user.active[slot] = 1
         user.weight[slot] = 0.5 * params.theta_birth

@@ -1,0 +1,168 @@
+"""Stages of a step of which a configuration chooses: how actions are read, and what is shown.
+
+Each is compiled where a configuration first needs it. It takes the table of the step and the number
+of a session, and returns 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmrec_env.interface.actions import nearest, pick, rank
+from llmrec_env.interface.candidates import (
+    FEATURES,
+    describe,
+    mark_unavailable,
+    recall_two_stage,
+    recall_uniform,
+    sort_by_recent,
+)
+from llmrec_env.interface.history import newest_first, newest_steps
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.compilation import formula, kernel
+from llmrec_env.simulation.step_table import array, items_of, next_generation, record
+
+
+@formula
+def step_key_of(table, i):
+    """Returns the noise key of the coming step of session i."""
+    user = record(table, "users", i)
+    return noise.step_key(user.noise_key, user.step)
+
+
+@formula
+def slate_of(table, i):
+    """Returns the slate of session i, to be written, (k,)."""
+    response = record(table, "responses", i)
+    return response.slate[: response.slots]
+
+
+@kernel
+def mark(table, i):
+    """Marks the items that may not be offered to session i, and returns the marks' generation."""
+    generation = next_generation(table)
+    history, unavailable = record(table, "histories", i), array(table, "unavailable")
+    mark_unavailable(history, table.impression_cap, unavailable, generation)
+    return generation
+
+
+@kernel
+def pick_of_offered(table, i):
+    """Writes the slate of the candidates that the action names by their indices."""
+    pick(array(table, "picks"), i, array(table, "ids"), slate_of(table, i))
+    return 0
+
+
+@kernel
+def pick_of_all(table, i):
+    """Writes the slate of the items that the action names by their ids.
+
+    One that is not available, or on the slate already, becomes the next one that is.
+    """
+    picks, slate, generation = array(table, "picks"), slate_of(table, i), mark(table, i)
+    unavailable = array(table, "unavailable")
+    for k in range(slate.shape[0]):
+        item = picks[i, k]
+        while unavailable[item] == generation:
+            item = item + 1 if item + 1 < unavailable.shape[0] else 0
+        slate[k] = item
+        unavailable[item] = generation
+    return 0
+
+
+@kernel
+def rank_offered(table, i):
+    """Writes the slate that ranks highest among the candidates."""
+    ids, features = array(table, "ids")[i], array(table, "features")
+    vectors, key = array(table, "vectors"), step_key_of(table, i)
+    rank(array(table, "plans"), i, ids, features, i, vectors, key, slate_of(table, i))
+    return 0
+
+
+@kernel
+def nearest_of_offered(table, i):
+    """Writes the slate of the candidates nearest to the query."""
+    history, ids = record(table, "histories", i), array(table, "ids")[i]
+    residuals, vectors = array(table, "residuals"), array(table, "vectors")
+    nearest(history, residuals, i, ids, vectors, slate_of(table, i))
+    return 0
+
+
+@kernel
+def available_of(table, i):
+    """Returns the ids of all items that may be offered to session i, (c,)."""
+    generation, unavailable = mark(table, i), array(table, "unavailable")
+    ids, count = np.empty(unavailable.shape[0], np.int32), 0
+    for item in range(unavailable.shape[0]):
+        ids[count] = item
+        count += 1 if unavailable[item] != generation else 0
+    return ids[:count]
+
+
+@kernel
+def rank_all(table, i):
+    """Writes the slate that ranks highest in the whole catalogue."""
+    history, items, ids = record(table, "histories", i), items_of(table), available_of(table, i)
+    features, key = np.empty((1, ids.shape[0], len(FEATURES)), np.float32), step_key_of(table, i)
+    describe(history, items, ids, features, 0)
+    rank(array(table, "plans"), i, ids, features, 0, items.vectors, key, slate_of(table, i))
+    return 0
+
+
+@kernel
+def nearest_of_all(table, i):
+    """Writes the slate of the items nearest to the query."""
+    history, ids = record(table, "histories", i), available_of(table, i)
+    residuals, vectors = array(table, "residuals"), array(table, "vectors")
+    nearest(history, residuals, i, ids, vectors, slate_of(table, i))
+    return 0
+
+
+@kernel
+def offer_uniform(table, i):
+    """Offers candidates drawn uniformly."""
+    generation, ids = mark(table, i), array(table, "ids")[i]
+    recall_uniform(step_key_of(table, i), 0, array(table, "unavailable"), generation, ids)
+    return 0
+
+
+@kernel
+def offer_two_stage(table, i):
+    """Offers candidates as a retrieval stage would."""
+    history, items, ids = record(table, "histories", i), items_of(table), array(table, "ids")[i]
+    generation, unavailable = mark(table, i), array(table, "unavailable")
+    recall_two_stage(history, items, step_key_of(table, i), unavailable, generation, ids)
+    return 0
+
+
+@kernel
+def offer_all(table, i):
+    """Offers the whole catalogue, -1 where an item is not available."""
+    generation, unavailable, ids = mark(table, i), array(table, "unavailable"), array(table, "ids")
+    for item in range(ids.shape[1]):
+        ids[i, item] = item if unavailable[item] != generation else -1
+    return 0
+
+
+@kernel
+def sort_offered(table, i):
+    """Orders the candidates by cosine to the recent interest, so that an index has a meaning."""
+    sort_by_recent(record(table, "histories", i), array(table, "vectors"), array(table, "ids")[i])
+    return 0
+
+
+@kernel
+def describe_offered(table, i):
+    """Writes the features of the candidates."""
+    ids, features = array(table, "ids")[i], array(table, "features")
+    describe(record(table, "histories", i), items_of(table), ids, features, i)
+    return 0
+
+
+@kernel
+def list_events(table, i):
+    """Writes the history as lists, newest first."""
+    history = record(table, "histories", i)
+    newest_first(history, array(table, "history"), array(table, "feedback"), i)
+    newest_steps(history, array(table, "recent"), array(table, "recent_feedback"), i)
+    return 0
