@@ -31,12 +31,20 @@ _DYNAMICS = ("simulation/*.py", "interface/*.py", "world.py")
 
 
 def cache_home() -> Path:
-    """Folder of what can be recomputed: where `$LLMREC_CACHE` is, else in the user's cache."""
+    """Folder of what can be recomputed: `$LLMREC_CACHE`, else in the user's cache.
+
+    Where that is a database of embeddings, the folder that holds it.
+    """
     if chosen := os.environ.get("LLMREC_CACHE"):
         path = Path(chosen).expanduser()
-        return path.parent if path.suffix else path
+        return path.parent if is_database(path) else path
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "llmrec_env"
+
+
+def is_database(path: Path) -> bool:
+    """Says whether a path, which need not exist, names a database and no folder."""
+    return path.suffix in (".sqlite", ".sqlite3", ".db") and not path.is_dir()
 
 
 @lru_cache

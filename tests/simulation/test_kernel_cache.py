@@ -124,6 +124,17 @@ def test_a_folder_that_cannot_be_written_is_said_and_the_kernel_still_runs(
         assert load().total(1) == 4
 
 
+@pytest.mark.parametrize(
+    ("chosen", "home"),
+    [("cache", "cache"), ("cache.v1", "cache.v1"), ("a/mine.db", "a"), ("a/b.sqlite", "a")],
+)
+def test_a_cache_is_a_folder_unless_it_is_named_as_a_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str, home: str
+) -> None:
+    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / chosen))
+    assert kernel_cache.cache_home() == tmp_path / home
+
+
 def test_the_digest_of_the_dynamics_ignores_comments_and_docstrings() -> None:
     plain = "x = 1\ndef f():\n    return x\n"
     documented = '"""What it is."""\nx = 1  # one\n\n\ndef f():\n    """Says x."""\n    return x\n'

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from llmrec_env.content.encoders.protocol import Encoder, Vectors, check_encoding, normalize_texts
+from llmrec_env.simulation.kernel_cache import is_database
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS vectors_1 (key BLOB PRIMARY KEY, crc INTEGER NOT NULL, "
@@ -39,14 +40,13 @@ class CacheWarning(UserWarning):
 def cache_path(path: str | os.PathLike[str] | None = None) -> Path:
     """The file of a cache: `path`, else $LLMREC_CACHE, else in the user's cache directory.
 
-    An existing directory, or a new path without a suffix, holds `embeddings.sqlite`.
+    A directory holds `embeddings.sqlite`; a new path ending in .sqlite, .sqlite3 or .db is a file.
     """
     if path is None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         path = os.environ.get("LLMREC_CACHE") or Path(home, "llmrec_env")
     path = Path(path).expanduser()
-    is_folder = path.is_dir() or not (path.suffix or path.exists())
-    return path / "embeddings.sqlite" if is_folder else path
+    return path if path.is_file() or is_database(path) else path / "embeddings.sqlite"
 
 
 class CachedEncoder:

@@ -350,6 +350,6 @@ def test_default_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_directories_and_files(tmp_path: Path) -> None:
     (tmp_path / "v1.2").mkdir()
-    for name in ("", "new", "v1.2"):
+    for name in ("", "new", "v1.2", "new.v1.3"):
         assert cache_path(tmp_path / name) == tmp_path / name / "embeddings.sqlite"
     assert cache_path(tmp_path / "new.sqlite") == tmp_path / "new.sqlite"
