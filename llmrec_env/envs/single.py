@@ -146,8 +146,7 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         if not self._running:
             raise RuntimeError("step() was called without a running session; call reset() first.")
         reward = float(self.simulator.step(np.asarray(action)[None])[0])
-        response = self.simulator.responses[0]
-        terminated, truncated = bool(response["terminated"]), bool(response["truncated"])
+        terminated, truncated = map(bool, self.simulator.ends.item(0))
         self._running = not (terminated or truncated)
         if self._recorder:
             self._recorder.record(reward)

@@ -76,10 +76,10 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
 
 def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
     """Returns the last transition of one session, and hidden truth for evaluation."""
-    info = dict(zip(TRANSITION_FIELDS, simulator.transition_info.item(session), strict=True))
-    info.update(zip(USER_FIELDS, simulator.user_info.item(session), strict=True))
-    for name in _slot_fields(simulator):
-        info[name] = simulator.responses[name][session].copy()
+    response, user = simulator.transition_info.item(session), simulator.user_info.item(session)
+    info = dict(zip(_NUMBERS, (*response, *user), strict=True))
+    for name, rows in simulator.slot_info.items():
+        info[name] = rows[session].copy()
     return info
 
 
@@ -91,8 +91,8 @@ def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
     absent = np.flatnonzero(~has)
     columns = {name: simulator.responses[name] for name in TRANSITION_FIELDS}
     columns |= {name: simulator.users[name] for name in USER_FIELDS}
-    slots = _slot_fields(simulator)
-    columns |= {name: simulator.responses[name] for name in slots}
+    slots = simulator.slot_info
+    columns |= slots
     for name, column in columns.items():
         infos[name] = column.astype(column.dtype if name in slots else _KINDS[column.dtype.kind])
         if len(absent):
@@ -101,9 +101,5 @@ def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
     return infos
 
 
-def _slot_fields(simulator: Simulator) -> tuple[str, ...]:
-    """Fields of the response with a number for each slot."""
-    return ("slate", "feedback") if simulator.config.response == "cascade" else ("slate",)
-
-
+_NUMBERS = (*TRANSITION_FIELDS, *USER_FIELDS)
 _KINDS = {"i": np.int64, "f": np.float64}  # what Gymnasium makes of Python numbers

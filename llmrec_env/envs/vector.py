@@ -43,6 +43,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
+        threads: int = 1,
         **kwargs: Any,
     ) -> None:
         """Builds the sessions over one shared world.
@@ -52,6 +53,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
             render_mode: None, `ansi` or `rgb_array`: of every session.
             autoreset_mode: `next_step`, `same_step` or `disabled`.
             max_episode_steps: truncates sessions earlier than `horizon`.
+            threads: that share a step of thousands of sessions; the bits are the same.
             **kwargs: fields of EnvConfig.
 
         Raises:
@@ -61,11 +63,12 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
             raise ConfigError(f"num_envs={num_envs!r} is not a positive integer.")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ConfigError(f"max_episode_steps={max_episode_steps!r} is not a positive integer.")
+        _check_threads(threads, num_envs)
         self.num_envs, self.render_mode = num_envs, checked_render_mode(render_mode)
         self.autoreset_mode = _autoreset(autoreset_mode)
         self.metadata = RecEnv.metadata | {"autoreset_mode": self.autoreset_mode}
         self.config = EnvConfig.from_kwargs(kwargs)
-        self.simulator = Simulator(self.config, num_envs)
+        self.simulator = Simulator(self.config, num_envs, threads)
         self.single_action_space = self.simulator.mode.space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.single_observation_space = observation_space(self.simulator)
@@ -159,6 +162,10 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         if self.render_mode == "ansi":
             return tuple(as_text(recorder) for recorder in self._recorders)
         return tuple(as_image(recorder) for recorder in self._recorders)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Ends the threads."""
+        self.simulator.close()
 
     def _restart_recorders(self, sessions: npt.NDArray[np.intp]) -> None:
         if self._recorders:
@@ -258,3 +265,11 @@ def _autoreset(mode: AutoresetMode | str) -> AutoresetMode:
         return _MODES.get(str(mode)) or AutoresetMode(mode)
     except ValueError:
         raise ConfigError(unknown("autoreset_mode:", mode, list(_MODES))) from None
+
+
+def _check_threads(threads: Any, num_envs: int) -> None:
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= num_envs:
+        raise ConfigError(
+            f"threads={threads!r} is not an integer from 1 to num_envs={num_envs}; use no more "
+            "than the machine has cores, and 1 for fewer than a thousand sessions."
+        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,15 +60,22 @@ class Simulator:
         buffers: candidates and observations of the coming step.
         transition_info: the fields of `responses` that `info` carries, (n,) records.
         user_info: the fields of `users` that `info` carries, (n,) records.
+        slot_info: the fields of `responses` with a number for each slot, by name, (n, k).
+        ends: whether each session was terminated and truncated, (n,) records.
     """
 
-    def __init__(self, config: EnvConfig, n: int) -> None:
+    def __init__(self, config: EnvConfig, n: int, threads: int = 1) -> None:
         """Prepares n sessions; `start` begins each.
+
+        Args:
+            config: the task.
+            n: sessions.
+            threads: that share the sessions of a step; the bits do not depend on them.
 
         Raises:
             ConfigError: the configuration does not fit the catalogue.
         """
-        self.config, self.n = config, n
+        self.config, self.n, self._threads = config, n, threads
         self.world: World = load_world(config)
         self.population = self.world.users_of(config.split)
         first = np.full(n, self.population[0])
@@ -84,9 +93,16 @@ class Simulator:
         # Views of several fields: reading a row of them at once is ten times faster than by field.
         self.transition_info = self.responses[TRANSITION_FIELDS]
         self.user_info = self.users[USER_FIELDS]
+        self.ends = self.responses[["terminated", "truncated"]]
+        slots = ("slate", "feedback") if self.config.response == "cascade" else ("slate",)
+        self.slot_info = {name: self.responses[name] for name in slots}
+        self._bytes = as_bytes(self.users), as_bytes(self.histories), as_bytes(self.responses)
+        self._bytes_of_world = as_bytes(self.world.users), as_bytes(self.world.histories)
         self._reader = _document_reader(self.config)
         self._decision = new_decision(self.config, self.mode.kind, self.n)
-        self._table = self._new_table(0, self.n)
+        bounds = np.linspace(0, self.n, self._threads + 1, dtype=np.int64)
+        self._tables = [self._new_table(int(a), int(b)) for a, b in pairwise(bounds)]
+        self._pool: ThreadPoolExecutor | None = None
 
     def _new_table(self, first: int, last: int) -> Table:
         """Returns the table with which `advance` steps some of the sessions."""
@@ -111,7 +127,7 @@ class Simulator:
         table.enter(params=world.params, dynamics=dynamics)
         table.enter(
             unavailable=np.zeros(len(world.catalog), np.int64),
-            generation=np.zeros(1, np.int64),
+            generation=aligned(np.zeros(8, np.int64)),  # a cache line that no thread shares
             slate_mean=np.empty(config.dim, np.float32),
         )
         two_stage = config.recall == "two-stage"
@@ -119,7 +135,8 @@ class Simulator:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy needs views of its own arrays, not copies of the views: `_link` makes them.
-        links = ("transition_info", "user_info", "_decision", "_table", "_reader")
+        links = {"transition_info", "user_info", "slot_info", "ends", "_bytes", "_bytes_of_world"}
+        links |= {"_decision", "_tables", "_pool", "_reader"}
         return {name: value for name, value in vars(self).items() if name not in links}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -138,10 +155,11 @@ class Simulator:
         noise_keys: npt.NDArray[np.uint64],
     ) -> None:
         """Begins sessions with these users; `show` or the next `step` writes their observations."""
-        as_bytes(self.users)[sessions] = as_bytes(self.world.users)[user_ids]
+        users, histories, responses = self._bytes
+        first_users, first_histories = self._bytes_of_world
+        users[sessions], histories[sessions] = first_users[user_ids], first_histories[user_ids]
         self.users["noise_key"][sessions] = noise_keys
-        as_bytes(self.histories)[sessions] = as_bytes(self.world.histories)[user_ids]
-        as_bytes(self.responses)[sessions] = as_bytes(self._no_response)
+        responses[sessions] = as_bytes(self._no_response)
         if self._reader:
             self._reader.read(self.histories, sessions)
 
@@ -149,7 +167,7 @@ class Simulator:
         """Offers candidates to these sessions and writes their observations, and no others'."""
         self.buffers.mode[:] = IDLE
         self.buffers.mode[sessions] = OBSERVE
-        advance(self._table.words)
+        self._advance()
 
     def step(
         self, actions: npt.ArrayLike, resting: npt.NDArray[np.intp] | None = None
@@ -169,12 +187,27 @@ class Simulator:
         self.buffers.mode[:] = STEP_UNOBSERVED if self._reader else STEP
         if resting is not None:
             self.buffers.mode[resting] = OBSERVE
-        advance(self._table.words)
+        self._advance()
         if self._reader:
             stepped = np.flatnonzero(self.buffers.mode == STEP_UNOBSERVED)
             self._reader.read(self.histories, stepped)
             self.show(stepped)
         return self._reward(self.responses)
+
+    def _advance(self) -> None:
+        if self._threads == 1:
+            advance(self._tables[0].words)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, "llmrec_env")
+        for _ in self._pool.map(advance, [table.words for table in self._tables]):
+            pass  # raises what a thread raised
+
+    def close(self) -> None:
+        """Ends the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
 
     def interests(self) -> npt.NDArray[np.float32]:
         """Returns u, the true interest vector of every session, (n, d): hidden, for evaluation."""

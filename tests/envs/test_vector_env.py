@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 
 import gymnasium
 import numpy as np
@@ -238,6 +239,10 @@ def test_max_episode_steps_truncates_at_that_step(tiny, new_env, assert_same):
         {"num_envs": 2, "autoreset_mode": "sometimes"},
         {"num_envs": 2, "render_mode": "human"},
         {"num_envs": 2, "max_episode_steps": 0},
+        {"num_envs": 2, "threads": 0},
+        {"num_envs": 2, "threads": 3},
+        {"num_envs": 2, "threads": 1.0},
+        {"num_envs": 2, "threads": True},
         {"num_envs": 2, "horizn": 3},
     ],
 )
@@ -246,6 +251,33 @@ def test_bad_arguments_are_refused(tiny, kwargs):
         gymnasium.make_vec(
             "llmrec/Drift-v1", vectorization_mode="vector_entry_point", **(tiny | kwargs)
         )
+
+
+@pytest.mark.parametrize("reset", ["next_step", "same_step"])
+def test_threads_change_no_bit(new_vec, acting, observing, draw_actions, assert_same, reset):
+    kwargs = {**acting, **observing, "autoreset_mode": reset}
+    one, three = new_vec(7, **kwargs), new_vec(7, threads=3, **kwargs)
+    assert_same(one.reset(seed=0), three.reset(seed=0))
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        actions = draw_actions(one.simulator, rng)
+        assert_same(one.step(actions), three.step(actions))
+    assert_same(one.step(actions), copy.deepcopy(three).step(actions))
+    three.close()
+
+
+def test_closing_ends_the_threads(new_vec):
+    env = new_vec(4, threads=2)
+    env.reset(seed=0)
+    running = [thread.name for thread in threading.enumerate()]
+    assert any("llmrec_env" in name for name in running)
+    env.close()
+    assert not any("llmrec_env" in thread.name for thread in threading.enumerate())
+
+
+def test_too_many_threads_are_refused_with_what_is_allowed(new_vec):
+    with pytest.raises(ConfigError, match="threads=5 is not an integer from 1 to num_envs=4"):
+        new_vec(4, threads=5)
 
 
 @pytest.mark.parametrize("mode", ["next_step", "same_step", "disabled", *AutoresetMode])
