@@ -56,6 +56,18 @@ _SPECS = (
         colour="#d99ac5",
     ),
     AgentSpec(
+        "ease-text",
+        "agents.rankers.ease_text:EaseText",
+        "who consumed what together, drawn to what the texts say",
+        learns="logs",
+        search_space={
+            **_PUBLIC_TERMS,
+            "regularisation": Uniform(20.0, 2000.0, log=True),
+            "decay": Uniform(0.6, 1.0),
+            "text": Uniform(0.003, 3.0, log=True),
+        },
+    ),
+    AgentSpec(
         "collaborative",
         "agents.rankers.als:Collaborative",
         "alternating least squares: who consumed what together, in a few factors",

@@ -1,129 +1,70 @@
-"""Recommenders on real logs, ranked by what users like later in records held out by time."""
+"""Recommenders on real logs, ranked by what users like later in records held out by time.
+
+Settings are chosen on validation records: the latest of the training records, and those before
+them. Cold users and cold items are judged apart, by training without some users and some items.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
-from agents.dataset import UNSATISFIED_WEIGHT, Dataset
-from agents.joint.model import batch_of
-from agents.joint.recommender import Joint, observed_steps
-from agents.neural.next_item import TwoTower
-from agents.neural.sasrec import SelfAttentive
-from agents.own_logs import own_data
-from agents.rankers.als import alternating_least_squares, solve_factors
-from agents.rankers.item_models import Ease, ItemNeighbours
-from agents.rankers.ranker import HistoryRanker
-from experiments.report.text_tables import Table, number, print_tables
+from experiments.report.text_tables import Cell, Table, number, print_tables
 from experiments.runs.threads import one_thread
-from llmrec_env import metrics
-from llmrec_env.config import EnvConfig, unknown
-from llmrec_env.datasets import (
-    CLICK,
-    RATING,
-    Records,
-    RecordsError,
-    clean,
-    load_records,
-    movielens_records,
-    split_by_time,
+from experiments.statistics.intervals import Scores, bootstrap_interval, paired_difference
+from experiments.studies.offline_metrics import METRICS, Values, user_values
+from experiments.studies.offline_records import read_logs
+from experiments.studies.offline_scorers import (
+    DETERMINISTIC,
+    GRIDS,
+    SCORERS,
+    Learnt,
+    of_users,
 )
-from llmrec_env.world import PublicData, TextSpace, load_text_space
+from llmrec_env.config import unknown
+from llmrec_env.datasets import Records, split_by_time
+from llmrec_env.world import TextSpace
 
-Floats = npt.NDArray[np.float64]
-K = 10
-_HISTORY = 128  # items of a user that rankers by history see
+WARM, COLD_ITEMS = "all users", "cold items"
+KNOWN = (1, 5, 20)
+"""Records of a cold user that are known."""
+_COLD_SHARE = 0.1
+_FOLD = 0.2
+
+
+class Part(NamedTuple):
+    """Records to learn from, and later ones of the same users."""
+
+    train: Records
+    test: Records
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What recommenders learn from."""
+class Protocol:
+    """How recommenders learn and are judged."""
 
-    interactions: Dataset
-    data: PublicData
-    config: EnvConfig
-    seed: int
+    texts: TextSpace
+    threshold: float
 
-
-def _popular(trained: Trained) -> Floats:
-    scores = trained.interactions.popularity().astype(np.float64)
-    return np.tile(scores, (trained.interactions.num_users, 1))
-
-
-def _factorised(trained: Trained) -> Floats:
-    data = trained.interactions
-    shape = (data.num_users, data.num_items)
-    entries = (data.users, data.items, data.weights.astype(np.float64))
-    options: dict[str, Any] = {"regularisation": 3.0, "confidence": 8.0}
-    items = alternating_least_squares(*entries, shape, rank=24, **options, seed=trained.seed)
-    users = solve_factors(items, *entries, data.num_users, **options)
-    return users @ items.T
-
-
-def _implicit(trained: Trained) -> Floats:
-    """The ALS of the library `implicit`, to check ours against."""
-    from implicit.als import AlternatingLeastSquares
-    from scipy import sparse
-
-    data = trained.interactions
-    shape = (data.num_users, data.num_items)
-    matrix = sparse.csr_matrix((8.0 * data.weights, (data.users, data.items)), shape)
-    model: Any = AlternatingLeastSquares(
-        factors=24, regularization=3.0, iterations=6, num_threads=1, random_state=trained.seed
-    )
-    model.fit(matrix, show_progress=False)
-    return model.user_factors @ model.item_factors.T
-
-
-def _by_history(kind: type[HistoryRanker]) -> Callable[[Trained], Floats]:
-    def scores(trained: Trained) -> Floats:
-        agent = kind(trained.seed)
-        agent.learn(trained.interactions, trained.data.items.vectors)
-        return agent.score_items(*trained.interactions.histories(_HISTORY)).astype(np.float64)
-
-    return scores
-
-
-def _joint(trained: Trained) -> Floats:
-    # Such logs do not say what was shown: what is chosen at all tells more than what satisfied.
-    agent = Joint(trained.seed, ranking="choice", shrinkage=0.3, substance=0.0, skipped=0.0)
-    agent.learn(trained.data, trained.config)
-    logs = trained.data.logs  # one step more, before which all of the past is known
-    more = [np.concatenate([column, column[:, -1:]], axis=1) for column in logs]
-    data = dataclasses.replace(trained.data, logs=logs._make(more))
-    last = observed_steps(data, trained.config, first=logs.items.shape[1])
-    scores = np.zeros((len(logs.items), len(agent.alpha)))
-    scores[last.users] = agent.v(batch_of(last, np.arange(len(last)))) @ agent.alpha.T
-    return scores
-
-
-SCORERS: dict[str, Callable[[Trained], Floats]] = {
-    "popular": _popular,
-    "item-knn": _by_history(ItemNeighbours),
-    "ease": _by_history(Ease),
-    "collaborative": _factorised,
-    "implicit-als": _implicit,
-    "two-tower": _by_history(TwoTower),
-    "sasrec": _by_history(SelfAttentive),
-    "joint": _joint,
-}
-"""Recommenders by name: from what there is to learn, scores of all users and items."""
+    def learnt(self, records: Records, seed: int) -> Learnt:
+        """Returns what a recommender learns from."""
+        return Learnt(records, self.texts, self.threshold, seed)
 
 
 @one_thread()
 def run(
     logs: str = "movielens",
     agents: tuple[str, ...] = tuple(SCORERS),
+    against: tuple[str, ...] = ("ease", "implicit-als"),
     seeds: int = 3,
+    folds: int = 2,
+    cold: bool = True,
     test_share: float = 0.2,
     threshold: float = 4.0,
     min_ratings: int = 5,
@@ -133,13 +74,18 @@ def run(
     """Trains recommenders on earlier records and ranks the catalogue for each user's later ones.
 
     The latest records of each user are the test; what is liked there and was not met before is
-    relevant. Every item that the user has not met is a candidate.
+    relevant. Every item that the user has not met is a candidate. Intervals are over users and
+    seeds, paired where agents are compared.
 
     Args:
         logs: `movielens` (extra `data`), or a CSV, JSONL or Parquet file with the columns user,
             item, event, value, timestamp, text.
         agents: names of SCORERS.
-        seeds: training seeds; metrics are their means.
+        against: those of them that every other one is compared with.
+        seeds: training seeds; cold users and items are drawn anew with each.
+        folds: validation parts that settings are chosen on, each a fifth of what lies before the
+            one after it; 0: the agents' own defaults.
+        cold: whether cold users and items are judged too, which trains once more with each seed.
         test_share: of each user's records, the latest.
         threshold: ratings from there on are liked.
         min_ratings: users and items with fewer are left out, until none is left.
@@ -149,124 +95,167 @@ def run(
     Raises:
         ValueError: an unknown agent, or records that cannot be used.
     """
-    for name in agents:
+    for name in (*agents, *against):
         if name not in SCORERS:
             raise ValueError(unknown("agent", name, list(SCORERS)))
-    records, texts = _read(logs, min_ratings, encoder, dim)
-    split = split_by_time(records, test_share, 0.0, unseen="drop")
-    print(f"{len(split.train):,} records to learn from, {len(split.test):,} to find")
-    results = {}
+    if "implicit-als" in agents and find_spec("implicit") is None:
+        print("implicit-als is left out: the library implicit is not installed (extra `dev`)")
+        agents = tuple(name for name in agents if name != "implicit-als")
+    records, texts = read_logs(logs, min_ratings, encoder, dim)
+    protocol, part = Protocol(texts, threshold), _latest(records, test_share)
+    print(f"{len(part.train):,} records to learn from, {len(part.test):,} to find")
+    results: dict[str, dict[str, Scores]] = {}
+    means: dict[str, dict[str, float]] = {}
     for name in agents:
-        started, values = time.perf_counter(), []
-        for seed in range(seeds if name != "popular" else 1):
-            data, config = own_data(
-                split.train,
-                texts,
-                slate_size=20,
-                threshold=threshold,
-                seed=seed,
-            )
-            trained = Trained(_interactions(split.train, threshold), data, config, seed)
-            values.append(
-                ranking_metrics(SCORERS[name](trained), split.train, split.test, threshold)
-            )
-        means = {metric: float(np.mean([x[metric] for x in values])) for metric in values[0]}
-        results[name] = means | {"seconds": (time.perf_counter() - started) / len(values)}
-    print_tables(_table(results))
-    return results
+        settings = chosen(name, protocol, part.train, folds)
+        started, own = time.perf_counter(), range(1 if name in DETERMINISTIC else seeds)
+        learnt = [protocol.learnt(part.train, seed) for seed in own]
+        values = {WARM: [_warm(name, settings, x, part) for x in learnt]}
+        seconds = (time.perf_counter() - started) / len(own)
+        results[name] = {f"{WARM}, {x}": _scores(values[WARM], x) for x in METRICS}
+        for seed in range(seeds if cold else 0):
+            for kind, found in _cold(name, settings, protocol, part, seed).items():
+                values.setdefault(kind, []).append(found)
+        results[name] |= {k: _pooled(v, METRICS[0]) for k, v in values.items() if k != WARM}
+        means[name] = {x: float(results[name][f"{WARM}, {x}"].values.mean()) for x in METRICS}
+        means[name] |= {k: float(results[name][k].values.mean()) for k in values if k != WARM}
+        means[name] |= {"users": float(len(values[WARM][0]["user"])), "seconds": seconds}
+        print(f"{name}: {settings or 'as it is'}, {means[name][METRICS[0]]:.4f}, {seconds:.0f} s")
+    print_tables(*_tables(results, [x for x in against if x in results]))
+    return means
 
 
-def ranking_metrics(
-    scores: Floats, train: Records, test: Records, threshold: float
-) -> dict[str, float]:
-    """Returns NDCG@10, Recall@10 and AUC, means over the users who like something in the test."""
-    relevant = np.zeros(scores.shape, np.bool_)
-    user, item, satisfied = test.clicks(threshold)
-    relevant[user[satisfied == 1], item[satisfied == 1]] = True
-    met = np.zeros(scores.shape, np.bool_)
-    met[train.user, train.item] = True
-    relevant &= ~met
-    ranked = np.where(met, -np.inf, scores)
-    some = relevant.any(axis=1)
-    ndcg = metrics.ndcg_at_k(ranked[some], relevant[some], K)
-    recall = metrics.recall_at_k(ranked[some], relevant[some], K)
-    areas = [
-        float(roc_auc_score(relevant[row, ~met[row]], scores[row, ~met[row]]))
-        for row in np.flatnonzero(some)
-    ]
-    return {
-        f"ndcg@{K}": float(ndcg.mean()),
-        f"recall@{K}": float(recall.mean()),
-        "auc": float(np.mean(areas)),
-        "users": float(some.sum()),
-    }
+# --- protocols
 
 
-def _read(logs: str, least: int, encoder: str, dim: int) -> tuple[Records, TextSpace]:
-    """Clean records whose items are numbered as in a catalogue that is encoded."""
-    if logs == "movielens":
-        records, report = clean(movielens_records(), min_user=least, min_item=least)
-        print(report)
-        texts = load_text_space("movielens", None, encoder, dim, "auto")
-        numbers = np.array([int(name) for name in records.item_ids])
-        return _renumbered(records, numbers, len(texts.catalog)), texts
-    raw, report = clean(load_records(logs))
-    print(report)
-    records, report = clean(raw.take(_usable(raw)), min_user=least, min_item=least)
-    print(report)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "items.csv"
-        first = records.write_catalog(path)  # the first item with each text
-        texts = load_text_space(str(path), None, encoder, dim, "auto")
-    assert records.item_texts is not None  # there would be no catalogue
-    row = {records.item_texts[item]: index for index, item in enumerate(first.tolist())}
-    numbers = np.array([row[words] for words in records.item_texts])
-    return _renumbered(records, numbers, len(texts.catalog)), texts
+def _latest(records: Records, share: float) -> Part:
+    split = split_by_time(records, share, 0.0, unseen="drop")
+    return Part(split.train, split.test)
 
 
-def _usable(records: Records) -> npt.NDArray[np.bool_]:
-    """Which records say that an item that has a text was consumed, (M,)."""
-    if records.item_texts is None:
-        raise RecordsError("the records hold no texts of items; add a column called text.")
-    consumed = (records.event == CLICK) | (records.event == RATING)
-    has_text = np.array([bool(words) for words in records.item_texts])
-    return consumed & has_text[np.where(consumed, records.item, 0)]
+def chosen(name: str, protocol: Protocol, train: Records, folds: int) -> dict[str, Any]:
+    """Returns the settings with the highest NDCG on validation records, one tried after the other.
+
+    Args:
+        name: of SCORERS.
+        protocol: how it learns.
+        train: the training records; nothing else is looked at.
+        folds: validation parts.
+    """
+    parts = []
+    for _ in range(folds):
+        parts.append(_latest(parts[-1].train if parts else train, _FOLD))
+    learnt = [protocol.learnt(x.train, 0) for x in parts]
+    settings: dict[str, Any] = {}
+    better, best, known = settings, -1.0, dict[tuple[tuple[str, Any], ...], float]()
+    for setting, values in GRIDS.get(name, {}).items() if parts else ():
+        for value in values:
+            tried = settings | {setting: value}
+            key = tuple(sorted(tried.items()))
+            if key not in known:
+                both = zip(learnt, parts, strict=True)
+                found = [_warm(name, tried, *x, METRICS[:1])[METRICS[0]].mean() for x in both]
+                known[key] = float(np.mean(found))
+            if known[key] > best:
+                best, better = known[key], tried
+        settings = better
+    return settings
 
 
-def _renumbered(records: Records, numbers: npt.NDArray[np.int64], num_items: int) -> Records:
-    return Records(
-        user=records.user,
-        item=numbers[records.item],
-        event=records.event,
-        value=records.value,
-        timestamp=records.timestamp,
-        user_ids=records.user_ids,
-        item_ids=tuple(map(str, range(num_items))),
-        rating_range=records.rating_range,
-    )
+def _warm(
+    name: str,
+    settings: Mapping[str, Any],
+    learnt: Learnt,
+    part: Part,
+    wanted: Sequence[str] = METRICS,
+) -> Values:
+    scores = SCORERS[name](learnt, **settings)(part.train)
+    return user_values(scores, part.train, part.test, learnt.threshold, None, wanted)
 
 
-def _interactions(records: Records, threshold: float) -> Dataset:
-    assert records.timestamp is not None  # split_by_time needs it
+def _cold(
+    name: str, settings: Mapping[str, Any], protocol: Protocol, part: Part, seed: int
+) -> dict[str, Values]:
+    """NDCG for users whose records, and on items whose records, were not learnt from."""
+    rng = np.random.default_rng([seed, 7])
+    new_users = _drawn(len(part.train.user_ids), rng)
+    new_items = _drawn(len(part.train.item_ids), rng)
+    old = part.train.take(~new_items[part.train.item])
+    everyone = np.unique(old.user)
+    warm, cold = everyone[~new_users[everyone]], everyone[new_users[everyone]]
+    learnt = of_users(old, warm)
+    scorer = SCORERS[name](protocol.learnt(learnt, seed), **settings)
+    consumed = np.bincount(learnt.item, minlength=len(new_items)) > 0
+
+    def judge(users: npt.NDArray[np.int64], known: Records, among: Any) -> Values:
+        train, test = of_users(part.train, users), of_users(part.test, users)
+        options = (protocol.threshold, among, METRICS[:1])
+        return user_values(scorer(known), train, test, *options)
+
+    found = {COLD_ITEMS: judge(warm, learnt, new_items)}
+    for count in KNOWN:
+        known = _newest(of_users(old, cold), count)
+        found[f"cold users, {count} known"] = judge(cold, known, consumed)
+    return found
+
+
+def _drawn(count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """A tenth, at least two, (count,)."""
+    mask = np.zeros(count, np.bool_)
+    mask[rng.permutation(count)[: max(2, round(_COLD_SHARE * count))]] = True
+    return mask
+
+
+def _newest(records: Records, count: int) -> Records:
+    assert records.timestamp is not None
     order = np.lexsort((records.timestamp, records.user))
-    user, item, satisfied = records.take(order).clicks(threshold)
-    weights = np.where(satisfied == 1, 1.0, UNSATISFIED_WEIGHT)
-    data = Dataset.from_columns(user, item, weights, np.arange(len(user)), len(records.item_ids))
-    if data.num_users != len(records.user_ids):
-        raise ValueError("some users have no record to learn from; lower test_share.")
-    return data
+    ends = np.cumsum(np.bincount(records.user, minlength=len(records.user_ids)))
+    age = ends[records.user[order]] - 1 - np.arange(len(order))
+    return records.take(order[age < count])
 
 
-def _table(results: Mapping[str, Mapping[str, float]]) -> Table:
-    columns = ["agent", *next(iter(results.values()))]
-    rows = [
-        [
-            agent,
-            *(
-                number(x, decimals=0 if name in ("users", "seconds") else 4)
-                for name, x in values.items()
-            ),
-        ]
-        for agent, values in results.items()
-    ]
-    return Table(columns, rows, "liked later, among all items not met before")
+# --- tables
+
+
+def _scores(values: Sequence[Values], metric: str) -> Scores:
+    """Of the same users with each seed."""
+    users = np.concatenate([x["user"] for x in values])
+    seeds = np.repeat(np.arange(len(values)), [len(x["user"]) for x in values])
+    return Scores.of(np.concatenate([x[metric] for x in values]), None, users, seeds)
+
+
+def _pooled(values: Sequence[Values], metric: str) -> Scores:
+    """Of other users, or other items, with each seed: each draw of a user is one of its own."""
+    users = np.concatenate([1_000_000 * seed + x["user"] for seed, x in enumerate(values)])
+    if len(users) < 2:
+        raise ValueError("fewer than two cold users like something; use more logs, or cold=False.")
+    return Scores.of(np.concatenate([x[metric] for x in values]), None, users)
+
+
+def _tables(results: Mapping[str, Mapping[str, Scores]], against: Sequence[str]) -> list[Table]:
+    protocols = [x for x in next(iter(results.values())) if not x.startswith(WARM)]
+    groups = [("liked later, among all items not met before", [f"{WARM}, {x}" for x in METRICS])]
+    if protocols:
+        groups.append((f"{METRICS[0]}: what was not learnt from", protocols))
+    tables = []
+    for title, columns in groups:
+        heads = ["agent", *(x.removeprefix(f"{WARM}, ") for x in columns)]
+        rows = [[name, *(_cell(x[c]) for c in columns)] for name, x in results.items()]
+        tables.append(Table(heads, rows, title))
+        for other in against:
+            compared = [
+                [name, *(_difference(x[c], results[other][c]) for c in columns)]
+                for name, x in results.items()
+                if name != other
+            ]
+            tables.append(Table(heads, compared, f"the same, minus {other}"))
+    return tables
+
+
+def _cell(scores: Scores) -> Cell:
+    return number(*bootstrap_interval(scores), decimals=4)
+
+
+def _difference(a: Scores, b: Scores) -> Cell:
+    interval = paired_difference(a, b)
+    return number(*interval, decimals=4, signed=True)._replace(clear=interval.is_clear)

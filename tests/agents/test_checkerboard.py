@@ -26,7 +26,7 @@ SETTINGS = {
     "two-tower": {"batch": 16},
     "sasrec": {"batch": 16},
 }
-READERS = ("two-tower", "sasrec", "drift-aware", "joint")
+READERS = ("ease-text", "two-tower", "sasrec", "drift-aware", "joint")
 """These read texts too; the others learn from consumption alone."""
 LEARNERS = [
     name

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents.dataset import Dataset
-from agents.rankers.item_models import Ease, ItemNeighbours
+from agents.rankers.item_models import Ease, ItemNeighbours, gram_of_near, inverse_of
 from agents.rankers.ranker import consumption
 
 MODELS = {"item-knn": ItemNeighbours, "ease": Ease}
@@ -61,6 +61,39 @@ def test_ease_is_the_least_squares_without_self_similarity(log):
         left = matrix[:, others].T @ matrix[:, others] + 2.0 * np.eye(12)
         expected[others, item] = np.linalg.solve(left, matrix[:, others].T @ matrix[:, item])
     np.testing.assert_allclose(agent.score_items(*_every_item_alone(13)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 600])
+def test_the_inverse_is_symmetric_and_whole(size):
+    rows = np.random.default_rng(0).normal(size=(size, size))
+    gram = rows @ rows.T + size * np.eye(size)
+    inverse = inverse_of(gram.copy())
+    np.testing.assert_allclose(inverse @ gram, np.eye(size), atol=1e-9)
+    np.testing.assert_array_equal(inverse, inverse.T)
+
+
+def test_a_matrix_without_inverse_is_refused():
+    with pytest.raises(ValueError, match="use a regularisation above 0"):
+        inverse_of(np.zeros((3, 3)))
+
+
+def test_items_consumed_near_each_other_count_more():
+    columns = ([0, 0, 0, 1, 1], [3, 0, 2, 2, 3], [1.0, 1.0, 0.2, 1.0, 1.0], [0, 1, 2, 5, 6])
+    log = Dataset.from_columns(*columns, num_items=5)
+    gram = gram_of_near(log, np.array([0, 2, 3]), 0.5)
+    expected = [[1.0, 0.5 * 0.2, 0.5], [0.1, 0.04 + 1.0, 0.25 * 0.2 + 0.5], [0.5, 0.55, 2.0]]
+    np.testing.assert_allclose(gram, expected, rtol=1e-6)
+
+
+def test_without_decay_of_gaps_the_gram_matrix_is_that_of_the_log(log):
+    dense = _dense(log)
+    np.testing.assert_allclose(gram_of_near(log, np.arange(13), 1.0), dense.T @ dense, atol=1e-6)
+
+
+def test_an_item_that_comes_again_counts_once_from_its_last_time():
+    columns = ([0, 0, 0], [1, 0, 1], [1.0, 1.0, 0.2], [0, 1, 2])
+    gram = gram_of_near(Dataset.from_columns(*columns, num_items=2), np.arange(2), 0.5)
+    np.testing.assert_allclose(gram, [[1.0, 0.5], [0.5, 1.0]])
 
 
 def test_ease_over_few_items_ranks_the_rest_by_popularity(log):

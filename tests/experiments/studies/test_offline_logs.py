@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.studies import offline_logs
+from experiments.studies import offline_logs, offline_metrics, offline_scorers
+from experiments.studies.offline_records import read_logs
 from llmrec_env.datasets import CLICK, RATING, Records, RecordsError
+from llmrec_env.metrics import ndcg_at_k, recall_at_k
 
 NUM_USERS, NUM_ITEMS = 24, 40
 TOPICS = ("slow trains", "jazz piano", "pasta cooking", "war history")
-CHEAP = ("popular", "item-knn", "ease", "collaborative")
+CHEAP = ("popular", "item-knn", "ease", "ease-text", "collaborative")
 
 
 def made(user: Sequence[int], item: Sequence[int], value: Sequence[float], **more: Any) -> Records:
@@ -43,25 +45,40 @@ def scores_of(liked: dict[int, Sequence[int]]) -> np.ndarray:
     return scores
 
 
+def means_of(scores: np.ndarray, test: Records = TEST, threshold: float = 4.0, **options: Any):
+    values = offline_metrics.user_values(scores, TRAIN, test, threshold, **options)
+    return {k: x.mean() for k, x in values.items() if k != "user"} | {"users": len(values["user"])}
+
+
+PERFECT = {"ndcg@10": 1.0, "recall@10": 1.0, "auc": 1.0, "users": 2}
+
+
 def test_what_is_liked_later_first_is_perfect():
-    results = offline_logs.ranking_metrics(scores_of({0: [2], 1: [4, 5]}), TRAIN, TEST, 4.0)
-    assert results == {"ndcg@10": 1.0, "recall@10": 1.0, "auc": 1.0, "users": 2.0}
+    assert means_of(scores_of({0: [2], 1: [4, 5]})) == PERFECT
 
 
 def test_items_met_before_and_those_rated_low_do_not_count():
     met_first = scores_of({0: [2], 1: [4, 5]})
     met_first[0, [0, 1]], met_first[1, 2] = 500.0, 500.0
-    results = offline_logs.ranking_metrics(met_first, TRAIN, TEST, 4.0)
-    assert results == {"ndcg@10": 1.0, "recall@10": 1.0, "auc": 1.0, "users": 2.0}
+    assert means_of(met_first) == PERFECT
     again = made([0, 0, 1, 1, 2], [2, 0, 4, 5, 0], [5, 5, 5, 4, 1])  # user 0 has met item 0
-    assert offline_logs.ranking_metrics(met_first, TRAIN, again, 4.0) == results
-    assert offline_logs.ranking_metrics(met_first, TRAIN, TEST, 1.0)["users"] == 3.0
+    assert means_of(met_first, again) == PERFECT
+    assert means_of(met_first, threshold=1.0)["users"] == 3
+
+
+def test_items_that_are_no_candidates_do_not_count():
+    scores = scores_of({0: [7], 1: [7, 5]})
+    among = np.isin(np.arange(12), [4, 5, 6])
+    values = offline_metrics.user_values(scores, TRAIN, TEST, 4.0, among, ("recall@10",))
+    assert list(values) == ["user", "recall@10"]
+    np.testing.assert_array_equal(values["user"], [1.0])  # user 0 likes none of them
+    np.testing.assert_array_equal(values["recall@10"], [1.0])
 
 
 def test_worse_scores_are_worse():
     worse = scores_of({0: [2], 1: [4, 5]})
     worse[0, [3, 6]], worse[1, [7, 8, 9]] = 200.0, 200.0  # before what is liked
-    results = offline_logs.ranking_metrics(worse, TRAIN, TEST, 4.0)
+    results = means_of(worse)
     discount = 1.0 / np.log2(np.arange(2, 12))
     gains = discount[2], discount[[3, 4]].sum() / discount[:2].sum()
     assert results["ndcg@10"] == pytest.approx(np.mean(gains))
@@ -69,18 +86,35 @@ def test_worse_scores_are_worse():
     assert results["auc"] == pytest.approx(np.mean([7 / 9, 6 / 9]))
 
 
+@pytest.mark.parametrize("levels", [3, 40, 10**6])
+def test_metrics_are_those_of_all_items_ties_included(levels):
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(levels)
+    scores, liked = rng.integers(levels, size=(20, 400)) / levels, rng.random((20, 400)) < 0.05
+    user, item = np.nonzero(liked)
+    everyone = {"user_ids": tuple(map(str, range(20))), "item_ids": tuple(map(str, range(400)))}
+    test = made(user, item, np.full(len(user), 5.0), **everyone)
+    values = offline_metrics.user_values(scores, made([0], [0], [1], **everyone), test, 4.0)
+    scores[0, 0], liked[0, 0] = -np.inf, False  # was met
+    expected = [ndcg_at_k(scores, liked, 10), recall_at_k(scores, liked, 10)]
+    np.testing.assert_allclose([values["ndcg@10"], values["recall@10"]], expected)
+    areas = [roc_auc_score(x, y) for x, y in zip(liked[1:], scores[1:], strict=True)]
+    np.testing.assert_allclose(values["auc"][1:], areas)
+
+
 def test_scores_that_tell_nothing_apart_have_an_auc_of_one_half():
-    results = offline_logs.ranking_metrics(np.zeros((3, 12)), TRAIN, TEST, 4.0)
+    results = means_of(np.zeros((3, 12)))
     assert results["auc"] == pytest.approx(0.5) and results["ndcg@10"] < 0.7
 
 
 # --- a file
 
 
-def write(path: Path, *, text: bool = True, browses: bool = False) -> Path:
+def write(path: Path, *, text: bool = True, browses: bool = False, users: int = NUM_USERS) -> Path:
     """Users who like one topic of four; one item without a text, two with the same."""
     generator, rows = np.random.default_rng(0), []
-    for user in range(NUM_USERS):
+    for user in range(users):
         for t, item in enumerate(generator.permutation(NUM_ITEMS)[:24].tolist()):
             stars = 5 if item % 4 == user % 4 else int(generator.integers(1, 4))
             number = item if item != 39 else 35
@@ -99,7 +133,7 @@ def write(path: Path, *, text: bool = True, browses: bool = False) -> Path:
 
 
 def read(path: Path, least: int = 3):
-    return offline_logs._read(str(path), least, "hashing", 32)
+    return read_logs(str(path), least, "hashing", 32)
 
 
 def test_items_are_numbered_as_in_the_catalogue(tmp_path):
@@ -124,29 +158,69 @@ def test_a_file_without_texts_is_refused(tmp_path):
         read(write(tmp_path / "log.csv", text=False))
 
 
+def judged(path: Path, agents: tuple[str, ...], **options: Any):
+    options = {"seeds": 1, "min_ratings": 3, "encoder": "hashing", "dim": 32, "folds": 0} | options
+    return offline_logs.run(str(path), agents, **options)
+
+
 def test_a_file_is_judged_and_taste_is_found(tmp_path, capsys):
     path = write(tmp_path / "log.csv", browses=True)
-    results = offline_logs.run(str(path), CHEAP, seeds=1, min_ratings=3, encoder="hashing", dim=32)
+    results = judged(path, CHEAP, cold=False)
     assert list(results) == list(CHEAP)
     for values in results.values():
         assert (
             0.0 <= values["ndcg@10"] <= 1.0 and values["users"] == results["popular"]["users"] > 9
         )
-    for name in ("item-knn", "ease", "collaborative"):
+    for name in ("item-knn", "ease", "ease-text", "collaborative"):
         assert results[name]["auc"] > results["popular"]["auc"], name
     printed = capsys.readouterr().out
     assert "records to learn from" in printed and "item-knn" in printed
+    assert "the same, minus ease" in printed and "minus implicit-als" not in printed
     assert not any(words in printed for words in ("user1", "words 1", *TOPICS))
 
 
-def test_every_scorer_runs(tmp_path):
-    path = write(tmp_path / "log.csv")
-    results = offline_logs.run(
-        str(path), tuple(offline_logs.SCORERS), seeds=1, min_ratings=3, encoder="hashing", dim=32
-    )
-    assert list(results) == list(offline_logs.SCORERS)
-    assert all(np.isfinite(list(values.values())).all() for values in results.values())
+def test_every_scorer_runs_on_new_users_and_items_too(tmp_path):
+    results = judged(write(tmp_path / "log.csv", users=80), tuple(offline_scorers.SCORERS), seeds=2)
+    assert list(results) == [x for x in offline_scorers.SCORERS if x in results]
+    assert len(results) >= len(offline_scorers.SCORERS) - 1  # `implicit` may be missing
+    for values in results.values():
+        assert np.isfinite(list(values.values())).all()
+        assert {"cold items", "cold users, 1 known", "cold users, 20 known"} <= set(values)
     assert results["joint"]["auc"] > 0.6
+    # What nobody consumed is known by its text alone.
+    assert results["ease-text"]["cold items"] > results["ease"]["cold items"]
+
+
+def test_settings_are_chosen_by_validation_records_alone(tmp_path, monkeypatch):
+    grid = {"decay": (0.5, 1.0), "popular": (0.0, 1.0)}
+    monkeypatch.setattr(offline_logs, "GRIDS", {"content": grid})
+    asked = []
+
+    def content(learnt, **settings):
+        asked.append(settings)
+        scores = np.zeros((3, 12))
+        if settings["decay"] == 1.0:
+            scores[0, 2] = 1.0  # what user 0 likes
+        if settings.get("popular") == 1.0:
+            scores[1, [4, 5]] = 1.0  # what user 1 likes
+        return lambda records: scores
+
+    monkeypatch.setattr(offline_logs, "SCORERS", {"content": content})
+    monkeypatch.setattr(
+        offline_logs, "_latest", lambda records, share: offline_logs.Part(TRAIN, TEST)
+    )
+    protocol = offline_logs.Protocol(None, 4.0)  # type: ignore[arg-type]
+    assert offline_logs.chosen("content", protocol, TRAIN, 1) == {"decay": 1.0, "popular": 1.0}
+    assert asked[0] == {"decay": 0.5} and len(asked) == 4  # not every pair
+    assert offline_logs.chosen("content", protocol, TRAIN, 0) == {}
+
+
+def test_cold_users_are_known_by_their_newest_records():
+    records = made([0, 0, 0, 1, 2, 2], [0, 1, 2, 3, 4, 5], [5, 5, 5, 5, 5, 5])
+    newest = offline_logs._newest(records, 2)
+    assert sorted(newest.item.tolist()) == [1, 2, 3, 4, 5]
+    own = offline_scorers.of_users(records, np.array([0, 2]))
+    assert own.user_ids == ("u", "w") and sorted(own.user.tolist()) == [0, 0, 0, 1, 1]
 
 
 def test_an_unknown_agent_is_refused():
