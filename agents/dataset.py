@@ -257,29 +257,31 @@ def logged_choices(
     config: EnvConfig,
     encode: Callable[[Any], Floats],
     rng: np.random.Generator,
+    every: bool = False,
 ) -> tuple[Floats, Ids]:
     """Returns the logged steps in which an item satisfied, as an agent would have observed them.
 
     Features (m, length), of the slate as the first K candidates and of others drawn, and the slots
-    of the items, (m,).
+    of the items, (m,), K for none.
 
     Args:
         data: with the logs.
         config: of the environment that the observations are of.
         encode: returns the features of a batch of observations, (n, length).
         rng: draws the candidates that were not on the slate.
+        every: whether the other steps are returned too.
     """
     dataset = Dataset.from_logs(data)
     features, choices = [], []
     for rows, histories in dataset.replayed(data, config):
-        satisfied = dataset.satisfied[rows]
-        steps = dataset.take(rows[satisfied])
+        wanted = dataset.satisfied[rows] | every
+        steps = dataset.take(rows[wanted])
         if len(steps) and steps.times[0] >= -(_MAX_CHOICES // dataset.num_users):
             slots = steps.slates.shape[1]
             others = rng.integers(dataset.num_items, size=(len(steps), config.candidates - slots))
             ids = np.concatenate([steps.slates, others], 1).astype(np.int32)
             observations = observations_of(
-                histories[satisfied],
+                histories[wanted],
                 data.items,
                 data.phrase_vectors,
                 config.horizon,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from agents.agent_spec import GAMMAS, RATES, AgentSpec, Choice, SearchSpace, Uniform
+from agents.agent_spec import GAMMAS, RATES, AgentSpec, Choice, Integer, SearchSpace, Uniform
 from agents.base import Agent
 from agents.rl.sb3_specs import SB3_SPECS
 from llmrec_env.config import EnvConfig, unknown
@@ -177,6 +177,21 @@ _SPECS = (
         fitting_seconds=500.0,
     ),
     *SB3_SPECS,
+    AgentSpec(
+        "cloning",
+        "agents.rl.cloning:BehaviourCloning",
+        "behaviour cloning of logged slates, the offline baseline of the learners below",
+        learns="logs",
+        seeded=True,
+        defaults={
+            "imitated": "satisfied",
+            "learning_rate": 2e-3,
+            "scale": 20.0,
+            "ema_decay": 0.95,
+            "log_epochs": 3,
+        },
+        search_space=RATES | {"log_epochs": Integer(1, 10)},
+    ),
     AgentSpec(
         "reinforce-topk",
         "agents.rl.reinforce:TopKReinforce",

@@ -29,6 +29,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "lookahead": ("studies.lookahead", "what valuing the future is worth, task by task"),
         "joint-ablation": ("studies.joint_ablation", "the joint recommender taken apart"),
         "taste": ("studies.taste", "what taste is worth, and what can be known of it"),
+        "off-policy": ("studies.off_policy", "policies judged from logs of another, and the truth"),
         "satisfaction": (
             "studies.satisfaction_classifier",
             "classifier of satisfaction on texts",

@@ -13,25 +13,21 @@ is nearly sure to be there needs no more weight, and the next best ones get it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium import spaces
 
 from agents.base import learn_in_segments, segment_seed
-from agents.dataset import logged_choices
-from agents.features import FeatureExtractor
 from agents.item_noise import gumbel_of_items, new_keys
 from agents.rankers.ranker import best_slots
 from agents.registry import defaults_of
-from agents.rl.sb3.pointer import PointerPolicy
+from agents.rl.slate_policy import SlatePolicy, log_policy
 from agents.rl.slateq.slate_values import targets
-from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 
 Tensor = torch.Tensor
@@ -63,11 +59,6 @@ class Settings:
     """What the averaged weights, which act, keep of themselves with each update."""
     log_epochs: int
     """Passes over the logs before acting."""
-
-
-def log_policy(scores: Tensor, chosen: Tensor) -> Tensor:
-    """Returns log π of one candidate of each session, (m,), by scores (m, c)."""
-    return scores.log_softmax(1).gather(1, chosen[:, None])[:, 0]
 
 
 def entropy(scores: Tensor) -> Tensor:
@@ -111,34 +102,18 @@ class Rollout(NamedTuple):
     candidates: npt.NDArray[np.int32]  # (n, c), offered then
 
 
-class TopKReinforce:
+class TopKReinforce(SlatePolicy):
     """Draws slates from a softmax and credits the consumed item with all that followed."""
 
-    fixed_candidates = True
-    """It can pick from as many candidates as it was trained with, and from no other number."""
     name = "reinforce-topk"
-    observation = "dict"
-    action = "slate"
+    settings: Settings
 
     def __init__(self, seed: int = 0, **settings: Any) -> None:
         """Takes the seed of training and fields of Settings."""
-        self.seed, self.settings = seed, Settings(**defaults_of("reinforce-topk") | settings)
+        super().__init__(seed, Settings(**defaults_of(self.name) | settings))
         self.on_steps: Callable[[int], None] | None = None
         self.log_folder: Path | None = None
-        self.policy: Any = None
         self._state: dict[str, Any] | None = None
-
-    # --- acting
-
-    def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Returns the most likely candidates, (n, k), best first.
-
-        Raises:
-            RuntimeError: before `fit`.
-        """
-        if self.policy is None:
-            raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
-        return self.policy.predict(self.extractor.encode(observation), deterministic=True)[0]
 
     # --- learning
 
@@ -159,7 +134,7 @@ class TopKReinforce:
         self._rng = np.random.default_rng([self.seed, segment, 3])
         try:
             if segment == 0:
-                self._imitate(env)
+                self._imitate(env, "satisfied")
             features, candidates = self._encode(env.reset(seed=segment_seed(self.seed, segment))[0])
             rollouts: list[Rollout] = []
             for update in range(1, updates + 1):
@@ -175,21 +150,10 @@ class TopKReinforce:
         return updates * size
 
     def _prepare(self, env: RecVectorEnv) -> None:
-        if self.policy is not None:
-            return
-        self.slots = env.config.slate_size
-        self.extractor = FeatureExtractor()
-        self.extractor.fit(env.public_data(), env.config)
-        settings = self.settings
-        keywords: dict[str, Any] = {"scale": settings.scale, "ema_decay": settings.ema_decay}
-        keywords |= self.extractor.policy_kwargs()
-        box = spaces.Box(-np.inf, np.inf, (self.extractor.length,), np.float32)
-        with torch.random.fork_rng(devices=[]):  # do not consume the caller's RNG state
-            torch.manual_seed(self.seed)
-            actions, rate = env.single_action_space, settings.learning_rate
-            self.policy = PointerPolicy(box, actions, lambda _: rate, **keywords)
-        if self._state:
-            self._take(self._state)
+        if self.policy is None:
+            super()._prepare(env)
+            if self._state:
+                self._take(self._state)
 
     def _encode(self, observation: Any) -> tuple[Tensor, npt.NDArray[np.int32]]:
         """Features, (n, length), and the ids of the candidates, (n, c)."""
@@ -247,37 +211,7 @@ class TopKReinforce:
         returns, _ = targets(values, rollout.reward, rollout.done, gamma, td_lambda)
         return torch.from_numpy(returns).flatten()
 
-    def _imitate(self, env: RecVectorEnv) -> None:
-        """Fits the policy to which item of a logged slate was consumed, where it satisfied."""
-        data, encode = env.public_data(), self.extractor.encode
-        features, choice = logged_choices(data, env.config, encode, self._rng)
-        logged, slots = torch.from_numpy(features), torch.from_numpy(choice)
-        for epoch in range(self.settings.log_epochs if len(slots) else 0):
-            rate = self.settings.learning_rate * (1.0 - epoch / self.settings.log_epochs)
-            for rows in self._batches(len(slots)):
-                scores = self.policy.scores(logged[rows])
-                # Among what was shown: what else was offered, and why it was not shown, is unknown.
-                shown = scores[:, : self.slots]
-                self._descend(-log_policy(shown, slots[rows]).mean(), rate)
-        self.policy.forget()
-
-    def _batches(self, size: int) -> tuple[Tensor, ...]:
-        return torch.from_numpy(self._rng.permutation(size)).split(1024)
-
-    def _descend(self, loss: Tensor, rate: float) -> None:
-        optimiser = self.policy.optimizer
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.zero_grad()
-        loss.backward()
-        length = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
-        if not (torch.isfinite(loss) and torch.isfinite(length)):
-            raise FloatingPointError(
-                f"the loss is {float(loss.detach())}, its gradient {float(length)} long; the agent "
-                f"is as it was before this segment; lower learning_rate={rate}."
-            )
-        optimiser.step()
-
-    # --- saving
+    # --- state
 
     def state(self) -> dict[str, Any]:
         """Returns the weights, their average, and what the optimiser knows."""
@@ -294,13 +228,3 @@ class TopKReinforce:
         state = copy.deepcopy(state)  # the optimiser would go on with the tensors themselves
         self.policy.load_state_dict(state["policy"])
         self.policy.optimizer.load_state_dict(state["optimiser"])
-
-    def save(self, path: Path) -> None:
-        """Writes settings, the weights and their average, which acts."""
-        weights = {name: x.numpy() for name, x in self.policy.state_dict().items()}
-        write_agent(path, self.name, {"seed": self.seed, **asdict(self.settings)}, weights)
-
-    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
-        """Takes weights that `save` wrote."""
-        self._prepare(env)
-        self.policy.load_state_dict({name: torch.tensor(x) for name, x in weights.items()})

@@ -132,7 +132,7 @@ def test_it_imitates_what_satisfied(new_vec):
         return float(log_policy(scores, torch.from_numpy(choice)).mean())
 
     before = likelihood()
-    agent._imitate(env)
+    agent._imitate(env, "satisfied")
     assert likelihood() > before + 0.05
 
 
