@@ -10,7 +10,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.candidates import FEATURES
+from llmrec_env.interface.candidates import FEATURES, feature_columns
 from llmrec_env.interface.history import recent_of
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
@@ -188,20 +188,16 @@ def pick(picks, i, ids, slate):
 
 
 @kernel
-def rank(plans, i, ids, features, row, vectors, key, slate):
+def rank(history, items, plans, i, ids, key, slate):
     """Writes the best candidates by weighted features, less their likeness to those above.
 
     The penalty is maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
 
     Args:
         plans: ranking weights, (n, F + 2), of which row i is read.
-        features: candidate features, (m, c, F), of which `row` is read.
     """
-    mmr = plans[i, MMR]
-    count = ids.shape[0]
-    scores = np.empty(count, np.float32)
-    for c in range(count):
-        scores[c] = weighted(plans, i, features, row, c)
+    mmr, count, vectors = plans[i, MMR], ids.shape[0], items.vectors
+    scores = weighted(plans, i, feature_columns(history, items, ids), count)
     best_first = best_of(scores, ids, min(count, _SHORTLIST))
     likeness = np.zeros(best_first.shape[0], np.float32)  # to the `compared` first slots
     compared = np.zeros(best_first.shape[0], np.int32)
@@ -224,13 +220,17 @@ def rank(plans, i, ids, features, row, vectors, key, slate):
 
 
 @kernel
-def weighted(plans, i, features, row, c):
-    """Returns the features of a candidate, weighted by plan i; neighbours are added first."""
-    first = plans[i, 0] * features[row, c, 0] + plans[i, 1] * features[row, c, 1]
-    second = plans[i, 2] * features[row, c, 2] + plans[i, 3] * features[row, c, 3]
-    third = plans[i, 4] * features[row, c, 4] + plans[i, 5] * features[row, c, 5]
-    fourth = plans[i, 6] * features[row, c, 6] + plans[i, 7] * features[row, c, 7]
-    return (first + second) + (third + fourth)
+def weighted(plans, i, columns, count):
+    """Returns the features of the candidates, weighted by plan i, (c,); neighbours added first."""
+    scores, w = np.empty(count, np.float32), plans[i]
+    w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
+    for c in range(count):
+        first = w0 * columns[0, c] + w1 * columns[1, c]
+        second = w2 * columns[2, c] + w3 * columns[3, c]
+        third = w4 * columns[4, c] + w5 * columns[5, c]
+        fourth = w6 * columns[6, c] + w7 * columns[7, c]
+        scores[c] = (first + second) + (third + fourth)
+    return scores
 
 
 @kernel

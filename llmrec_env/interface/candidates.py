@@ -19,12 +19,14 @@ from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import one_minus_exp32, tanh32
 from llmrec_env.simulation.inner_products import (
+    LANES,
     block4x4,
-    block5x3,
+    block16x1,
     inverse_norm,
     products_with,
 )
-from llmrec_env.simulation.ordering import best_of
+from llmrec_env.simulation.ordering import best_of, order_of
+from llmrec_env.simulation.table import prefetch
 
 FEATURES = (
     "interest",
@@ -44,6 +46,10 @@ RECALLS = {"uniform": UNIFORM, "two-stage": TWO_STAGE}
 
 _TWO_STAGE_SHARES = (0.50, 0.20, 0.15, 0.10)  # recent, interest, co-consumption, popular
 _LAST_SHOWN = 5
+# Rows behind the features: products with the user's vectors, and with the items shown last.
+_TO_INTEREST, _TO_RECENT, _TO_SATIATION, _TO_SKIPPED, _TO_SHOWN = range(8, 13)
+_COLUMNS = _TO_SHOWN + _LAST_SHOWN
+_NEAR = 1 << 20  # bytes of a matrix that is read fast enough from the second-level cache
 
 
 class Items(NamedTuple):
@@ -73,17 +79,27 @@ def mark_unavailable(history, cap_slates, unavailable, generation):
 @kernel
 def recall_uniform(key, first, unavailable, generation, ids):
     """Fills ids[first:] with distinct available items drawn uniformly."""
-    num_items, draw = unavailable.shape[0], 0
-    for c in range(first, ids.shape[0]):
-        item = noise.below(key, noise.CANDIDATES + draw, num_items)
+    num_items, size, draw = unavailable.shape[0], ids.shape[0], first
+    for c in range(first, size):  # as if all were available: a loop without a branch
+        ids[c] = noise.below(key, noise.CANDIDATES + c - first, num_items)
+    for c in range(first, size):
+        item = drawn(key, first, draw, num_items, ids)
         draw += 1
-        while unavailable[item] == generation and draw < 16 * ids.shape[0]:
-            item = noise.below(key, noise.CANDIDATES + draw, num_items)
+        while unavailable[item] == generation and draw - first < 16 * size:
+            item = drawn(key, first, draw, num_items, ids)
             draw += 1
         while unavailable[item] == generation:  # a small catalogue, nearly used up
             item = (item + 1) % num_items
         unavailable[item] = generation
         ids[c] = item
+
+
+@inlined
+def drawn(key, first, draw, num_items, ids):
+    """Returns the item of a draw: a number of `ids`, or a new one behind their end."""
+    if draw < ids.shape[0]:
+        return np.int64(ids[draw])
+    return np.int64(noise.below(key, noise.CANDIDATES + draw - first, num_items))
 
 
 @kernel
@@ -120,62 +136,85 @@ def recall_two_stage(history, items, key, unavailable, generation, ids):
 
 
 @kernel
-def sort_by_recent(history, vectors, ids):
-    """Orders the candidates by cosine to the recent interest, so that an index has a meaning."""
+def describe(history, items, ids, in_order, out, i, start):
+    """Writes the features of the candidates into out[i, start:], (c · 8,); see FEATURES.
+
+    Args:
+        in_order: 1 first orders `ids` by cosine to the recent interest, so that an index has a
+            meaning.
+    """
     count = ids.shape[0]
-    scores = np.empty(count + 8, np.float32)
-    products_with(recent_of(history), vectors, ids, scores)
-    ids[:] = ids[best_of(scores[:count], ids, count)]
-
-
-@kernel
-def describe(history, items, ids, features, i):
-    """Writes the features of the candidates into features[i], (c, 8); see FEATURES."""
-    count, vectors, d = ids.shape[0], items.vectors, items.vectors.shape[1]
-    interest, recent = interest_of(history), recent_of(history)
-    slow, fast = inverse_norm(interest), inverse_norm(recent)
-    factor_scale = inverse_norm(history.factor)
-    known, shared = np.empty((count, 4), np.float32), np.empty(count + 8, np.float32)
-    user = (interest, recent, satiation_of(history), skipped_of(history))
-    for c in range(0, count, 4):
-        block4x4(user, None, vectors, (ids, c), d, known, c, 0)
-    products_with(history.factor, items.factors, ids, shared)
-    likeness = likeness_to_shown(history, vectors, ids)
+    columns, order = feature_columns(history, items, ids), np.empty(count, np.int32)
+    if in_order == 1:
+        order_of(columns[_TO_RECENT, :count], ids, order)
+    else:
+        for c in range(count):
+            order[c] = c
     for c in range(count):
-        item = ids[c]
-        features[i, c, INTEREST], features[i, c, RECENT] = known[c, 0] * slow, known[c, 1] * fast
-        features[i, c, CO_CONSUMPTION] = shared[c] * factor_scale
-        features[i, c, POPULARITY] = items.popularity[item]
-        features[i, c, SATIATION] = one_minus_exp32(max(known[c, 2], np.float32(0.0)))
-        features[i, c, SKIPPED] = tanh32(max(known[c, 3], np.float32(0.0)))
-        features[i, c, SUBSTANCE] = items.substance[item]
-        repetition = max(likeness[c, 0], likeness[c, 1], likeness[c, 2])
-        features[i, c, REPETITION] = max(
-            repetition, likeness[c, 3], likeness[c, 4], np.float32(0.0)
-        )
+        column, first = order[c], start + c * len(FEATURES)
+        for f in range(len(FEATURES)):
+            out[i, first + f] = columns[f, column]
+        order[c] = ids[column]
+    ids[:] = order
 
 
 @kernel
-def likeness_to_shown(history, vectors, ids):
-    """Returns the cosines of the candidates to the items shown last, (c, 5); 0 before the first."""
-    likeness = np.zeros((ids.shape[0], _LAST_SHOWN), np.float32)
-    last = min(history.num_shown, _LAST_SHOWN, history.cap_slots)
-    if last > 0:
-        before, shown = np.empty(last, np.int32), shown_of(history)
-        for j in range(last):
-            before[j] = shown[(history.num_shown - 1 - j) % history.cap_slots]
-        for c in range(0, ids.shape[0], 3):
-            block5x3(vectors, (before, 0), vectors, (ids, c), vectors.shape[1], likeness, c, 0)
-    return likeness
+def feature_columns(history, items, ids):
+    """Returns the features of the candidates, (8 + scratch, c + padding), in the order of FEATURES.
+
+    Every candidate's row is read from memory once, and asked for ahead of that.
+    """
+    count, zero = ids.shape[0], np.float32(0.0)
+    columns = np.empty((_COLUMNS, count + LANES), np.float32)
+    prefetch_rows(items.vectors, ids)
+    products_with(history.factor, items.factors, ids, columns[CO_CONSUMPTION])
+    compare_with_history(history, items.vectors, ids, columns)
+    slow, fast = inverse_norm(interest_of(history)), inverse_norm(recent_of(history))
+    factor_scale = inverse_norm(history.factor)
+    for c in range(count):
+        columns[INTEREST, c] = columns[_TO_INTEREST, c] * slow
+        columns[RECENT, c] = columns[_TO_RECENT, c] * fast
+        columns[CO_CONSUMPTION, c] = columns[CO_CONSUMPTION, c] * factor_scale
+    for c in range(count):
+        columns[SATIATION, c] = one_minus_exp32(max(columns[_TO_SATIATION, c], zero))
+        columns[SKIPPED, c] = tanh32(max(columns[_TO_SKIPPED, c], zero))
+    for c in range(count):
+        nearest = max(columns[_TO_SHOWN, c], columns[_TO_SHOWN + 1, c], columns[_TO_SHOWN + 2, c])
+        nearest = max(nearest, columns[_TO_SHOWN + 3, c], columns[_TO_SHOWN + 4, c], zero)
+        columns[REPETITION, c] = nearest
+    for c in range(count):
+        columns[POPULARITY, c] = items.popularity[ids[c]]
+        columns[SUBSTANCE, c] = items.substance[ids[c]]
+    return columns
+
+
+@kernel
+def compare_with_history(history, vectors, ids, columns):
+    """Writes the products of the candidates with the user's vectors and the items shown last.
+
+    Before the first slate is shown, the latter are 0.
+    """
+    last, shown = min(history.num_shown, history.cap_slots), shown_of(history)
+    d, before = vectors.shape[1], np.empty(_LAST_SHOWN, np.int32)
+    for j in range(_LAST_SHOWN if last > 0 else 0):  # fewer: the first of them again
+        before[j] = shown[(history.num_shown - 1 - min(j, last - 1)) % history.cap_slots]
+    user = (interest_of(history), recent_of(history), satiation_of(history), skipped_of(history))
+    for first in range(0, ids.shape[0], LANES):
+        for c in range(first, min(first + LANES, ids.shape[0]), 4):
+            block4x4(vectors, (ids, c), user, None, d, columns, _TO_INTEREST, c)
+            if last > 0:
+                block4x4(vectors, (ids, c), vectors, (before[:4], 0), d, columns, _TO_SHOWN, c)
+        if last > 0:
+            oldest = (before[4],)
+            block16x1(vectors, (ids, first), vectors, oldest, d, columns, _TO_SHOWN + 4, first)
+    if last == 0:
+        columns[_TO_SHOWN : _TO_SHOWN + _LAST_SHOWN] = 0.0
 
 
 @inlined
-def offer(history, items, recall, cap_slates, in_order, key, unavailable, generation, ids):
-    """Fills `ids` with the candidates of this step, best recent match first where order matters."""
-    mark_unavailable(history, cap_slates, unavailable, generation)
-    if recall == TWO_STAGE:
-        recall_two_stage(history, items, key, unavailable, generation, ids)
-    else:
-        recall_uniform(key, 0, unavailable, generation, ids)
-    if in_order == 1:
-        sort_by_recent(history, items.vectors, ids)
+def prefetch_rows(rows, ids):
+    """Asks the memory for the rows of a matrix named in `ids`, unless all of it is near anyway."""
+    start, size = rows.ctypes.data, rows.strides[0]
+    if rows.shape[0] * size > _NEAR:
+        for c in range(ids.shape[0]):
+            prefetch(start + ids[c] * size, size)

@@ -143,7 +143,7 @@ def observations_of(
         response: of the users; `cascade` adds `recent_feedback`.
     """
     n, dim = len(histories), items.vectors.shape[1]
-    ids = np.empty((n, 0), np.int32) if candidates is None else candidates
+    ids = np.empty((n, 0), np.int32) if candidates is None else np.array(candidates, np.int32)
     features = np.zeros((*ids.shape, len(FEATURES)), np.float32)
     vector = np.zeros((n, len(VECTOR_BLOCKS) * dim + len(SESSION_NUMBERS)), np.float32)
     history, feedback = np.empty((2, n, HISTORY_LENGTH), np.int32)
@@ -156,7 +156,7 @@ def observations_of(
         phrase_vectors,
         horizon,
         ids,
-        features,
+        features.reshape(n, -1),
         vector,
         history,
         feedback,
@@ -183,10 +183,10 @@ def observe_all(
     recent,
     recent_feedback,
 ):
-    """Writes the observations of n histories, and the features of their candidates if any."""
+    """Writes the observations of n histories, and the features of their candidates, (n, c · 8)."""
     for i in range(histories.shape[0]):
         if ids.shape[1] > 0:
-            describe(histories[i], items, ids[i], features, i)
+            describe(histories[i], items, ids[i], 0, features, i, 0)
         length = items.vectors.shape[1]
         observe(histories[i], items.vectors, phrase_vectors, length, horizon, vector, i)
         newest_first(histories[i], history, feedback, i)

@@ -118,11 +118,14 @@ class Simulator:
             impression_cap=config.effective().impression_cap,
             horizon=config.horizon,
             full_catalogue=look.full_catalogue,
-            append_features=look.append_features,
+            features_start=look.features_start * look.append_features,
             vector_length=look.vector_length,
         )
         table.enter(**world.items._asdict(), phrases=world.interests.vectors)
-        table.enter(**self.buffers._asdict(), **self._decision._asdict())
+        buffers = self.buffers._asdict()
+        features = buffers["vector" if look.append_features else "features"]
+        table.enter(**buffers | {"features": features.reshape(self.n, -1)})
+        table.enter(**self._decision._asdict())
         table.enter(users=users, histories=self.histories, responses=responses)
         table.enter(params=world.params, dynamics=dynamics)
         table.enter(

@@ -10,12 +10,10 @@ import numpy as np
 
 from llmrec_env.interface.actions import nearest, pick, rank
 from llmrec_env.interface.candidates import (
-    FEATURES,
     describe,
     mark_unavailable,
     recall_two_stage,
     recall_uniform,
-    sort_by_recent,
 )
 from llmrec_env.interface.history import newest_first, newest_steps
 from llmrec_env.simulation import noise
@@ -73,9 +71,8 @@ def pick_of_all(table, i):
 @kernel
 def rank_offered(table, i):
     """Writes the slate that ranks highest among the candidates."""
-    ids, features = array(table, "ids")[i], array(table, "features")
-    vectors, key = array(table, "vectors"), step_key_of(table, i)
-    rank(array(table, "plans"), i, ids, features, i, vectors, key, slate_of(table, i))
+    history, ids, key = record(table, "histories", i), array(table, "ids")[i], step_key_of(table, i)
+    rank(history, items_of(table), array(table, "plans"), i, ids, key, slate_of(table, i))
     return 0
 
 
@@ -102,10 +99,8 @@ def available_of(table, i):
 @kernel
 def rank_all(table, i):
     """Writes the slate that ranks highest in the whole catalogue."""
-    history, items, ids = record(table, "histories", i), items_of(table), available_of(table, i)
-    features, key = np.empty((1, ids.shape[0], len(FEATURES)), np.float32), step_key_of(table, i)
-    describe(history, items, ids, features, 0)
-    rank(array(table, "plans"), i, ids, features, 0, items.vectors, key, slate_of(table, i))
+    history, ids, key = record(table, "histories", i), available_of(table, i), step_key_of(table, i)
+    rank(history, items_of(table), array(table, "plans"), i, ids, key, slate_of(table, i))
     return 0
 
 
@@ -145,17 +140,14 @@ def offer_all(table, i):
 
 
 @kernel
-def sort_offered(table, i):
-    """Orders the candidates by cosine to the recent interest, so that an index has a meaning."""
-    sort_by_recent(record(table, "histories", i), array(table, "vectors"), array(table, "ids")[i])
-    return 0
-
-
-@kernel
 def describe_offered(table, i):
-    """Writes the features of the candidates."""
-    ids, features = array(table, "ids")[i], array(table, "features")
-    describe(record(table, "histories", i), items_of(table), ids, features, i)
+    """Orders the candidates by cosine to the recent interest, and writes their features."""
+    history, ids, features = (
+        record(table, "histories", i),
+        array(table, "ids")[i],
+        array(table, "features"),
+    )
+    describe(history, items_of(table), ids, 1, features, i, table.features_start)
     return 0
 
 

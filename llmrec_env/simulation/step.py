@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from llmrec_env.interface.actions import NEAREST, PICK, RANK
-from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.interface.history import HISTORY, recent_of
 from llmrec_env.interface.history import record as remember
 from llmrec_env.interface.observation import observe
@@ -83,8 +82,6 @@ def show(table, i):
     """Offers candidates for the coming step and writes the observation."""
     if table.offer != 0:
         call(table.offer, table, i)
-    if table.sort != 0:
-        call(table.sort, table, i)
     if table.describe != 0:
         call(table.describe, table, i)
     history, vectors, phrases = (
@@ -92,12 +89,8 @@ def show(table, i):
         array(table, "vectors"),
         array(table, "phrases"),
     )
-    vector, features = array(table, "vector"), array(table, "features")
-    end = observe(history, vectors, phrases, table.vector_length, table.horizon, vector, i)
-    if table.append_features != 0:
-        for c in range(features.shape[1]):
-            for f in range(len(FEATURES)):
-                vector[i, end + c * len(FEATURES) + f] = features[i, c, f]
+    vector = array(table, "vector")
+    observe(history, vectors, phrases, table.vector_length, table.horizon, vector, i)
     if table.list_events != 0:
         call(table.list_events, table, i)
 
@@ -148,7 +141,6 @@ def stages_of(appearance: Appearance, action: int, two_stage: bool) -> dict[str,
     return {
         "choose": choices[action][full],
         "offer": offered,
-        "sort": None if full or not appearance.sort_candidates else stages.sort_offered,
         "describe": stages.describe_offered if appearance.write_features else None,
         "list_events": stages.list_events if appearance.listed else None,
     }

@@ -33,7 +33,7 @@ STEP_TABLE = Layout(
         "unavailable": (np.int64, 1),
         "generation": (np.int64, 1),
         "ids": (np.int32, 2),
-        "features": (np.float32, 3),
+        "features": (np.float32, 2),  # (n, ... + c · F): of Buffers.features or .vector
         "vector": (np.float32, 2),
         "history": (np.int32, 2),
         "feedback": (np.int32, 2),
@@ -55,9 +55,9 @@ STEP_TABLE = Layout(
         *("first", "last"),  # sessions to advance: first .. last - 1
         *("impression_cap", "horizon"),
         "full_catalogue",  # 1: every item is a candidate
-        "append_features",  # 1: to the vector, as `vector` observations have them
+        "features_start",  # place of the first in a row of `features`
         "vector_length",  # components of each vector block
-        *("choose", "offer", "sort", "describe", "list_events"),  # stages; 0: none is called
+        *("choose", "offer", "describe", "list_events"),  # stages; 0: none is called
     ),
 )
 """What a step reads and writes; what the configuration does not ask for is empty."""
@@ -69,7 +69,7 @@ class Buffers(NamedTuple):
 
     mode: npt.NDArray[np.int8]  # (n,), IDLE, OBSERVE, STEP or STEP_UNOBSERVED
     ids: npt.NDArray[np.int32]  # (n, c) candidates
-    features: npt.NDArray[np.float32]  # (n, c, F)
+    features: npt.NDArray[np.float32]  # (n, c, F), unless they are in `vector`
     vector: npt.NDArray[np.float32]  # (n, length of the observation)
     history: npt.NDArray[np.int32]  # (n, 128), newest first
     feedback: npt.NDArray[np.int32]  # (n, 128)
@@ -82,10 +82,14 @@ class Appearance(NamedTuple):
 
     full_catalogue: bool
     listed: bool  # the history as lists, as `dict` observations have it
-    sort_candidates: bool  # best recent match first
-    write_features: bool  # of the candidates
+    write_features: bool  # of the candidates, best recent match first
     append_features: bool  # to the vector, as `vector` observations have them
     vector_length: int  # components of each vector block
+
+    @property
+    def features_start(self) -> int:
+        """Place in the vector behind the blocks and numbers of the session."""
+        return len(VECTOR_BLOCKS) * self.vector_length + len(SESSION_NUMBERS)
 
 
 def appearance_of(config: EnvConfig, action: int) -> Appearance:
@@ -98,8 +102,7 @@ def appearance_of(config: EnvConfig, action: int) -> Appearance:
     return Appearance(
         full_catalogue=full,
         listed=listed,
-        sort_candidates=listed or action == PICK,  # others never name one by its index
-        write_features=not full and (listed or action != NEAREST),
+        write_features=not full and (listed or action == PICK),
         append_features=not listed and not full and action == PICK,
         vector_length=config.dim if listed else min(config.observation_dim, config.dim),
     )
@@ -110,14 +113,13 @@ def new_buffers(config: EnvConfig, appearance: Appearance, n: int, num_items: in
     listed = appearance.listed
     several = listed and config.response == "cascade"  # items may be consumed in a step
     offered = num_items * listed if appearance.full_catalogue else config.candidates
-    described = offered * appearance.write_features
-    length = len(VECTOR_BLOCKS) * appearance.vector_length + len(SESSION_NUMBERS)
-    length += described * len(FEATURES) * appearance.append_features
+    appended = offered * appearance.append_features
+    described = offered * appearance.write_features - appended
     return Buffers(
         mode=np.full(n, IDLE, np.int8),
         ids=np.full((n, offered), -1, np.int32),
         features=np.zeros((n, described, len(FEATURES)), np.float32),
-        vector=np.zeros((n, length), np.float32),
+        vector=np.zeros((n, appearance.features_start + appended * len(FEATURES)), np.float32),
         history=np.full((n, HISTORY_LENGTH * listed), -1, np.int32),
         feedback=np.full((n, HISTORY_LENGTH * listed), -1, np.int32),
         recent=np.full((n, RECENT_STEPS * listed, config.slate_size + 3), -1, np.int32),

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.actions import CONTENT_PLAN, RECIPES, ActionMode
-from llmrec_env.interface.candidates import FEATURES
+from llmrec_env.interface.actions import CONTENT_PLAN, MMR, RECIPES, ActionMode, rank
+from llmrec_env.interface.candidates import FEATURES, Items
+from llmrec_env.interface.history import HISTORY, empty_histories
+from llmrec_env.simulation.records import compiled_view
 
 N = 40
 
@@ -203,3 +205,36 @@ def test_the_whole_catalogue_never_shows_what_is_unavailable(new_simulator, draw
             assert len(set(slate)) == 5 and (row[slate] == slate).all()
         if expected is not None:
             np.testing.assert_array_equal(slates, expected)
+
+
+def _ranked(scores, ids, vectors, mmr, slots):
+    """Slot by slot, from the definition: of equal values the higher score, then the lower id."""
+    best_first = np.lexsort((ids, -scores))[:128]
+    likeness, slate = np.zeros(len(ids), np.float32), []
+    for _ in range(slots):
+        left = [c for c in best_first if ids[c] not in slate]
+        value = scores - mmr * likeness
+        chosen = ids[max(left, key=lambda c: value[c])]  # the first of the highest
+        slate.append(chosen)
+        likeness = np.maximum(likeness, vectors[ids] @ vectors[chosen])
+    return slate
+
+
+@pytest.mark.parametrize("count", [5, 17, 100, 150, 300])
+@pytest.mark.parametrize("dim", [4, 20])
+@pytest.mark.parametrize("mmr", [0.0, 0.25, 1.0])
+def test_ranking_is_the_one_of_its_definition_with_ties(count, dim, mmr):
+    rng = np.random.default_rng(count + dim)
+    histories = empty_histories(1, EnvConfig(dim=dim, slate_size=5))
+    vectors = (rng.integers(-2, 3, (400, dim)) / 4).astype(np.float32)  # their products are exact
+    popularity, substance = (rng.integers(0, 3, (2, 400)) / 2).astype(np.float32)
+    items = Items(vectors, np.zeros((400, 16), np.float32), popularity, substance)
+    for _ in range(20):
+        plan, ids = np.zeros((1, MMR + 2), np.float32), rng.permutation(400)[:count]
+        plan[0, FEATURES.index("popularity")], plan[0, FEATURES.index("substance")] = 1.0, -0.5
+        plan[0, MMR] = mmr
+        slate = np.full(5, -1, np.int32)
+        history, ids = compiled_view(histories, HISTORY)[0], ids.astype(np.int32)
+        rank(history, items, plan, 0, ids, np.uint64(1), slate)
+        scores = popularity[ids] - np.float32(0.5) * substance[ids]
+        assert slate.tolist() == _ranked(scores, ids, vectors, np.float32(mmr), 5)

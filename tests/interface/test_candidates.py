@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from llmrec_env.interface.candidates import FEATURES, recall_uniform
+from llmrec_env.config import EnvConfig
+from llmrec_env.interface.candidates import FEATURES, Items, describe, recall_uniform
+from llmrec_env.interface.history import HISTORY, empty_histories
+from llmrec_env.simulation import noise
+from llmrec_env.simulation.records import compiled_view
 
 N = 60
 
@@ -152,3 +158,63 @@ def test_a_nearly_used_up_catalogue_still_gives_what_is_left():
     ids = np.full(4, -1, np.int32)
     recall_uniform(np.uint64(1), 0, unavailable, 7, ids)
     assert sorted(ids) == free
+
+
+def _random_history(dim, slots, cap, num_shown, rng):
+    config = EnvConfig(dim=dim, slate_size=slots, impression_cap=cap)
+    histories = empty_histories(1, config)
+    for name in ("interest", "recent", "satiation", "skipped", "factor"):
+        histories[name] = rng.normal(size=histories[name].shape)
+    shown = histories["shown"].shape[1]
+    histories["shown"] = rng.integers(0, 400, shown)
+    histories["num_shown"] = num_shown
+    return histories
+
+
+def _random_items(dim, rng):
+    vectors, factors = rng.normal(size=(400, dim)), rng.normal(size=(400, 16))
+    popularity, substance = rng.random((2, 400))
+    parts = (vectors / np.sqrt(dim), factors, popularity, substance)
+    return Items(*(part.astype(np.float32) for part in parts))
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 15, 17, 100, 300])
+@pytest.mark.parametrize("dim", [8, 20, 128])
+@pytest.mark.parametrize("num_shown", [0, 2, 13])
+def test_any_number_of_candidates_of_any_dimension_is_described(count, dim, num_shown):
+    rng = np.random.default_rng(count + dim + num_shown)
+    histories = _random_history(dim, num_shown if 0 < num_shown < 5 else 5, 1, num_shown, rng)
+    items, ids = _random_items(dim, rng), rng.permutation(400)[:count].astype(np.int32)
+    out = np.full((2, 5 + 8 * count + 3), 7, np.float32)
+    before = ids.copy()
+    describe(compiled_view(histories, HISTORY)[0], items, ids, 1, out, 1, 5)
+    np.testing.assert_array_equal(np.sort(ids), np.sort(before))
+    simulator = SimpleNamespace(
+        histories=histories,
+        buffers=SimpleNamespace(ids=ids[None]),
+        world=SimpleNamespace(items=items),
+    )
+    features = out[1, 5:-3].reshape(count, 8)
+    np.testing.assert_allclose(features, _features(simulator, 0), atol=2e-5)
+    assert (np.diff(features[:, FEATURES.index("recent")]) <= 0).all()
+    assert (out[0] == 7).all() and (out[1, :5] == 7).all() and (out[1, -3:] == 7).all()
+    unsorted = before.copy()
+    describe(compiled_view(histories, HISTORY)[0], items, unsorted, 0, out, 0, 0)
+    np.testing.assert_array_equal(unsorted, before)
+    index = np.argsort(before)[np.searchsorted(np.sort(before), ids)]
+    np.testing.assert_array_equal(out[0, : 8 * count].reshape(count, 8)[index], features)
+
+
+@pytest.mark.parametrize("first", [0, 30])
+def test_a_refused_draw_is_followed_by_the_next_one(first):
+    """Candidate by candidate, from the definition: the first draw left that is available."""
+    unavailable, key = np.zeros(150, np.int64), np.uint64(5)
+    unavailable[::3] = 4
+    ids, taken, draw = np.full(80, -1, np.int32), set(range(0, 150, 3)), 0
+    recall_uniform(key, first, unavailable, 4, ids)
+    for item in ids[first:]:
+        while (drawn := noise.below(key, noise.CANDIDATES + draw, 150)) in taken:
+            draw += 1
+        assert item == drawn
+        taken.add(drawn)
+    assert (ids[:first] == -1).all()
