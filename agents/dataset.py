@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.history import HISTORY, empty_histories, replay
-from llmrec_env.interface.observation import VECTOR_BLOCKS, observations_of
+from llmrec_env.interface.observation import observations_of
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import RESPONSE, no_responses
 from llmrec_env.world import PublicData
@@ -22,8 +22,6 @@ Ids = npt.NDArray[np.int64]
 
 UNSATISFIED_WEIGHT = 0.2
 """Weight of an item that was consumed and did not satisfy."""
-NUM_EVENTS = 32
-"""Events of the past, the newest, that observed steps keep."""
 _COLUMNS = ("users", "times", "items", "weights", "slates", "ratings", "queries", "feedback")
 _MAX_CHOICES = 40_000  # logged steps, the latest, that `logged_choices` reads: bounds memory
 
@@ -46,8 +44,6 @@ class Dataset:
     feedback: npt.NDArray[np.int8]  # (m, K), of each slot: satisfied 1 or 0, -1: not consumed
     num_users: int
     num_items: int
-    observations: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    """Columns of what was known before each step, (m, ...): see `with_observations`."""
 
     @classmethod
     def from_logs(cls, data: PublicData) -> Dataset:
@@ -123,7 +119,6 @@ class Dataset:
     def take(self, rows: npt.NDArray[Any]) -> Dataset:
         """Returns some of the rows: indices, or a mask."""
         columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in _COLUMNS}
-        columns["observations"] = {name: x[rows] for name, x in self.observations.items()}
         return dataclasses.replace(self, **columns)
 
     def consumed(self) -> Dataset:
@@ -211,45 +206,6 @@ class Dataset:
                 scratch,
             )
             histories[self.users[rows]] = past
-
-    def with_observations(
-        self, data: PublicData, config: EnvConfig, since: int | None = None
-    ) -> Dataset:
-        """Returns the steps with what an observation would have shown before each of them.
-
-        `blocks` (m, 6, d), float16, are the vectors of VECTOR_BLOCKS, `session` (m, 10) its
-        numbers, `history` and `feedback` (m, NUM_EVENTS) the newest events and their kinds.
-
-        Args:
-            data: what the logs were taken from: see `from_logs`.
-            config: of the environment that the observations are of.
-            since: time of the first steps to return; None: all.
-        """
-        recent = np.full(len(self), True) if since is None else self.times >= since
-        position = np.cumsum(recent) - 1
-        columns: dict[str, npt.NDArray[Any]] = {}
-        for rows, past in self.replayed(data, config):
-            if not recent[rows[0]]:
-                continue
-            for name, part in _observed(past, data, config.horizon).items():
-                if name not in columns:
-                    columns[name] = np.empty((recent.sum(), *part.shape[1:]), part.dtype)
-                columns[name][position[rows]] = part
-        return dataclasses.replace(self.take(recent), observations=columns)
-
-
-def _observed(
-    histories: npt.NDArray[np.void], data: PublicData, horizon: int
-) -> dict[str, npt.NDArray[Any]]:
-    """The columns of `Dataset.with_observations` for histories, (n,), as they are now."""
-    observations = observations_of(histories, data.items, data.phrase_vectors, horizon)
-    blocks = np.stack([observations[name] for name in VECTOR_BLOCKS], axis=1)
-    return {
-        "blocks": blocks.astype(np.float16),
-        "session": observations["session"],
-        "history": observations["history"][:, :NUM_EVENTS],
-        "feedback": observations["history_feedback"][:, :NUM_EVENTS],
-    }
 
 
 def logged_choices(

@@ -10,11 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from agents.joint.model import batch_observed
-from agents.rankers.ranker import Floats, score, standardise
+from agents.rankers.ranker import Floats, standardise
 from agents.user_statistics import (
     OUTCOMES,
     SATISFIED_ITEMS,
@@ -62,15 +59,16 @@ _ABOUT_CANDIDATES = (*CANDIDATE_BLOCKS, HIDDEN_BLOCKS[1])
 class JointRecommender(Protocol):
     """What is read of a fitted joint recommender."""
 
-    model: Any
-    calibration: npt.NDArray[np.float64]
-
     def belief(self, observation: Any) -> Floats:
         """Returns the believed interest of each session, (n, d)."""
         ...
 
     def scores(self, observation: Any) -> Floats:
         """Returns the scores of the candidates, (n, c)."""
+        ...
+
+    def probability(self, observation: Any) -> Floats:
+        """Returns the probability that each candidate would satisfy, (n, c)."""
         ...
 
 
@@ -130,8 +128,6 @@ class FeatureExtractor:
         """
         _check(config, self.blocks, joint)
         self._items, self._joint, self._dim = data.items, joint, min(LEADING, config.dim)
-        if "joint_probability" in self.blocks and joint is not None:
-            self._alpha = joint.model.alpha("satisfaction").numpy()
         if "topic_counts" in self.blocks:
             self._topics = topics_of(data.items.vectors)
         blocks = [name for name in _ABOUT_CANDIDATES if name in self.blocks]
@@ -243,16 +239,7 @@ class FeatureExtractor:
 
     def _joint_probability(self, observation: Any) -> Floats:
         assert self._joint is not None
-        batch = batch_observed(observation)
-        odds = score(
-            self._joint.model.v(batch, "satisfaction").numpy(),
-            observation["candidates"],
-            self._alpha,
-        )
-        with torch.no_grad():
-            odds += self._joint.model.session_bias(batch["session"]).numpy()
-        slope, offset = self._joint.calibration.astype(np.float32)
-        return 1.0 / (1.0 + np.exp(-(slope * odds + offset)))
+        return self._joint.probability(observation)
 
 
 _WRITERS: dict[str, Callable[[FeatureExtractor, Any, Floats], None]] = {

@@ -152,8 +152,17 @@ _SPECS = (
         "[`agents/joint/recommender.py`](agents/joint/recommender.py)",
         learns="logs",
         seeded=True,
+        defaults={"substance": 0.08, "patience": 0.0, "curiosity": 0.1},
+        search_space={
+            "substance": Uniform(0.0, 0.2),
+            "patience": Uniform(0.0, 0.4),
+            "curiosity": Uniform(0.0, 0.5),
+            "deviation": Uniform(0.001, 0.02, log=True),
+            "text_map": Uniform(0.003, 0.05, log=True),
+            "rank": Choice(6, 8, 12),
+        },
         ladder=True,
-        fitting_seconds=29.0,
+        fitting_seconds=12.0,
     ),
     AgentSpec(
         "joint-lora",

@@ -1,104 +1,107 @@
-"""Joint recommender: collaborative filtering and content trained together with the language.
+"""Joint recommender: collaborative filtering and content trained together.
 
-    L = λ1 · L_C + λ2 · L_T + λ3 · L_E
+    L = λ1 · L_C + λ2 · L_T
 
 L_C asks what users choose of what they were shown, L_T whether it satisfied them and how they rated
-it, L_E what they consume next. All three share the belief b about a user's interest, which is read
-from the texts of the past, and the item vectors a_y, which start from the text and deviate by what
-is consumed together. What is shown maximises f(v, y) = αᵀv, the log-odds of satisfaction.
+it. Both read one relevance f of what the texts of the past say (`memory.py`) and of what users and
+items have beside them, factors with their uncertainty (`factors.py`, `posterior.py`). Slates
+maximise Σ_k P(choose k) · E[z · f | k] under the model's own probabilities (`response.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from agents.dataset import Dataset
-from agents.joint.model import (
-    CLICK_LOSSES,
-    SKIPPED,
-    Batch,
-    JointModel,
-    batch_observed,
-    batch_of,
-    calibrated,
-    evolution_loss,
-    text_loss,
-)
-from agents.neural.trainer import Progress, TrainConfig, fit
-from agents.rankers.ranker import Floats, Ranker, score
+from agents.joint.calibration import calibrated
+from agents.joint.factors import FactorModel, Learnt, Prior, text_basis
+from agents.joint.memory import Memory, Texts, empty_memory, write_interests
+from agents.joint.past import Past, Place, columns_of
+from agents.joint.posterior import Posterior, appraise, learn_steps
+from agents.joint.response import PARAMETERS, Response, Taste
+from agents.rankers.ranker import UNAVAILABLE, Floats, Ranker
+from agents.slates import SLATES
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.world import PublicData
 
-RANKINGS = ("satisfaction", "choice")
-Tensor = torch.Tensor
+_HELD_OUT = 10  # one of so many training users calibrates P(z = 1), and nothing else
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the joint recommender; a loss of weight 0 is not computed and trains nothing."""
+    """Of the joint recommender; a half whose loss has weight 0 does not exist."""
 
     click: float = 1.0
-    """λ1, weight of the loss of choices."""
+    """λ1, weight of the loss of choices; 0: no factors, no biases and no model of choices."""
     text: float = 1.0
-    """λ2, weight of the loss of satisfaction and ratings."""
-    evolution: float = 0.0
-    """λ3, weight of the loss of what is consumed next; 0: the order of the past plays no part."""
-    click_loss: str = "choice"
-    """Of CLICK_LOSSES: `choice`, `bpr` or `softmax`."""
-    ranking: str = "satisfaction"
-    """What f is: the log-odds of `satisfaction`, or the utility of the `choice`."""
-    shrinkage: float = 3.0
-    """How strongly deviations of items from their texts are held back."""
-    substance: float = 0.25
-    """What substance is worth beyond the step, in log-odds: goodwill lasts."""
-    skipped: float = 0.6
-    """What likeness to what was skipped costs beyond the step, in log-odds."""
-    epochs: int = 8
-    """At most; training stops when held-out users gain no more."""
-    batch_size: int = 2048
-    """Logged steps."""
-    learning_rate: float = 2e-3
-    """At its height."""
-    dropout: float = 0.1
-    """Share of the numbers of the past that are left out in training."""
+    """λ2, weight of the loss of satisfaction and ratings; 0: no text is read."""
+    rank: int = 8
+    """Factors of a user and an item; 0: texts and biases alone."""
+    deviation: float = 0.005
+    """Variance of an item's factors around what its text predicts."""
+    text_map: float = 0.01
+    """Variance of the map from texts to factors; 0: every item's factors are its own."""
+    sweeps: int = 8
+    """Rounds by turns of users, items and biases."""
+    iterations: int = 40
+    """Of the descent of the response's parameters, at most."""
+    steps: int = 50_000
+    """Logged steps, drawn once, that these few parameters learn from."""
+    substance: float = 0.08
+    """What substance is worth beyond the step, in reward: goodwill lasts."""
+    patience: float = 0.0
+    """What satisfaction is worth beyond the step, in reward: patience lasts."""
+    curiosity: float = 0.1
+    """What a deviation of the relevance is worth beyond the step: it will be known."""
+    slates: str = "exact"
+    """How a slate is made of values, of `agents.slates.SLATES`."""
+
+
+class Beliefs(NamedTuple):
+    """What is known of n users."""
+
+    memory: Memory
+    posterior: Posterior
 
 
 class Joint(Ranker):
-    """Shows what is most likely to satisfy, by what the joint model believes of the user now."""
+    """Shows the slate of highest expected reward, by what the joint model believes of the user."""
 
     name = "joint"
-    model: JointModel
-    progress: Progress  # of the training
-    calibration: npt.NDArray[np.float64]  # slope and offset of the log-odds
-    split: tuple[Dataset, Dataset]  # steps of training users: learnt from, and held out
+    parameters: npt.NDArray[np.void]  # (1,), of response.PARAMETERS
+    response: Response  # that learnt them; a loaded agent has none
+    learnt: Learnt
+    calibration: Doubles  # slope and offset of the log-odds
+    texts: Texts
 
     def __init__(self, seed: int = 0, **settings: Any) -> None:
         """Takes the seed of training and fields of Settings.
 
         Raises:
-            ValueError: there is no such loss of clicks, or no loss has a weight.
+            ValueError: no loss has a weight, a number is out of range, or there is no such way to
+                make slates.
         """
         super().__init__(seed)
         self.settings = options = Settings(**settings)
-        if options.click_loss not in CLICK_LOSSES:
-            raise ValueError(unknown("click_loss", options.click_loss, list(CLICK_LOSSES)))
-        if options.ranking not in RANKINGS:
-            raise ValueError(unknown("ranking", options.ranking, list(RANKINGS)))
-        losses = (CLICK_LOSSES[options.click_loss], text_loss, evolution_loss)
-        weights = (options.click, options.text, options.evolution)
-        self.terms = [(w, loss) for w, loss in zip(weights, losses, strict=True) if w != 0]
-        if not self.terms or min(weights) < 0:
-            text = f"click={options.click}, text={options.text}, evolution={options.evolution}"
+        if options.slates not in SLATES:
+            raise ValueError(unknown("slates", options.slates, list(SLATES)))
+        if min(options.click, options.text) < 0 or options.click + options.text == 0:
+            text = f"click={options.click}, text={options.text}"
             raise ValueError(f"{text}: weights of losses are 0 or more, at least one above 0.")
+        if options.deviation <= 0 or min(options.text_map, options.rank) < 0:
+            text = f"deviation={options.deviation}, text_map={options.text_map}"
+            raise ValueError(
+                f"{text}, rank={options.rank}: deviation is above 0, the others are 0 or more."
+            )
+        self._followed: tuple[Place, Beliefs] | None = None
+
+    # --- learning
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns from the logs of the training users; plays no step.
@@ -109,170 +112,216 @@ class Joint(Ranker):
         super().fit(env, num_steps)
         self.learn(self.data, env.config)
 
-    def learn(
-        self, data: PublicData, config: EnvConfig, checkpoint: Path | None = None, **follow: Any
-    ) -> None:
-        """Learns from logs, a tenth of the users held out to stop in time and to calibrate.
+    def learn(self, data: PublicData, config: EnvConfig) -> None:
+        """Learns from logs: the response by the texts, the factors, the response by both.
 
         Args:
             data: texts, their encodings, and logs.
             config: of the environment whose observations will be acted on.
-            checkpoint: file to go on from.
-            **follow: `log_folder` and `on_epoch` of `agents.neural.trainer.fit`.
 
         Raises:
             ValueError: the logs hold no click, or clicks of one kind alone.
         """
-        self.data = data
-        dataset = observed_steps(data, config)
-        identity, tenth = self._identity(dataset), dataset.users % 10 == 0
-        learnt, held_out = self.split = dataset.take(~tenth), dataset.take(tenth)
-        del dataset  # as large as all that the split copied
-        self.model = model = self._new_model()
+        self.data, self.slate_size = data, config.slate_size
+        self._take_texts(data.items.vectors)
+        past = Past.of(data, self.texts)
+        held_out = past.users % _HELD_OUT == 0
+        learnt = past if held_out.all() or not held_out.any() else past.take(~held_out)
         options = self.settings
-        train_config = TrainConfig(
-            options.epochs, options.batch_size, options.learning_rate, seed=self.seed
-        )
-        self.progress = fit(
-            model,
-            len(learnt),
-            lambda rows: self._regularised(model, batch_of(learnt, rows)),
-            lambda: self._held_out_loss(model, held_out),
-            train_config,
-            groups=_groups(model),
-            checkpoint=checkpoint,
-            identity=identity,
-            **follow,
-        )
+        self.response = response = Response(options.click, options.text)
+        sample = np.random.default_rng([self.seed, 43]).permutation(len(learnt.users))
+        some = np.sort(sample[: options.steps])
+        response.fit(learnt.take(some).steps(), options.iterations)
+        self.learnt = self._learn_factors(learnt, response)
+        self.parameters = response.exported()
         self._calibrate()
 
-    def loss(self, model: JointModel, batch: Batch) -> Tensor:
-        """Returns L of a batch."""
-        belief = model.belief(batch)
-        return torch.stack([w * term(model, belief, batch) for w, term in self.terms]).sum()
+    def _learn_factors(self, past: Past, response: Response) -> Learnt:
+        options, vectors = self.settings, self.texts.read
+        basis = text_basis(vectors, self.seed)
+        if not options.text or not options.text_map:
+            basis = basis[:, :1] * 0.0
+        rank = options.rank if options.click else 0
+        prior = Prior(options.deviation, options.text_map if options.text else 0.0)
+        q = response.exported()
+        model = FactorModel(past.clicks(response), q[0], basis, rank, prior)
+        return model.learn(options.sweeps)
 
-    def _identity(self, dataset: Dataset) -> str:
-        """A digest of what is learnt from, and how."""
-        digest = hashlib.sha256(repr((self.seed, self.settings)).encode())
-        for column in (self.data.items.vectors, dataset.slates, dataset.choices, dataset.satisfied):
-            digest.update(np.ascontiguousarray(column).tobytes())
-        return digest.hexdigest()
-
-    def _new_model(self) -> JointModel:
+    def _take_texts(self, read: Floats) -> None:
+        """Takes how the agent reads the items, (N, d)."""
         items = self.data.items
-        with torch.random.fork_rng(devices=[]):  # leaves the caller's RNG state alone
-            torch.manual_seed(self.seed)
-            return JointModel(
-                items.vectors,
-                self.data.phrase_vectors,
-                items.substance,
-                dropout=self.settings.dropout,
-                evolves=self.settings.evolution > 0,
-            )
-
-    def _regularised(self, model: JointModel, batch: Batch) -> Tensor:
-        """Adds what pulls the deviations from the texts to 0, for the items that a batch shows."""
-        shown = batch["slate"].flatten()
-        squares = [table(shown).square().sum(-1).mean() for table in model.deviations]
-        return self.loss(model, batch) + self.settings.shrinkage * torch.stack(squares).sum()
-
-    def _held_out_loss(self, model: JointModel, dataset: Dataset) -> float:
-        parts = np.array_split(np.arange(len(dataset)), 1 + len(dataset) // 8192)
-        losses = [float(self.loss(model, batch_of(dataset, rows))) for rows in parts]
-        return float(np.average(losses, weights=[len(rows) for rows in parts]))
+        rows = np.concatenate([items.vectors, self.data.phrase_vectors]).astype(np.float32)
+        self.texts = Texts(rows, read, items.substance, items.popularity)
 
     def _calibrate(self) -> None:
-        """Fits P(z = 1) to held-out users, and computes α once."""
-        self.calibration = calibrated(*_chosen_odds(self.model, self.split[1]))
-        self._weigh()
+        """Fits P(z = 1) to what held-out users did, by what was known before each step."""
+        users = np.arange(0, len(self.data.logs.items), _HELD_OUT)
+        steps = tuple(column[users] for column in columns_of(self.data))
+        expected = np.zeros(steps[1].shape)
+        self.after(steps, expected)
+        clicked = (steps[1] >= 0) & (steps[0][:, :, 0] >= 0)
+        satisfied = steps[2][clicked] == 1
+        self.calibration = np.array([1.0, 0.0])
+        if self.settings.text and satisfied.any() and not satisfied.all():
+            self.calibration = calibrated(expected[clicked], satisfied.astype(np.float64))
 
-    def _weigh(self) -> None:
-        """Computes α with what lies beyond the step."""
-        alpha = self.model.alpha(self.settings.ranking)
-        alpha[:, -1] += self.settings.substance * self.model.substance
-        self.alpha = alpha.numpy()
+    # --- beliefs
 
-    def v(self, batch: Batch) -> Floats:
-        """Returns v of users as they are known, (n, 2 d + 1)."""
-        v, d = self.model.v(batch, self.settings.ranking), batch["blocks"].shape[2]
-        v[:, d : 2 * d] -= self.settings.skipped * batch["blocks"][:, SKIPPED]
-        return v.numpy()
+    def _new_beliefs(self, n: int) -> Beliefs:
+        mean, precision = self.learnt.mean, self.learnt.precision
+        posterior = Posterior(np.tile(mean, (n, 1)), np.tile(precision, (n, 1, 1)))
+        return Beliefs(empty_memory(n, self.texts.rows.shape[1]), posterior)
 
-    def belief(self, observation: Any) -> Floats:
-        """Returns the belief about the current interest of each session, (n, d), to learn from."""
-        with torch.no_grad():
-            return self.model.belief(batch_observed(observation)).numpy()
+    def _learn_steps(
+        self, beliefs: Beliefs, steps: Any, first: Any, expected: Doubles | None = None
+    ) -> None:
+        """Moves beliefs by steps number `first` to 0, newest first."""
+        n, count = steps[1].shape
+        first = np.broadcast_to(np.asarray(first, np.int64), n).copy()
+        room = np.zeros((n, count)) if expected is None else expected
+        learn_steps(
+            self.parameters,
+            beliefs.memory,
+            beliefs.posterior,
+            self.texts,
+            self.learnt.taste,
+            steps,
+            first,
+            0,
+            room,
+        )
+
+    def after(self, steps: Any, expected: Doubles | None = None) -> Beliefs:
+        """Returns what is known of users after logged steps.
+
+        Args:
+            steps: see `past.columns_of`.
+            expected: receives the log-odds of satisfaction with what was chosen, (n, W).
+        """
+        newest_first = tuple(np.ascontiguousarray(column[:, ::-1]) for column in steps)
+        beliefs, room = self._new_beliefs(len(steps[1])), np.zeros(steps[1].shape)
+        self._learn_steps(beliefs, newest_first, steps[1].shape[1] - 1, room)
+        if expected is not None:
+            expected[:] = room[:, ::-1]
+        return beliefs
+
+    def follow(self, observation: Any) -> Beliefs:
+        """Returns what is known of the users of n observations.
+
+        Of users who were observed one step before, it learns from that step; of others, from all
+        that the observation holds; seen again, an observation changes nothing.
+        """
+        names = ("slates", "items", "satisfied", "queries")
+        steps = tuple(observation[f"recent_{name}"] for name in names)
+        place, whole = Place.of(observation), steps[1].shape[1]
+        if self._followed is None or len(self._followed[0].user) != len(place.user):
+            beliefs, since = self._new_beliefs(len(place.user)), np.full(len(place.user), whole)
+        else:
+            before, beliefs = self._followed
+            since = place.steps_since(before, whole)
+            self._forget(beliefs, since == whole)
+        self._learn_steps(beliefs, steps, since - 1)
+        self._followed = place, beliefs
+        return beliefs
+
+    def _forget(self, beliefs: Beliefs, who: npt.NDArray[np.bool_]) -> None:
+        if who.any():
+            fresh = self._new_beliefs(int(who.sum()))
+            for part, values in zip(beliefs, fresh, strict=True):
+                for column, value in zip(part, values, strict=True):
+                    column[who] = value
+
+    def appraised(
+        self, beliefs: Beliefs, candidates: npt.NDArray[np.int32], hints: Doubles | None = None
+    ) -> tuple[Doubles, Doubles]:
+        """Returns the odds of choosing each candidate, (n, c), and its features, (n, c, 4).
+
+        See `posterior.appraise`; `hints`, (n, c), are added to relevance.
+        """
+        odds, features = np.empty(candidates.shape), np.empty((*candidates.shape, 4))
+        appraise(
+            self.parameters,
+            beliefs.memory,
+            beliefs.posterior,
+            self.texts,
+            self.learnt.taste,
+            candidates,
+            np.empty((len(candidates), 0)) if hints is None else hints,
+            odds,
+            features,
+        )
+        return odds, features
+
+    def hints(self, observation: Any) -> Doubles | None:
+        """Returns what is added to the relevance of each candidate, (n, c); None: nothing."""
+        return None
+
+    def _appraised(self, observation: Any) -> tuple[Doubles, Doubles]:
+        beliefs, candidates = self.follow(observation), observation["candidates"]
+        return self.appraised(beliefs, candidates, self.hints(observation))
+
+    def _values(self, observation: Any) -> tuple[Doubles, Doubles]:
+        """Odds of each candidate, (n, c), and what it is worth if it is chosen."""
+        odds, features = self._appraised(observation)
+        relevance, log_odds, _, deviation = np.moveaxis(features, 2, 0)
+        satisfied, options = 1.0 / (1.0 + np.exp(-log_odds)), self.settings
+        substance = self.data.items.substance[np.maximum(observation["candidates"], 0)]
+        value = satisfied * relevance + options.curiosity * deviation
+        return odds, value + options.substance * substance + options.patience * (satisfied - 0.5)
+
+    def _calibrated(self, log_odds: Doubles) -> Doubles:
+        return 1.0 / (1.0 + np.exp(-(self.calibration[0] * log_odds + self.calibration[1])))
+
+    # --- acting
+
+    def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Returns candidate indices, (n, k), best first."""
+        odds, value = self._values(observation)
+        examination = np.arange(1, self.slate_size + 1) ** -self.parameters[0]["position"]
+        make = SLATES[self.settings.slates]
+        candidates, vectors = observation["candidates"], self.data.items.vectors
+        return make(odds, value, examination, candidates, vectors, 0.0)
 
     def scores(self, observation: Any) -> Floats:
-        """Returns f(v, y) = αᵀv of each candidate, (n, c)."""
-        return score(self.v(batch_observed(observation)), observation["candidates"], self.alpha)
+        """Returns the expected reward of showing each candidate alone, (n, c)."""
+        odds, value = self._values(observation)
+        worth = (odds * value / (1.0 + odds)).astype(np.float32)
+        return np.where(observation["candidates"] < 0, UNAVAILABLE, worth)
+
+    def belief(self, observation: Any) -> Floats:
+        """Returns the believed interest of each session by the texts of its past, (n, d)."""
+        memory = self.follow(observation).memory
+        interests = np.empty((len(memory.counts), self.texts.rows.shape[1]), np.float32)
+        write_interests(memory, self.parameters[0]["weights"], interests)
+        return interests
 
     def probability(self, observation: Any) -> Floats:
         """Returns the calibrated probability that each candidate would satisfy, (n, c)."""
-        batch = batch_observed(observation)
-        ids = torch.from_numpy(observation["candidates"].astype(np.int64)).clamp(min=0)
-        with torch.no_grad():
-            odds = self.model.satisfaction(self.model.belief(batch), batch, ids).double()
-        return torch.sigmoid(self.calibration[0] * odds + self.calibration[1]).float().numpy()
+        _, features = self._appraised(observation)
+        return self._calibrated(features[:, :, 1]).astype(np.float32)
+
+    # --- saving
 
     def arguments(self) -> dict[str, Any]:
         """Returns the seed and the settings."""
         return {"seed": self.seed} | vars(self.settings)
 
     def weights(self) -> dict[str, npt.NDArray[Any]]:
-        """Returns the model and its calibration."""
-        weights: dict[str, Any] = {k: x.numpy() for k, x in self.model.state_dict().items()}
-        return weights | {"calibration": self.calibration}
+        """Returns the response, the factors, where users begin, and the calibration."""
+        learnt = self.learnt
+        parameters = {f"response.{x}": self.parameters[x] for x in PARAMETERS.names or ()}
+        weights = parameters | learnt.taste._asdict()
+        weights |= {"mean": learnt.mean, "precision": learnt.precision}
+        return weights | {"calibration": self.calibration, "read": self.texts.read}
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
-        """Takes the public data, the model and its calibration."""
+        """Takes the public data, and the weights that `save` wrote."""
         super().load(weights, env)
-        state = {name: torch.from_numpy(value.copy()) for name, value in weights.items()}
-        self.calibration = state.pop("calibration").numpy()
-        self.model = self._new_model().eval()
-        self.model.load_state_dict(state)
-        self._weigh()
-
-
-def observed_steps(data: PublicData, config: EnvConfig, first: int = 1) -> Dataset:
-    """Returns the logged steps from number `first` on, with what was known before them.
-
-    Raises:
-        ValueError: nobody clicked, or all clicks satisfied or none did: there is nothing to tell
-            apart.
-    """
-    dataset = Dataset.from_logs(data)
-    satisfied = dataset.satisfied[dataset.items >= 0]
-    if not satisfied.size:
-        raise ValueError("the logs hold no click; nothing can be learnt from them.")
-    if satisfied.all() or not satisfied.any():
-        only = "satisfied" if satisfied.all() else "did not satisfy"
-        raise ValueError(
-            f"all {satisfied.size} clicks of the logs {only}; a model of satisfaction needs both "
-            "kinds: add ratings below the threshold, or clicks that were not liked."
-        )
-    return dataset.with_observations(data, config, since=first - data.logs.items.shape[1])
-
-
-@torch.no_grad()
-def _chosen_odds(
-    model: JointModel, dataset: Dataset
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Log-odds of satisfaction of what was chosen, and whether it satisfied."""
-    clicks = np.flatnonzero(dataset.items >= 0)
-    batch = batch_of(dataset, clicks)
-    ids = batch["slate"].gather(1, batch["choice"][:, None])
-    odds = model.satisfaction(model.belief(batch), batch, ids)[:, 0]
-    return odds.double().numpy(), dataset.satisfied[clicks].astype(np.float64)
-
-
-def _groups(model: JointModel) -> list[dict[str, Any]]:
-    """Parameters by how fast they learn: single numbers, tables of items, matrices."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    tables = ("deviation.weight", "click_bias.weight", "text_bias.weight")
-    matrices = ("projection", "evolution.query.weight", "evolution.key.weight")
-    return [
-        {"params": [p for name, p in named if name in tables], "rate": 3.0},
-        {"params": [p for name, p in named if name in matrices], "weight_decay": 0.05},
-        {"params": [p for name, p in named if name not in tables + matrices], "rate": 5.0},
-    ]
+        own = {name: np.ascontiguousarray(x) for name, x in weights.items()}
+        self.parameters = np.zeros(1, PARAMETERS)
+        for name in PARAMETERS.names or ():
+            self.parameters[name] = own[f"response.{name}"]
+        taste = Taste(*(own[name] for name in Taste._fields))
+        self.learnt = Learnt(taste, own["mean"], own["precision"])
+        self.calibration = own["calibration"]
+        self._take_texts(own["read"])

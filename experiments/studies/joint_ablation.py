@@ -20,34 +20,32 @@ from experiments.store import Episode
 from experiments.studies import study
 from experiments.studies.cold_start import cold_items, cold_users
 
-REFERENCES = ("content", "collaborative", "drift-aware")
+REFERENCES = ("content", "ease", "collaborative", "drift-aware")
 DEFAULT = "joint"
 """Label of the joint recommender as it is."""
-COMPARED = ("content", "drift-aware", DEFAULT)
+COMPARED = ("content", "ease", "drift-aware", DEFAULT)
 """What improvements are over."""
 WEIGHTS: tuple[dict[str, Any], ...] = (
+    {"click": 0.0},
+    {"text": 0.0},
     {"click": 1.0, "text": 0.3},
     {"click": 0.3, "text": 1.0},
-    {"click": 0.0},
-    {"text": 0.0, "ranking": "choice"},  # without that loss there are no odds to rank by
-    {"ranking": "choice"},
-    {"evolution": 1.0},
 )
-LOSSES: tuple[dict[str, Any], ...] = (
-    {"click_loss": "bpr"},
-    {"click_loss": "softmax"},
-    {"shrinkage": 1.0},
+PARTS: tuple[dict[str, Any], ...] = (
+    {"rank": 0},  # both losses, texts and biases alone
+    {"text_map": 0.0},
+    {"curiosity": 0.0},
+    {"slates": "top-k"},
 )
 _SCALE = study.Scale(worlds=1)
 _OPTIONS = RunOptions(output=Path("runs/joint-ablation"))
 
-Part = Literal["weights", "losses", "users", "items"]
+Part = Literal["weights", "parts", "users", "items"]
 
 
 def run(
-    parts: tuple[Part, ...] = ("weights", "losses", "users", "items"),
+    parts: tuple[Part, ...] = ("weights", "parts", "users", "items"),
     language: tuple[Literal["lora", "full"], ...] = (),
-    epochs: int | None = None,
     task: str = "llmrec/Drift-v1",
     env: EnvFields = NO_FIELDS,
     scale: study.ScaleFlags = _SCALE,
@@ -59,20 +57,18 @@ def run(
     `joint.json`, `joint.md` and a figure.
 
     Args:
-        parts: `weights` and `losses` change settings; `users` hides the past of the users played;
-            `items` hides all clicks on a fifth of the items from training. The last two train
-            one seed.
+        parts: `weights` changes λ1 and λ2, `parts` takes parts away; `users` hides the past of the
+            users played; `items` hides all clicks on a fifth of the items from training. The last
+            two train one seed.
         language: also train the language model, in these modes; minutes each on a CPU.
-        epochs: of the joint recommender, at most; by default its own.
         task: a registered id.
 
     Returns:
         `variants`, `users` and `items`, as in the file.
     """
-    fixed = {} if epochs is None else {"epochs": epochs}
-    base = RunSpec(task, DEFAULT, 0, users=scale.users, env=given_fields(env), settings=fixed)
+    base = RunSpec(task, DEFAULT, 0, users=scale.users, env=given_fields(env))
     specs = _plan(base, parts, language, scale)
-    settings = {"task": task, "parts": parts, "language": language, "epochs": epochs}
+    settings = {"task": task, "parts": parts, "language": language}
     study.do_runs(specs, options, scale, base.env, **settings)
     variants = _variants(run_sweep(specs, options.output))  # all there: nothing runs again
     results: dict[str, Any] = {"variants": variants, "users": {}, "items": {}}
@@ -105,7 +101,7 @@ def _plan(
 ) -> list[RunSpec]:
     """Runs, world by world, so that each world is built once."""
     variants: dict[str, tuple[str, dict[str, Any]]] = {DEFAULT: (DEFAULT, base.settings)}
-    for part, changes in (("weights", WEIGHTS), ("losses", LOSSES)):
+    for part, changes in (("weights", WEIGHTS), ("parts", PARTS)):
         if part in parts:
             variants |= {label_of(x): (DEFAULT, x | base.settings) for x in changes}
     variants |= {f"joint-{mode}": (f"joint-{mode}", base.settings) for mode in language}

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.dataset import UNSATISFIED_WEIGHT, Dataset
-from agents.joint.model import batch_of
-from agents.joint.recommender import Joint, observed_steps
+from agents.joint.past import columns_of
+from agents.joint.recommender import Joint
 from agents.neural.next_item import TwoTower
 from agents.neural.sasrec import SelfAttentive
 from agents.own_logs import own_data
@@ -163,20 +163,16 @@ def _implicit(
 
 def _joint(learnt: Learnt) -> Scorer:
     # Such logs do not say what was shown: what is chosen at all tells more than what satisfied.
-    agent = Joint(learnt.seed, ranking="choice", shrinkage=0.3, substance=0.0, skipped=0.0)
+    agent = Joint(learnt.seed)
     options: dict[str, Any] = {"slate_size": 20, "threshold": learnt.threshold}
-    learnt_from, config = own_data(learnt.records, learnt.texts, **options, seed=learnt.seed)
-    agent.learn(learnt_from, config)
+    agent.learn(*own_data(learnt.records, learnt.texts, **options, seed=learnt.seed))
 
     def scores(records: Records) -> Floats:
         data, _ = own_data(records, learnt.texts, **options, seed=learnt.seed)
-        logs = data.logs  # one step more, before which all of the past is known
-        more = [np.concatenate([column, column[:, -1:]], axis=1) for column in logs]
-        data = dataclasses.replace(data, logs=logs._make(more), items=learnt_from.items)
-        last = observed_steps(data, config, first=logs.items.shape[1])
-        scores = np.zeros((len(logs.items), len(agent.alpha)))
-        scores[last.users] = agent.v(batch_of(last, np.arange(len(last)))) @ agent.alpha.T
-        return scores
+        beliefs = agent.after(columns_of(data))
+        num_users, num_items = len(data.logs.items), len(data.catalog)
+        everything = np.tile(np.arange(num_items, dtype=np.int32), (num_users, 1))
+        return np.log(agent.appraised(beliefs, everything)[0])
 
     return scores
 

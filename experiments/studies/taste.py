@@ -1,8 +1,9 @@
 """Taste study: what text-free taste is worth, how much of it logs tell, and its switch-offs.
 
 Taste is what relevance has beside the texts, κ aᵀb of a user and an item. Three questions: what
-would `joint` earn more if it knew it; how much of the items' b can be read off the logs, also of
-items that nobody has met; and does all of that vanish where it should?
+would `joint` without factors earn more if it knew it, and how much of that do its factors find; how
+much of the items' b can be read off the logs, also of items that nobody has met; and does all of
+that vanish where it should?
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import numpy.typing as npt
 
 from agents import Agent
 from agents.joint.recommender import Joint
-from agents.rankers.ranker import Ranker
 from agents.rollout import rollout
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
@@ -40,8 +40,8 @@ from experiments.studies.taste_factors import explained_known, explained_unseen,
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.world import load_world
 
-WEIGHTS = (1.0, 1.5, 2.0, 3.0)
-"""Of true taste beside the scores of `joint`, in log-odds per unit of relevance."""
+WEIGHTS = (0.75, 1.0, 1.25)
+"""Of true taste beside what texts say, in units of `joint`'s relevance."""
 TUNING_WORLD = 100
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "default": (),
@@ -51,7 +51,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 """Mechanisms switched off in each variant of the task."""
 DEFAULT, NO_TASTE, NOTHING_SHARED = VARIANTS
 SEEN, UNSEEN = "R² of b, items of the logs", "R² of b, items left out of the logs"
-JOINT, KNOWING = "joint", "joint with true taste"
+JOINT, BLIND, KNOWING = "joint", "joint without factors", "joint with true taste"
 BLEND, TEXTS = "drift-aware", "drift-aware without its collaborative half"
 
 Floats = npt.NDArray[np.float64]
@@ -59,27 +59,31 @@ Measures = dict[str, Floats]
 """By name: returns of the users played, (users,), or explained shares of items, (items,)."""
 
 
-class KnowsTaste(Ranker):
-    """A partial oracle: adds the true taste of the users it acts on to the scores of a ranker."""
+class KnowsTaste(Joint):
+    """A partial oracle: `joint` that adds the true taste of its users to relevance."""
 
-    name = "knows-taste"
-
-    def __init__(self, base: Ranker, weight: float) -> None:
-        """Takes a fitted ranker, and the weight of κ aᵀb beside its scores."""
-        super().__init__(base.seed)
-        self.base, self.weight = base, weight
-        self.data, self.slate_size = base.data, base.slate_size
+    weight: float
+    """Of κ aᵀb beside what it believes."""
 
     def attach(self, env: RecVectorEnv) -> None:
         """Receives the environment whose users it reads."""
         self._simulator = env.simulator
 
-    def scores(self, observation: Any) -> npt.NDArray[np.float32]:
-        """Returns the scores of the ranker and the true taste of each candidate, (n, c)."""
+    def hints(self, observation: Any) -> Floats:
+        """Returns the true taste of each candidate, (n, c)."""
         world, candidates = self._simulator.world, np.maximum(observation["candidates"], 0)
         items, users = world.traits["taste"][candidates], self._simulator.users["taste"]
-        weight = np.float32(self.weight * world.params["relevance_taste"][0])
-        return self.base.scores(observation) + weight * np.einsum("nr,ncr->nc", users, items)
+        weight = self.weight * float(world.params["relevance_taste"][0])
+        return weight * np.einsum("nr,ncr->nc", users, items).astype(np.float64)
+
+
+def knowing_taste(joint: Joint, weight: float) -> KnowsTaste:
+    """Returns a fitted `joint` that knows κ aᵀb, with its weight beside what it believes."""
+    agent = KnowsTaste(joint.seed, **vars(joint.settings))
+    agent.data, agent.slate_size, agent.texts = joint.data, joint.slate_size, joint.texts
+    agent.parameters, agent.calibration = joint.parameters, joint.calibration
+    agent.learnt, agent.weight = joint.learnt, weight
+    return agent
 
 
 class Part(NamedTuple):
@@ -91,7 +95,7 @@ class Part(NamedTuple):
     users: int | None
     env: dict[str, Any]
     weight: float = 0.0
-    """Of true taste beside the scores of `joint`."""
+    """Of true taste beside what texts say."""
 
     def spec(self, agent: str, split: str = "test", **settings: Any) -> RunSpec:
         """Returns the run of an agent in this world."""
@@ -158,9 +162,9 @@ def _calls(
 def returns_by_weight(part: Part) -> dict[float, float]:
     """Returns what `joint` earns with validation users, by the weight of true taste in it."""
     spec = part.spec(JOINT, "validation")
-    joint = fitted_agent(spec)
-    assert isinstance(joint, Ranker)
-    agents = {weight: KnowsTaste(joint, weight) for weight in WEIGHTS}
+    joint = fitted_agent(dataclasses.replace(spec, settings={"rank": 0}))
+    assert isinstance(joint, Joint)
+    agents = {weight: knowing_taste(joint, weight) for weight in WEIGHTS}
     return {x: float(_returns(agent, spec, VALIDATION_SEED).mean()) for x, agent in agents.items()}
 
 
@@ -177,11 +181,14 @@ def measures_of(part: Part) -> tuple[tuple[str, int], Measures]:
     assert isinstance(joint, Joint)
     if part.variant == DEFAULT:
         measures[JOINT] = _returns(joint, spec)
-        measures[KNOWING] = _returns(KnowsTaste(joint, part.weight), spec)
+        blind = fitted_agent(part.spec(JOINT, rank=0))
+        assert isinstance(blind, Joint)
+        measures[BLIND] = _returns(blind, spec)
+        measures[KNOWING] = _returns(knowing_taste(blind, part.weight), spec)
     world = load_world(dataclasses.replace(config, world_seed=part.world))
     taste, facets = world.traits["taste"].astype(np.float64), world.catalog.facets.astype(np.int64)
     vectors = joint.data.items.vectors.astype(np.float64)
-    known = residuals_of(joint, config), taste, facets, vectors
+    known = residuals_of(joint), taste, facets, vectors
     return place, measures | {SEEN: explained_known(*known), UNSEEN: explained_unseen(*known)}
 
 
@@ -209,10 +216,11 @@ def compared(measured: Mapping[tuple[str, int], Measures]) -> dict[str, Interval
         return Scores.of(np.concatenate(columns), np.repeat(worlds, [*map(len, columns)]), ids)
 
     found: dict[str, Interval | None] = {}
-    for name in (JOINT, KNOWING):
+    for name in (BLIND, JOINT, KNOWING):
         found[f"return of {name}"] = bootstrap_interval(scores(DEFAULT, name))
-    pair = scores(DEFAULT, KNOWING), scores(DEFAULT, JOINT)
-    found[f"{KNOWING} over {JOINT}"] = improvement_if_defined(*pair)
+    for better, worse in ((JOINT, BLIND), (KNOWING, BLIND), (KNOWING, JOINT)):
+        pair = scores(DEFAULT, better), scores(DEFAULT, worse)
+        found[f"{better} over {worse}"] = improvement_if_defined(*pair)
     for variant in VARIANTS:
         pair = scores(variant, BLEND), scores(variant, TEXTS)
         found[f"{BLEND} over the same by texts alone, {variant}"] = improvement_if_defined(*pair)

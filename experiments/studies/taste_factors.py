@@ -1,6 +1,6 @@
 """Factor model of what texts leave unexplained in logged choices, and how much of taste it tells.
 
-The texts' part of each choice is `joint`'s. What remains of each slot, clicked or not less its
+The texts' half of each choice is `joint`'s. What remains of each slot, clicked or not less its
 probability, is summed by user and item and factorised by a truncated singular value decomposition.
 """
 
@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from agents.joint.model import batch_of
-from agents.joint.recommender import Joint, observed_steps
-from llmrec_env.config import EnvConfig
+from agents.joint.past import Past
+from agents.joint.recommender import Joint
+from agents.joint.response import SOFTNESS
 
 RANK = 8
 SHRINKAGE = 5.0
@@ -25,7 +24,6 @@ FOLDS = 5
 """Parts of the facets, each predicted from the others: a facet's taste cannot be remembered."""
 NEAREST = 20
 """Items, nearest by text, that a factor is averaged over."""
-_BLOCK = 8192
 _DRAW = 31
 
 Floats = npt.NDArray[np.float64]
@@ -40,20 +38,16 @@ class Residuals(NamedTuple):
     values: Floats  # 1 where clicked, less the probability
 
 
-@torch.no_grad()
-def residuals_of(joint: Joint, config: EnvConfig) -> Residuals:
-    """Returns what a fitted `joint` does not explain of the choices of training users."""
-    dataset, model = observed_steps(joint.data, config), joint.model
-    m, slots = dataset.slates.shape
-    probability = np.empty((m, slots))
-    ranks = torch.arange(1, slots + 1, dtype=torch.float32).log()
-    for rows in np.array_split(np.arange(m), 1 + m // _BLOCK):
-        batch = batch_of(dataset, rows)
-        shown = model.utility(model.belief(batch), batch["slate"]) - model.position.abs() * ranks
-        utilities = torch.cat([shown, model.null_item(batch["session"])], dim=1)
-        probability[rows] = utilities.softmax(1)[:, :slots].numpy()
-    clicked = dataset.slates == dataset.items[:, None]
-    users, items = np.repeat(dataset.users, slots), dataset.slates.ravel().astype(np.int64)
+def residuals_of(joint: Joint) -> Residuals:
+    """Returns what the texts' half of a fitted `joint` does not explain of logged choices."""
+    past = Past.of(joint.data, joint.texts)
+    clicks, q = past.clicks(joint.response), joint.parameters[0]
+    f = SOFTNESS * np.logaddexp(0.0, clicks.text / SOFTNESS)
+    odds = np.exp(q["relevance_choice"] * f + clicks.utility)
+    probability = odds / (1.0 + odds.sum(axis=1, keepdims=True))
+    slots = past.slates.shape[1]
+    clicked = np.arange(slots) == past.choice[:, None]
+    users, items = np.repeat(past.users, slots), past.slates.ravel().astype(np.int64)
     return Residuals(users, items, (clicked - probability).ravel())
 
 

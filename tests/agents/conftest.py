@@ -23,7 +23,7 @@ SETTINGS = {
     "ppo-pointer": _SHORT | {"n_epochs": 1, "expert": "content"},
     "slateq": {"steps": 16, "log_epochs": 1},
     "reinforce-topk": {"steps": 16},
-    "joint": {"epochs": 2},
+    "joint": {"sweeps": 2},
 } | dict.fromkeys(("sac", "td3", "tqc", "dqn", "qrdqn"), _REPLAYED)
 
 

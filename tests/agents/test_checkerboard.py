@@ -22,7 +22,7 @@ from llmrec_env.world import items_of
 USERS, STEPS, SHOWN = 120, 20, 60
 SETTINGS = {
     "collaborative": {"rank": 4},  # 24 fit the noise of so few users
-    "joint": {"batch_size": 128},
+    "joint": {"slates": "top-k"},  # the best slate has one good item and four that do not distract
     "two-tower": {"batch": 16},
     "sasrec": {"batch": 16},
 }

@@ -30,7 +30,7 @@ def test_one_with_a_language_model_acts_as_before(
 ):
     pytest.importorskip("peft", reason="peft is not installed")
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
-    settings = {"epochs": 1, "batch_size": 256, "rank": 4, "language_samples": 32}
+    settings = {"sweeps": 1, "lora_rank": 4, "language_samples": 32}
     settings |= {"language_batch": 16, "language_rate": 1e-2, "skipped": 0.3}
     bert = str(save_tiny_bert(tmp_path / "bert"))
     agent, config, new_env = fit_agent(kind, settings, **{**tiny, "encoder": bert})

@@ -1,15 +1,11 @@
-"""The dataset of logged interactions: from public data, from own logs, and with observations."""
+"""The dataset of logged interactions: from public data, and from own logs."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from agents.dataset import NUM_EVENTS, UNSATISFIED_WEIGHT, Dataset
-from agents.joint.model import batch_observed, batch_of
-from agents.joint.recommender import observed_steps
-from llmrec_env.config import EnvConfig
-from llmrec_env.interface.observation import VECTOR_BLOCKS
+from agents.dataset import UNSATISFIED_WEIGHT, Dataset
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +14,8 @@ def data(world):
 
 
 @pytest.fixture(scope="module")
-def steps(data, tiny):
-    return Dataset.from_logs(data).with_observations(data, EnvConfig(**tiny))
+def steps(data):
+    return Dataset.from_logs(data)
 
 
 def test_there_is_a_row_for_each_logged_step_by_user_and_time(steps, data):
@@ -31,49 +27,6 @@ def test_there_is_a_row_for_each_logged_step_by_user_and_time(steps, data):
     chosen = steps.slates[clicked, steps.choices[clicked]]
     np.testing.assert_array_equal(chosen, data.logs.items.ravel()[clicked])
     np.testing.assert_array_equal(steps.ratings, data.logs.ratings.ravel())
-
-
-def test_nothing_is_known_before_the_first_step_and_nothing_of_the_step_itself(steps, data):
-    num_steps, known = data.logs.slates.shape[1], steps.observations
-    assert not known["blocks"][::num_steps].any() and (known["history"][::num_steps] == -1).all()
-    kinds = known["feedback"]
-    for row in range(1, 3 * num_steps):
-        user, step = divmod(row, num_steps)
-        before = {*data.logs.items[user, :step].tolist()}
-        items = known["history"][row][(kinds[row] >= 0) & (kinds[row] < 2)]
-        assert {*items.tolist()} <= before
-        assert len(items) == (data.logs.items[user, :step] >= 0).sum()
-
-
-def test_after_the_last_step_an_observation_shows_the_same(data, tiny, new_vec):
-    """What is known before step 20 of logs of 21 is what the first observation would show."""
-    users = data.users[:4]
-    env = new_vec(4, observation="dict")
-    observation, _ = env.reset(options={"user_id": users})
-    longer = observed_steps(data, EnvConfig(**tiny), first=19)
-    seen, known = batch_observed(observation), batch_of(longer, np.arange(4))
-    logs = data.logs
-    changed = np.flatnonzero((logs.items[:4, -1] < 0) & (logs.queries[:4, -1] < 0))
-    assert len(changed)  # nothing but a skip happened in the last step
-    for name in ("history", "feedback"):
-        np.testing.assert_array_equal(seen[name][changed], known[name][changed])
-    interest = VECTOR_BLOCKS.index("interest")
-    np.testing.assert_allclose(
-        seen["blocks"][changed, interest], known["blocks"][changed, interest], atol=1e-3
-    )
-    assert known["history"].shape == (4, NUM_EVENTS)
-
-
-def test_logs_of_one_class_are_refused_with_the_reason(data, tiny):
-    logs = data.logs
-    for value, said in ((1, "satisfied; a model"), (0, "did not satisfy; a model")):
-        feedback = np.where(logs.feedback >= 0, np.int8(value), np.int8(-1))
-        one = logs._replace(feedback=feedback)
-        with pytest.raises(ValueError, match=rf"all \d+ clicks of the logs {said}"):
-            observed_steps(data.__class__(**{**vars(data), "logs": one}), EnvConfig(**tiny))
-    none = logs._replace(feedback=np.full_like(logs.feedback, -1))
-    with pytest.raises(ValueError, match="no click"):
-        observed_steps(data.__class__(**{**vars(data), "logs": none}), EnvConfig(**tiny))
 
 
 # --- columns

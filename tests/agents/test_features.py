@@ -31,7 +31,7 @@ def env(new_vec):
 
 @pytest.fixture(scope="module")
 def joint(env):
-    agent = Joint(epochs=1)
+    agent = Joint(sweeps=1)
     agent.fit(env, 0)
     return agent
 

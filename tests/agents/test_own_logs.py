@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.joint.recommender import observed_steps
+from agents.dataset import Dataset
 from agents.own_logs import own_data
 from llmrec_env.datasets import BROWSE, CLICK, RATING, Records
 from llmrec_env.world import World
@@ -136,12 +136,11 @@ def test_only_the_items_beside_depend_on_the_seed(records, world):
 
 
 def test_they_are_steps_to_learn_from(records, world):
-    data, config = own_data(records, world.text, steps=20)
-    config = dataclasses.replace(config, horizon=30)  # as in the tiny world: compiled already
-    observed = observed_steps(data, config, first=0)
+    data, _ = own_data(records, world.text, steps=20)
+    logged = Dataset.from_logs(data)
     steps = [min(20, len(done(records, user))) for user in range(USERS)]
-    assert np.bincount(observed.users, minlength=USERS).tolist() == steps
-    assert (observed.choices < 5).all()  # in every step something was consumed
+    assert np.bincount(logged.users, minlength=USERS).tolist() == steps
+    assert (logged.choices < 5).all()  # in every step something was consumed
 
 
 def test_records_of_other_catalogues_or_without_times_are_refused(records, world):

@@ -31,7 +31,7 @@ WORLD: dict[str, Any] = {
 """The world of the other tests, so that little is compiled anew."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"n_steps": 16, "batch_size": 512, "n_epochs": 2},
-    "joint": {"epochs": 2},
+    "joint": {"sweeps": 2},
     "slateq": {"steps": 16, "log_epochs": 1, "warm_up": 0, "ramp": 1},
     "reinforce-topk": {"steps": 16, "log_epochs": 1},
 }

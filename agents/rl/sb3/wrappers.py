@@ -124,9 +124,7 @@ def joint_weights(joint: Joint | None) -> dict[str, npt.NDArray[Any]]:
     """Returns the recommender's weights under names of their own."""
     if joint is None:
         return {}
-    weights = {name: tensor.numpy() for name, tensor in joint.model.state_dict().items()}
-    weights["calibration"] = joint.calibration
-    return {f"{_JOINT}{name}": value for name, value in weights.items()}
+    return {f"{_JOINT}{name}": value for name, value in joint.weights().items()}
 
 
 def is_joint(name: str) -> bool:

@@ -19,11 +19,12 @@ import torch
 
 from agents.base import learn_in_segments, segment_seed
 from agents.registry import defaults_of
-from agents.rl.slateq.slate_values import SLATES, Future, add_future, explore_slots, state_features
+from agents.rl.slateq.slate_values import Future, add_future, explore_slots, state_features
 from agents.rl.slateq.tracking import Tracker
 from agents.rl.slateq.unrolling import Rollout, descend, learn_future, learn_logs, unrolled
 from agents.rl.slateq.user_model import UserModel
 from agents.saving import write_agent
+from agents.slates import SLATES
 from llmrec_env.config import unknown
 from llmrec_env.envs.vector import RecVectorEnv
 

@@ -1,4 +1,4 @@
-"""Values of slates: what items add to the future, its targets, and slates made of both.
+"""Values of slates: what items add to the future, and its targets.
 
 E[gamma V(s') | consumed y] = null(s) + advantage(s, y): the advantage says what consuming an
 item changes about the future, against consuming nothing. Only the consumed item moves a user much,
@@ -7,7 +7,6 @@ so a slate's long-term value decomposes into those of its items (SlateQ: Ie et a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,16 +15,13 @@ import torch
 from torch import nn
 
 from agents.item_noise import new_keys
-from agents.rankers.oracles import best_slate
 from agents.rl.slateq.tracking import ITEM_FEATURES, Tracker
 from llmrec_env.interface.actions import random_candidate
 from llmrec_env.interface.observation import SESSION_NUMBERS
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.inner_products import rows_dot
 
 _HIDDEN, _WIDE = 16, 32
 STATE_LENGTH = len(SESSION_NUMBERS) + 7
-EXACT, GREEDY, TOP = range(3)
 Tensor = torch.Tensor
 
 
@@ -149,60 +145,6 @@ def targets(
         returns[t] = reward[t] + left * ((1.0 - td_lambda) * value[t + 1] + td_lambda * following)
         following = returns[t]
     return returns, future
-
-
-@kernel
-def make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates):
-    """Writes slates as candidate indices, (n, k); an item's worth falls with likeness above it.
-
-    Ties are broken by item id.
-    """
-    k = slates.shape[1]
-    for i in range(odds.shape[0]):
-        if kind == EXACT:
-            best_slate(odds[i], value[i], candidates[i], examined, slates[i])
-            continue
-        likeness = np.zeros(odds.shape[1], np.float32)
-        above, below = 0.0, 1.0
-        for slot in range(k):
-            best, best_gain = -1, -np.inf
-            for c in range(odds.shape[1]):
-                worth = value[i, c] - mmr * likeness[c]
-                if odds[i, c] <= 0.0 or likeness[c] > 2.0:
-                    continue
-                share = odds[i, c] * examined[slot]
-                gain = odds[i, c] * worth
-                if kind != TOP:
-                    gain = (above + share * worth) / (below + share)
-                level = gain == best_gain and best >= 0
-                if gain > best_gain or (level and candidates[i, c] < candidates[i, best]):
-                    best, best_gain = c, gain
-            slates[i, slot] = best
-            share = odds[i, best] * examined[slot]
-            above += share * value[i, best]
-            below += share
-            for c in range(odds.shape[1]):
-                if mmr > 0.0 and candidates[i, c] >= 0:
-                    close = rows_dot(vectors, candidates[i, best], vectors, candidates[i, c])
-                    likeness[c] = max(likeness[c], close)
-            likeness[best] = 9.0  # on the slate
-
-
-Make = Callable[..., npt.NDArray[np.int64]]
-
-
-def _by(kind: int) -> Make:
-    def make(odds, value, examined, candidates, vectors, mmr) -> npt.NDArray[np.int64]:
-        slates = np.empty((len(odds), len(examined)), np.int64)
-        make_slates(odds, value, examined, candidates, vectors, float(mmr), kind, slates)
-        return slates
-
-    return make
-
-
-SLATES: dict[str, Make] = {"exact": _by(EXACT), "greedy": _by(GREEDY), "top-k": _by(TOP)}
-"""`exact` maximises the ratio of sums by Dinkelbach's method, and knows no mmr; `greedy` fills slot
-by slot; `top-k` takes the items of highest odds times value (all three: Ie et al., IJCAI 2019)."""
 
 
 def explore_slots(

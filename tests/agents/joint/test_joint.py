@@ -1,4 +1,4 @@
-"""The joint recommender: its losses and their weights, its scores, its beliefs, its refusals."""
+"""The joint recommender: its halves and their losses, its beliefs, what it shows, its refusals."""
 
 from __future__ import annotations
 
@@ -8,153 +8,208 @@ import numpy as np
 import pytest
 import torch
 
-from agents.joint.model import (
-    CLICK_LOSSES,
-    JointModel,
-    batch_observed,
-    batch_of,
-    bpr_loss,
-    calibrated,
-    choice_loss,
-    text_loss,
-)
-from agents.joint.recommender import Joint, observed_steps
+from agents.joint.calibration import calibrated
+from agents.joint.past import Past, Place, columns_of
+from agents.joint.recommender import Joint
+from agents.joint.response import PARAMETERS, Response
 from agents.rollout import rollout
 from llmrec_env.config import EnvConfig
-
-FAST = {"epochs": 3, "batch_size": 256}
-
-
-@pytest.fixture(scope="module")
-def samples(world, tiny):
-    return observed_steps(world.public(), EnvConfig(**tiny))
-
-
-@pytest.fixture(scope="module")
-def batch(samples):
-    return batch_of(samples, np.arange(0, len(samples), 7))
-
-
-@pytest.fixture
-def model(world):
-    items = world.items
-    torch.manual_seed(0)
-    model = JointModel(items.vectors, world.interests.vectors, items.substance, evolves=True)
-    with torch.no_grad():  # away from the start, where many gradients vanish
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
 def fitted(new_vec):
-    agent = Joint(0, **FAST)
+    agent = Joint(0)
     agent.fit(new_vec(4, autoreset_mode="same_step", observation="dict"), 0)
     return agent
 
 
-@pytest.mark.parametrize("name", [*CLICK_LOSSES, "text", "evolution"])
-def test_gradients_are_those_of_the_loss(model, batch, name):
-    """Every loss against central differences, in double precision."""
-    weights = dict.fromkeys(("click", "text", "evolution"), 0.0)
-    weights["click" if name in CLICK_LOSSES else name] = 0.7
-    kind = {"click_loss": name} if name in CLICK_LOSSES else {}
-    agent, model = Joint(0, **weights, **kind), model.double()
-    some = {k: v[:40].double() if v.is_floating_point() else v[:40] for k, v in batch.items()}
-    agent.loss(model, some).backward()
-    checked = 0
-    for title, parameter in model.named_parameters():
-        if parameter.grad is None or not parameter.grad.any():
-            continue
-        index = int(parameter.grad.abs().argmax())
-        with torch.no_grad():
-            flat, ends = parameter.view(-1), []
+@pytest.fixture(scope="module")
+def steps(fitted):
+    past = Past.of(fitted.data, fitted.texts)
+    scores = np.random.default_rng(0).normal(size=past.slates.shape)
+    return past.take(np.arange(0, len(past.users), 7)).steps(fitted.learnt.taste, 0.1 * scores[::7])
+
+
+def refitted(agent, **settings):
+    other = Joint(0, **settings)
+    other.learn(agent.data, EnvConfig(slate_size=agent.slate_size))
+    return other
+
+
+def test_gradients_are_those_of_the_loss(steps):
+    """Both losses against central differences."""
+    response = Response(0.7, 1.3)
+    response.loss(steps).backward()
+    for name, parameter in response.named_parameters():
+        flat, gradient = parameter.data.view(-1), parameter.grad.flatten()
+        for index in range(len(flat)):
+            ends = []
             for change in (1e-5, -2e-5):
                 flat[index] += change
-                ends.append(float(agent.loss(model, some)))
+                ends.append(float(response.loss(steps).detach()))
             flat[index] += 1e-5
-        expected = (ends[0] - ends[1]) / 2e-5
-        actual = float(parameter.grad.flatten()[index])
-        assert actual == pytest.approx(expected, rel=1e-4, abs=1e-8), title
-        checked += 1
-    assert checked >= (3 if name == "evolution" else 5)
+            assert float(gradient[index]) == pytest.approx(
+                (ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-8
+            ), name
 
 
-def test_the_loss_is_the_weighted_sum_and_zero_removes_a_term(model, batch):
+def test_the_loss_is_the_weighted_sum(steps):
     with torch.no_grad():
-        belief = model.belief(batch)
-        click, text = (float(f(model, belief, batch)) for f in (choice_loss, text_loss))
-        whole = Joint(0, click=0.3, text=2.0).loss(model, batch)
-        assert float(whole) == pytest.approx(0.3 * click + 2.0 * text)
-        assert float(Joint(0, click=0.3, text=0.0).loss(model, batch)) == pytest.approx(0.3 * click)
-    Joint(0, click=0.0).loss(model, batch).backward()
-    for name in ("click_bias.weight", "null_item.weight", "lure", "position"):
-        assert model.get_parameter(name).grad is None, name
-    assert model.text_bias.weight.grad.any()
+        response = Response(0.3, 2.0)
+        parts = 0.3 * response.choice_loss(steps) + 2.0 * response.text_loss(steps)
+        assert float(response.loss(steps)) == pytest.approx(float(parts))
+        assert float(Response(0.3, 0.0).loss(steps)) == pytest.approx(
+            0.3 * float(Response(1.0, 0.0).choice_loss(steps))
+        )
 
 
-def test_bpr_compares_what_was_clicked_with_what_was_only_browsed(model, batch):
-    some = {name: values.clone() for name, values in batch.items()}
-    some["choice"][:] = 5
-    assert float(bpr_loss(model, model.belief(some), some).detach()) == 0.0
-    some["choice"][:] = 0
-    utilities = model.utility(model.belief(some), some["slate"])
-    better = utilities[:, :1] - utilities[:, 1:]
-    expected = torch.log1p(torch.exp(-better)).sum(1).mean()
-    torch.testing.assert_close(bpr_loss(model, model.belief(some), some), expected)
+def test_without_the_loss_of_choices_the_collaborative_half_is_gone(fitted):
+    agent = refitted(fitted, click=0.0)
+    taste = agent.learnt.taste
+    assert taste.factors.shape == (600, 0) and not taste.click_bias.any()
+    assert taste.text_bias.any() and agent.parameters["weights"].any()
+    for name in ("relevance_choice", "bias_choice", "lure", "popular_choice", "position"):
+        assert agent.parameters[name] == 0.0, name
 
 
-def test_the_score_is_an_inner_product_and_the_log_odds_but_for_the_session_bias(model, batch):
-    ids = batch["slate"]
+def test_without_the_text_loss_no_text_is_read(fitted, new_vec):
+    agent = refitted(fitted, text=0.0)
+    assert not agent.parameters["weights"].any() and not agent.learnt.taste.text_bias.any()
+    assert agent.learnt.taste.click_bias.any() and agent.learnt.taste.factors.any()
+    shuffled = dataclasses.replace(
+        fitted.data,
+        items=fitted.data.items._replace(vectors=fitted.data.items.vectors[::-1].copy()),
+    )
+    other = Joint(0, text=0.0)
+    other.learn(shuffled, EnvConfig(slate_size=5))
+    np.testing.assert_array_equal(agent.learnt.taste.factors, other.learnt.taste.factors)
+    observation, _ = new_vec(4, observation="dict").reset(seed=0)
+    np.testing.assert_allclose(agent.probability(observation), 1.0)
+
+
+def test_what_is_compiled_is_what_learns(fitted, steps):
+    """The text's scores by features are those of the memory, and both responses agree."""
+    past = Past.of(fitted.data, fitted.texts)
+    blank = refitted(fitted, rank=0)
+    expected = np.zeros(fitted.data.logs.items.shape)
+    blank.after(columns_of(fitted.data), expected)
+    rows = np.flatnonzero(past.choice < 5)
+    some = past.take(rows)
     with torch.no_grad():
-        odds = model.satisfaction(model.belief(batch), batch, ids) - model.session_bias(
-            batch["session"]
-        )
-        score = (model.alpha("satisfaction")[ids] * model.v(batch, "satisfaction")[:, None]).sum(-1)
-    torch.testing.assert_close(score, odds, rtol=1e-4, atol=1e-4)
+        known = some.steps(blank.learnt.taste)
+        odds = blank.response.log_odds(blank.response.relevance(known), known)
+    chosen = odds.numpy()[np.arange(len(rows)), some.choice]
+    np.testing.assert_allclose(expected[some.users, some.times], chosen, rtol=1e-4, atol=1e-5)
 
 
-def test_items_start_from_their_text(world):
-    items = world.items
-    model = JointModel(items.vectors, world.interests.vectors, items.substance)
-    torch.testing.assert_close(model.items(torch.arange(600)), torch.tensor(items.vectors))
+def test_a_slate_is_worth_what_its_items_are_chosen_for(fitted, new_vec):
+    env = new_vec(30, observation="dict")
+    observation, _ = env.reset(seed=0)
+    odds, value = fitted._values(observation)
+    examined = np.arange(1, 6) ** -fitted.parameters[0]["position"]
+
+    def worth(slates):
+        share = np.take_along_axis(odds, slates, 1) * examined
+        worths = share * np.take_along_axis(value, slates, 1)
+        return worths.sum(1) / (1.0 + share.sum(1))
+
+    best = worth(fitted.act(observation, np.ones(30, bool)))
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        other = rng.permuted(np.tile(np.arange(20), (30, 1)), axis=1)[:, :5]
+        assert (best >= worth(other) - 1e-12).all()
 
 
-def test_without_evolution_the_order_of_the_past_is_not_looked_at(world, batch):
-    items = world.items
-    for evolves in (False, True):
-        model = JointModel(
-            items.vectors, world.interests.vectors, items.substance, 0.0, evolves=evolves
-        )
-        with torch.no_grad():
-            model.evolution.share += 1.0
-        turned = {**batch, "history": batch["history"].flip(0)}
-        with torch.no_grad():
-            same = torch.equal(model.belief(batch), model.belief(turned))
-        assert same != evolves
-
-
-def test_it_learns_and_beats_content_and_random(fitted, new_vec):
+def test_it_learns_and_beats_what_knows_less(fitted, new_vec):
     from agents import make_agent
 
     env = new_vec(60, observation="dict", split="all")
     users, returns = np.arange(60), {}
-    for name in ("random", "content"):
+    for name in ("random", "popular"):
         agent = make_agent(name, env.config)
         agent.fit(new_vec(4, observation="dict"), 0)
         returns[name] = rollout(agent, env, users, 3).reward.sum(1).mean()
     returns["joint"] = rollout(fitted, env, users, 3).reward.sum(1).mean()
-    assert returns["joint"] > returns["content"] > returns["random"]
+    assert returns["joint"] > 1.1 * returns["popular"] > 1.1 * returns["random"]
 
 
 def test_what_happens_in_a_session_changes_the_belief_at_once(fitted, new_vec):
     env = new_vec(4, observation="dict")
     before, _ = env.reset(seed=0)
-    starts = np.ones(4, bool)
+    one, starts = fitted.belief(before), np.ones(4, bool)
+    uncertain = np.trace(fitted.follow(before).posterior.precision, axis1=1, axis2=2)
+    after = before
     for _ in range(6):
-        after, *_ = env.step(fitted.act(before, starts))
-    one, two = fitted.belief(before), fitted.belief(after)
+        after, *_ = env.step(fitted.act(after, starts))
+    two = fitted.belief(after)
     assert one.shape == (4, 32) and (np.abs(one - two).max(axis=1) > 1e-3).all()
+    certain = np.trace(fitted.follow(after).posterior.precision, axis1=1, axis2=2)
+    assert (certain > uncertain).all()
+
+
+def test_what_is_believed_follows_from_observations_however_often_they_are_shown(fitted, new_vec):
+    env, twin = new_vec(4, observation="dict"), refitted(fitted)
+    observation, _ = env.reset(seed=5)
+    for _ in range(5):
+        once = fitted.scores(observation)
+        for _ in range(2):
+            np.testing.assert_array_equal(fitted.scores(observation), once)
+        np.testing.assert_array_equal(twin.scores(observation), once)
+        one = {name: column[1:2] for name, column in observation.items()}
+        del one["user_id"]
+        observation, *_ = env.step(fitted.act(observation, np.ones(4, bool)))
+    whole = fitted.follow(observation).posterior.mean.copy()
+    fitted._followed = None  # as if it met these sessions now: their last 32 steps tell it all
+    np.testing.assert_allclose(fitted.follow(observation).posterior.mean, whole, atol=1e-9)
+
+
+def test_a_place_tells_one_step_from_many_and_from_another_session(new_vec):
+    env = new_vec(3, observation="dict")
+    places, observation = [], env.reset(seed=1)[0]
+    for step in range(4):
+        places.append(Place.of(observation))
+        observation, *_ = env.step(np.tile(np.arange(5) + step, (3, 1)))
+    assert places[1].steps_since(places[1], 32).tolist() == [0, 0, 0]
+    assert places[2].steps_since(places[1], 32).tolist() == [1, 1, 1]
+    assert places[3].steps_since(places[1], 32).tolist() == [32, 32, 32]
+    assert places[1].steps_since(places[2], 32).tolist() == [32, 32, 32]
+    other = Place(places[2].user + [0, 1, 0], *places[2][1:])
+    assert other.steps_since(places[1], 32).tolist() == [1, 32, 1]
+
+
+def test_factors_tell_who_likes_what_texts_do_not(world):
+    """Two kinds of users and of items, all texts alike: choices alone tell them apart."""
+    from agents.joint.factors import Clicks, FactorModel, Prior
+
+    rng = np.random.default_rng(0)
+    users, items = np.repeat(np.arange(80), 30), rng.integers(40, size=(2400, 3))
+    liked = (items + users[:, None]) % 2 == 0
+    choice = np.where(liked.any(axis=1), liked.argmax(axis=1), 3)
+    flat = np.zeros((2400, 3))
+    clicks = Clicks(users, items, choice, np.ones(2400, bool), flat, flat - 2.0, flat)
+    q = np.zeros(1, PARAMETERS)
+    q["click"], q["relevance_choice"] = 1.0, 5.0
+    model = FactorModel(clicks, q[0], np.zeros((40, 1)), 2, Prior(0.01, 0.0))
+    factors = model.learn(6).taste.factors
+    likeness = model.users @ factors.T
+    own = (np.arange(80)[:, None] + np.arange(40)) % 2 == 0
+    assert likeness[own].mean() > likeness[~own].mean() + 0.2
+    spread = np.trace(model.item_spread, axis1=1, axis2=2)
+    assert (spread < 2 * 0.01).all()  # what was seen is known better than before
+
+
+def test_items_that_nobody_met_inherit_from_their_kin(fitted):
+    data, cold = fitted.data, np.arange(600) % 6 == 0
+    logs = data.logs
+    met = cold[logs.slates].any(axis=2)
+    slates = np.where(met[..., None], -1, logs.slates)
+    feedback = np.where(met[..., None], np.int8(-1), logs.feedback)
+    apart = dataclasses.replace(data, logs=logs._replace(slates=slates, feedback=feedback))
+    for text_map in (0.01, 0.0):
+        agent = Joint(0, text_map=text_map)
+        agent.learn(apart, EnvConfig(slate_size=5))
+        assert agent.learnt.taste.factors[cold].any() == (text_map > 0)
+        assert not agent.learnt.taste.click_bias[cold].any()
 
 
 def test_probabilities_are_calibrated(fitted, new_vec):
@@ -167,67 +222,34 @@ def test_probabilities_are_calibrated(fitted, new_vec):
     assert calibrated(odds, happened.astype(float)) == pytest.approx([0.5, -1.0], abs=0.06)
 
 
-def test_calibration_is_fitted_to_held_out_users(fitted, world, tiny):
-    learnt, held_out = fitted.split
-    assert not {*learnt.users.tolist()} & {*held_out.users.tolist()}
-    assert {*learnt.users.tolist()} | {*held_out.users.tolist()} == {*range(48)}
-    odds, satisfied = [], []
-    for steps in (learnt, held_out):
-        batch = batch_of(steps, np.flatnonzero(steps.items >= 0))
-        ids = batch["slate"].gather(1, batch["choice"][:, None])
-        with torch.no_grad():
-            chosen = fitted.model.satisfaction(fitted.model.belief(batch), batch, ids)[:, 0]
-        odds.append(chosen.double().numpy())
-        satisfied.append(batch["satisfied"].double().numpy())
-    of_learnt, of_held_out = (calibrated(*pair) for pair in zip(odds, satisfied, strict=True))
-    np.testing.assert_allclose(fitted.calibration, of_held_out)
-    assert np.abs(fitted.calibration - of_learnt).max() > 0.01
-
-
-def test_users_without_a_past_get_what_is_liked_by_all(fitted, new_vec):
-    observation, _ = new_vec(4, observation="dict").reset(seed=0)
-    cold = {name: np.zeros_like(values) for name, values in observation.items()}
-    cold["history"] -= 1
-    cold["history_feedback"] -= 1
-    cold["candidates"] = np.tile(np.arange(20), (4, 1)).astype(np.int32)
-    scores = fitted.scores(cold)
-    np.testing.assert_allclose(scores, np.tile(fitted.alpha[:20, -1], (4, 1)), rtol=1e-5)
-
-
-def test_training_goes_on_from_a_checkpoint_bit_for_bit(world, tiny, tmp_path, fitted):
-    config = EnvConfig(**tiny)
-
-    class KilledError(Exception):
-        pass
-
-    def kill(progress):
-        if progress.epoch == 2:
-            raise KilledError
-
-    agent = Joint(0, **FAST)
-    with pytest.raises(KilledError):
-        agent.learn(world.public(), config, tmp_path / "state.pt", on_epoch=kill)
-    again = Joint(0, **FAST)
-    again.learn(world.public(), config, tmp_path / "state.pt")
-    np.testing.assert_array_equal(again.alpha, fitted.alpha)
+def test_calibration_is_fitted_to_held_out_users(fitted):
+    expected = np.zeros(fitted.data.logs.items.shape)
+    fitted.after(columns_of(fitted.data), expected)
+    clicked, satisfied = fitted.data.logs.items >= 0, fitted.data.logs.satisfied == 1
+    held_out = np.arange(len(expected)) % 10 == 0
+    own, others = (
+        calibrated(expected[who][clicked[who]], satisfied[who][clicked[who]].astype(float))
+        for who in (held_out, ~held_out)
+    )
+    np.testing.assert_allclose(fitted.calibration, own)
+    assert np.abs(fitted.calibration - others).max() > 0.01
 
 
 def test_bad_settings_and_logs_are_refused(world, tiny):
-    with pytest.raises(ValueError, match=r"click_loss 'choise'. Did you mean 'choice'"):
-        Joint(0, click_loss="choise")
-    with pytest.raises(ValueError, match=r"click=0.0, text=0.0, evolution=0.0: weights of losses"):
+    with pytest.raises(ValueError, match=r"slates 'exakt'. Did you mean 'exact'"):
+        Joint(0, slates="exakt")
+    with pytest.raises(ValueError, match=r"click=0.0, text=0.0: weights of losses"):
         Joint(0, click=0.0, text=0.0)
     with pytest.raises(ValueError, match=r"text=-1.0"):
         Joint(0, text=-1.0)
+    with pytest.raises(ValueError, match=r"deviation=0.0.*deviation is above 0"):
+        Joint(0, deviation=0.0)
     data = world.public()
-    satisfied_always = np.where(data.logs.feedback >= 0, np.int8(1), np.int8(-1))
-    alike = dataclasses.replace(data, logs=data.logs._replace(feedback=satisfied_always))
-    with pytest.raises(ValueError, match=r"all \d+ clicks of the logs satisfied"):
-        Joint(0).learn(alike, EnvConfig(**tiny))
-
-
-def test_observations_and_samples_speak_of_the_same(new_vec, samples):
-    observation, _ = new_vec(4, observation="dict").reset(seed=0)
-    seen, known = batch_observed(observation), batch_of(samples, np.arange(4))
-    for name, values in seen.items():
-        assert values.shape == known[name].shape and values.dtype == known[name].dtype
+    for value, said in ((1, "satisfied; a model"), (0, "did not satisfy; a model")):
+        alike = np.where(data.logs.feedback >= 0, np.int8(value), np.int8(-1))
+        one = dataclasses.replace(data, logs=data.logs._replace(feedback=alike))
+        with pytest.raises(ValueError, match=rf"all \d+ clicks of the logs {said}"):
+            Joint(0).learn(one, EnvConfig(**tiny))
+    nothing = data.logs._replace(feedback=np.full_like(data.logs.feedback, -1))
+    with pytest.raises(ValueError, match="no click"):
+        Joint(0).learn(dataclasses.replace(data, logs=nothing), EnvConfig(**tiny))

@@ -10,14 +10,15 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("peft", reason="peft is not installed")
 
 from agents.joint.language import JointWithLanguage, LanguageModel  # noqa: E402
+from agents.joint.past import Past  # noqa: E402
 from agents.joint.recommender import Joint  # noqa: E402
 from agents.joint.text_tower import TextTower  # noqa: E402
 from agents.rollout import rollout  # noqa: E402
 from llmrec_env.config import ConfigError, EnvConfig  # noqa: E402
 from llmrec_env.content.encoders import load_encoder  # noqa: E402
 
-FAST = {"epochs": 1, "batch_size": 256}
-LANGUAGE = {"rank": 4, "language_samples": 48, "language_batch": 16, "language_rate": 1e-2}
+FAST = {"sweeps": 1}
+LANGUAGE = {"lora_rank": 4, "language_samples": 48, "language_batch": 16, "language_rate": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +52,26 @@ def learnt(request, env):
 @pytest.mark.parametrize("mode", ["lora", "full"])
 def test_before_training_items_are_read_as_the_environment_reads_them(frozen, env, bert, mode):
     data = env.public_data()
-    model = LanguageModel(frozen.model, TextTower(bert, mode, rank=4), data).eval()
+    model = LanguageModel(frozen.response, TextTower(bert, mode, rank=4), data).eval()
     ids = torch.tensor([[0, 5, 5], [599, 17, 0]])
     with torch.no_grad():
         vectors = model.encode(ids)
     assert vectors.shape == (2, 3, 32)
     np.testing.assert_allclose(vectors.numpy(), data.items.vectors[ids], atol=1e-4)
-    finished = model.finished()
-    torch.testing.assert_close(
-        finished.alpha("satisfaction"), frozen.model.alpha("satisfaction"), atol=1e-3, rtol=1e-3
-    )
+    np.testing.assert_allclose(model.read(), frozen.texts.read, atol=1e-4)
+
+
+def test_the_loss_of_the_language_model_begins_as_that_of_the_response(frozen, env, bert):
+    agent = JointWithLanguage(0, **LANGUAGE, **FAST)
+    for name in ("data", "texts", "parameters", "learnt", "response"):
+        setattr(agent, name, getattr(frozen, name))
+    past = Past.of(frozen.data, frozen.texts)
+    rows = np.arange(5, 45)
+    model = LanguageModel(frozen.response, TextTower(bert, "frozen"), frozen.data).eval()
+    with torch.no_grad():
+        own = float(model.loss(*agent._sample(past, rows)))
+        scores = past.take(rows).steps(frozen.learnt.taste)
+        assert own == pytest.approx(float(frozen.response.loss(scores)), rel=1e-4)
 
 
 def test_the_language_model_learns(learnt, frozen, env):
@@ -68,9 +79,9 @@ def test_the_language_model_learns(learnt, frozen, env):
     after = learnt.tower.trained()
     assert before.keys() == after.keys() and after
     assert any(not torch.equal(before[name], after[name]) for name in after)
-    moved = np.abs(learnt.model.vectors.numpy() - env.public_data().items.vectors).max()
+    moved = np.abs(learnt.texts.read - env.public_data().items.vectors).max()
     assert moved > 1e-3
-    np.testing.assert_array_equal(frozen.model.vectors.numpy(), env.public_data().items.vectors)
+    np.testing.assert_array_equal(frozen.texts.read, env.public_data().items.vectors)
     assert learnt.language_progress.epoch == 1
     assert np.isfinite(learnt.language_progress.train_loss).all()
 
@@ -87,16 +98,12 @@ def test_lora_leaves_the_base_as_it_was_and_full_does_not(learnt, bert):
 
 
 def test_it_scores_with_what_the_language_model_reads_now(learnt, env):
-    own = learnt.model
-    expected = own.alpha("satisfaction")
-    expected[:, -1] += learnt.settings.substance * own.substance
-    np.testing.assert_allclose(learnt.alpha, expected.numpy(), atol=1e-6)
     data = env.public_data()
-    again = LanguageModel(own, TextTower(learnt.tower.directory), data)
+    again = LanguageModel(learnt.response, TextTower(learnt.tower.directory), data)
     again.tower = learnt.tower.eval()
     with torch.no_grad():
         read = again.encode(torch.arange(40))
-    np.testing.assert_allclose(read.numpy(), own.vectors[:40].numpy(), atol=1e-4)
+    np.testing.assert_allclose(read.numpy(), learnt.texts.read[:40], atol=1e-4)
 
 
 def test_it_acts(learnt, new_vec, bert):
@@ -123,8 +130,8 @@ def test_training_is_the_same_again_and_goes_on_from_a_checkpoint(learnt, env, t
     for tolerance in (0.0, 1e-5):  # the second time both parts are done already
         agent = JointWithLanguage(0, mode=learnt.mode, **LANGUAGE, **FAST)
         agent.learn(env.public_data(), env.config, tmp_path / "state.pt")
-        np.testing.assert_allclose(agent.alpha, learnt.alpha, rtol=0.0, atol=tolerance)
-    assert (tmp_path / "state.pt").exists() and (tmp_path / "state.language").exists()
+        np.testing.assert_allclose(agent.texts.read, learnt.texts.read, rtol=0.0, atol=tolerance)
+    assert (tmp_path / "state.language").exists()
 
 
 def test_it_saves_what_it_learnt(learnt, tmp_path):
@@ -132,8 +139,8 @@ def test_it_saves_what_it_learnt(learnt, tmp_path):
 
     learnt.save(tmp_path)
     name, config, weights = read_agent(tmp_path)
-    assert name == learnt.name and config["epochs"] == 1
-    np.testing.assert_array_equal(weights["vectors"], learnt.model.vectors.numpy())
+    assert name == learnt.name and config["sweeps"] == 1
+    np.testing.assert_array_equal(weights["read"], learnt.texts.read)
 
 
 @pytest.mark.parametrize("encoder", ["hashing", "word-vectors"])

@@ -28,7 +28,7 @@ TASK = "llmrec/Drift-v1"
 def study(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("joint")
     options = RunOptions(output=folder)
-    return folder, joint_ablation.run(env=tiny, epochs=1, options=options)
+    return folder, joint_ablation.run(env=tiny, options=options)
 
 
 def drawn(folder):
@@ -37,7 +37,7 @@ def drawn(folder):
 
 def test_all_parts_land_in_one_folder(study):
     folder, results = study
-    labels = [joint_ablation.label_of(x) for x in (*joint_ablation.WEIGHTS, *joint_ablation.LOSSES)]
+    labels = [joint_ablation.label_of(x) for x in (*joint_ablation.WEIGHTS, *joint_ablation.PARTS)]
     assert list(results["variants"]) == [*joint_ablation.REFERENCES, "joint", *labels]
     played = {(row.task, row.agent) for row in store.read_table(folder, Episode)}
     names = {(name, "joint") for name in ("joint", *labels)}
@@ -48,7 +48,7 @@ def test_all_parts_land_in_one_folder(study):
 
 def test_variants_are_what_they_are_called(study):
     _, results = study
-    assert joint_ablation.label_of({"text": 0.0, "ranking": "choice"}) == "text=0 ranking=choice"
+    assert joint_ablation.label_of({"text": 0.0, "rank": 4}) == "text=0 rank=4"
     assert joint_ablation.label_of({"click": 0.3, "text": 1.0}) == "click=0.3 text=1"
     returns = [x["return"] for x in results["variants"].values()]
     assert len(set(returns)) > 6  # settings reach the agents
@@ -128,7 +128,7 @@ def test_tables_show_intervals_and_leave_out_what_is_not_there(study, capsys):
     _, results = study
     print_tables(*joint_ablation.tables_of(results | {"items": {}}))
     printed = capsys.readouterr().out
-    assert "text=0 ranking=choice" in printed and "logged slates known" in printed
+    assert "text=0" in printed and "logged slates known" in printed
     assert "cold items" not in printed
     assert " % [" in printed and "**" in (study[0] / "joint.md").read_text(encoding="utf-8")
 
@@ -141,7 +141,6 @@ def test_parts_can_be_left_out_and_the_language_model_trained(tiny, tmp_path, mo
     results = joint_ablation.run(
         parts=(),
         language=("lora",),
-        epochs=1,
         env=env,
         scale=Scale(worlds=1, users=3),
         options=RunOptions(output=tmp_path / "out"),
@@ -152,7 +151,7 @@ def test_parts_can_be_left_out_and_the_language_model_trained(tiny, tmp_path, mo
 
 
 def test_a_world_is_a_run_of_held_out_users(tiny):
-    base = RunSpec(TASK, "joint", 0, users=4, env=tiny, settings={"epochs": 1})
+    base = RunSpec(TASK, "joint", 0, users=4, env=tiny, settings={"sweeps": 1})
     *_, spec = cold_start._specs(base, ("joint", "content"), 2, "")
     assert (spec.agent, spec.world, spec.settings) == ("content", 1, {})
     env, users = cold_start._held_out(spec, cold_start._trained(spec))

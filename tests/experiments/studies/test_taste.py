@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.rankers.baselines import Content
+from agents.joint.recommender import Joint
 from experiments import store
 from experiments.studies import taste
-from experiments.studies.taste import KnowsTaste, Part
+from experiments.studies.taste import Part, knowing_taste
 from experiments.studies.taste_factors import (
     Residuals,
     explained_known,
@@ -84,13 +84,14 @@ def test_a_facet_is_predicted_from_others_alone(made_up):
 
 def test_true_taste_is_added_as_relevance_has_it(new_vec):
     env = new_vec(6, observation="dict")
-    content = Content()
-    content.fit(env, 0)
+    joint = Joint(sweeps=1, rank=0)
+    joint.fit(env, 0)
     observation, _ = env.reset(seed=0)
-    agent = KnowsTaste(content, 2.0)
+    agent = knowing_taste(joint, 2.0)
     agent.attach(env)
     users, traits = env.simulator.users, env.simulator.world.traits
-    added = agent.scores(observation) - content.scores(observation)
+    added = agent.hints(observation)
+    assert not np.allclose(agent.scores(observation), joint.scores(observation))
     for i in range(6):
         b = traits["taste"][observation["candidates"][i]]
         expected = 2.0 * env.config.relevance_taste * (b @ users["taste"][i])
@@ -116,7 +117,11 @@ def test_quantities_are_paired_within_their_variant():
             (taste.NOTHING_SHARED, 1.1),
         ):
             own = {taste.BLEND: gain * base, taste.TEXTS: base, taste.JOINT: base}
-            own |= {taste.KNOWING: 1.5 * base, taste.SEEN: gain - 1.0 + 0.0 * base}
+            own |= {
+                taste.BLIND: 0.5 * base,
+                taste.KNOWING: 1.5 * base,
+                taste.SEEN: gain - 1.0 + 0.0 * base,
+            }
             own |= {taste.UNSEEN: gain - 1.0 + 0.0 * base}
             measured[variant, world] = own
     found = taste.compared(measured)
@@ -140,7 +145,7 @@ def test_the_study_ends_in_a_folder(tiny, tmp_path, monkeypatch):
 
 def _one_epoch(fitted):
     def fit(spec):
-        quick = {"epochs": 1} if spec.agent == "joint" else {}
+        quick = {"sweeps": 1} if spec.agent == "joint" else {}
         return fitted(replace(spec, settings=spec.settings | quick))
 
     return fit

@@ -1,0 +1,201 @@
+"""Gaussian belief about a user's factors, compiled: learnt from choices, and used for candidates.
+
+p(a | past) has a mean and a precision. Each step adds a Newton step of its likelihood, the choice
+among what was shown and the satisfaction with what was chosen, as an extended Kalman filter does;
+what is little known of an item's factors counts little.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.joint.memory import LAST, remember, write_text_scores
+from agents.joint.response import SOFTNESS, bend, respond
+from llmrec_env.simulation.compilation import kernel
+
+Doubles = npt.NDArray[np.float64]
+
+_HUGE = 12.0  # largest utility of an item that is offered
+_SPREAD = 0.576  # width of softplus by a deviation: its value at 0 is then E max(x, 0)
+
+
+class Posterior(NamedTuple):
+    """Factors of n users."""
+
+    mean: Doubles  # (n, r)
+    precision: Doubles  # (n, r, r)
+
+
+@kernel
+def factorise(matrix, lower):
+    """Writes the Cholesky factor of a positive definite matrix, (r, r)."""
+    for i in range(matrix.shape[0]):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= lower[i, k] * lower[j, k]
+            lower[i, j] = math.sqrt(max(total, 1e-12)) if i == j else total / lower[j, j]
+
+
+@kernel
+def solve_lower(lower, b, x):
+    """Writes x with L x = b."""
+    for i in range(b.shape[0]):
+        total = b[i]
+        for k in range(i):
+            total -= lower[i, k] * x[k]
+        x[i] = total / lower[i, i]
+
+
+@kernel
+def solve_upper(lower, x):
+    """Overwrites x with the solution of Lᵀ y = x."""
+    for i in range(x.shape[0] - 1, -1, -1):
+        total = x[i]
+        for k in range(i + 1, x.shape[0]):
+            total -= lower[k, i] * x[k]
+        x[i] = total / lower[i, i]
+
+
+@kernel
+def add_taste(posterior, i, taste, ids, scores):
+    """Adds aᵀq of the items to scores, (ids,)."""
+    for k in range(ids.shape[0]):
+        for j in range(posterior.mean.shape[1]):
+            scores[k] += posterior.mean[i, j] * taste.factors[ids[k], j]
+
+
+@kernel
+def learn_step(
+    q, posterior, i, texts, taste, slate, item, satisfied, scores, tired, goodwill, room
+):
+    """Moves the belief about user i by what it did with a slate.
+
+    Args:
+        scores: x of the slots, text and taste, (K,).
+        tired: tiredness of the slots, (K,).
+        room: scratch, (4, K) numbers for the slots, (r, r) and (r,).
+
+    Returns:
+        The log-odds that what was chosen would satisfy, as expected before; 0 for nothing.
+    """
+    slots, lower, gradient = room
+    chance, slope, pull, weight = slots[0], slots[1], slots[2], slots[3]
+    total, expected = 1.0, 0.0
+    for k in range(slate.shape[0]):
+        f, slope[k] = bend(scores[k], SOFTNESS)
+        utility, odds = respond(q, texts, taste, slate[k], f, tired[k], goodwill)
+        chance[k] = math.exp(min(utility - q.position * math.log(k + 1.0), 30.0))
+        total += chance[k]
+        if slate[k] == item:
+            expected = odds
+    for k in range(slate.shape[0]):
+        p = chance[k] / total
+        step = q.relevance_choice * slope[k]
+        pull[k] = q.click * step * ((1.0 if slate[k] == item else 0.0) - p)
+        weight[k] = q.click * step * step * p * (1.0 - p)
+        if slate[k] == item:
+            p = 1.0 / (1.0 + math.exp(-expected))
+            step = q.relevance_satisfaction * slope[k]
+            pull[k] += q.text * step * ((1.0 if satisfied else 0.0) - p)
+            weight[k] += q.text * step * step * p * (1.0 - p)
+    mean, precision = posterior.mean[i], posterior.precision[i]
+    gradient[:] = 0.0
+    for k in range(slate.shape[0]):
+        factors, spread = taste.factors[slate[k]], taste.spread[slate[k]]
+        for a in range(mean.shape[0]):
+            gradient[a] += pull[k] * factors[a]
+            for b in range(mean.shape[0]):
+                precision[a, b] += weight[k] * (factors[a] * factors[b] + spread[a, b])
+                gradient[a] -= weight[k] * spread[a, b] * mean[b]
+    factorise(precision, lower)
+    solve_lower(lower, gradient, gradient)
+    solve_upper(lower, gradient)
+    for a in range(mean.shape[0]):
+        mean[a] += gradient[a]
+    return expected
+
+
+@kernel
+def learn_steps(parameters, memory, posterior, texts, taste, steps, first, last, expected):
+    """Moves all that is known of each user by its steps number `first` down to `last`.
+
+    Args:
+        steps: slates (n, s, K), items, feedback and queries (n, s), newest first.
+        first: (n,), the oldest step to learn from; below `last`: none.
+        last: the newest step to learn from.
+        expected: receives the log-odds of satisfaction with what was chosen, (n, s).
+    """
+    q = parameters[0]
+    slates, items, feedback, queries = steps
+    k, r = slates.shape[2], posterior.mean.shape[1]
+    interest = np.empty(texts.rows.shape[1], np.float32)
+    scratch = np.empty((LAST + 1, k + 8), np.float32)
+    scores, tired = np.empty(k), np.empty(k)
+    room = (np.empty((4, k)), np.empty((r, r)), np.empty(r))
+    for i in range(slates.shape[0]):
+        for s in range(first[i], last - 1, -1):
+            slate, item = slates[i, s], items[i, s]
+            if slate[0] < 0:
+                continue
+            satisfied = feedback[i, s] == 1
+            write_text_scores(memory, i, texts, q.weights, slate, interest, scratch, scores, tired)
+            add_taste(posterior, i, taste, slate, scores)
+            expected[i, s] = learn_step(
+                q,
+                posterior,
+                i,
+                texts,
+                taste,
+                slate,
+                item,
+                satisfied,
+                scores,
+                tired,
+                memory.goodwill[i],
+                room,
+            )
+            remember(memory, i, texts, slate, item, satisfied, queries[i, s])
+
+
+@kernel
+def appraise(parameters, memory, posterior, texts, taste, candidates, bonus, odds, features):
+    """Writes what is believed of each candidate.
+
+    Args:
+        bonus: added to the relevance of each candidate, (n, c), or nothing, (n, 0).
+        odds: receives the odds of choosing it at rank 1 against nothing, (n, c), 0 for id -1.
+        features: receives relevance, the log-odds of satisfaction, tiredness and the deviation of
+            the relevance, (n, c, 4).
+    """
+    q = parameters[0]
+    n, count = candidates.shape
+    r = posterior.mean.shape[1]
+    interest = np.empty(texts.rows.shape[1], np.float32)
+    scratch = np.empty((LAST + 1, count + 8), np.float32)
+    scores, tired = np.empty(count), np.empty(count)
+    lower, part = np.empty((r, r)), np.empty(r)
+    for i in range(n):
+        ids = np.maximum(candidates[i], 0)
+        write_text_scores(memory, i, texts, q.weights, ids, interest, scratch, scores, tired)
+        add_taste(posterior, i, taste, ids, scores)
+        factorise(posterior.precision[i], lower)
+        for c in range(count):
+            if candidates[i, c] < 0:
+                odds[i, c] = 0.0
+                features[i, c] = 0.0
+                continue
+            solve_lower(lower, taste.factors[ids[c]], part)
+            variance = 0.0
+            for j in range(r):
+                variance += part[j] * part[j]
+            x = scores[c] + (bonus[i, c] if bonus.shape[1] > 0 else 0.0)
+            f, _ = bend(x, math.sqrt(SOFTNESS**2 + _SPREAD**2 * variance))
+            utility, log_odds = respond(q, texts, taste, ids[c], f, tired[c], memory.goodwill[i])
+            odds[i, c] = math.exp(min(max(utility, -_HUGE), _HUGE))
+            features[i, c, 0], features[i, c, 1] = f, log_odds
+            features[i, c, 2], features[i, c, 3] = tired[c], math.sqrt(variance)

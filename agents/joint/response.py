@@ -1,0 +1,223 @@
+"""Response model of the joint recommender: what is chosen of a slate, and whether it satisfies.
+
+Both losses read one relevance, f = softplus(text + taste), of what the texts say of a user and an
+item and of what their factors add. It is written twice: compiled, to act and to fold users in, and
+in torch, where its few parameters learn with the weights of TEXT_FEATURES.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+from agents.joint.memory import NUM_FEATURES
+from llmrec_env.simulation.compilation import kernel
+
+Tensor = torch.Tensor
+
+SOFTNESS = 0.05
+"""Width of the bend of f at 0, in units of relevance."""
+_CHOICE = {  # of the choice, against the null item
+    "bias_choice": -3.0,
+    "lure": 0.3,
+    "popular_choice": 1.0,
+    "tired_choice": 0.0,
+    "position": 0.5,
+}
+_SATISFACTION = {  # log-odds of satisfaction
+    "relevance_satisfaction": 3.0,
+    "bias_satisfaction": -1.0,
+    "substance_satisfaction": 0.0,
+    "popular_satisfaction": 1.0,
+    "tired_satisfaction": 0.2,
+    "goodwill_satisfaction": 0.1,
+}
+_WEIGHTS = (0.3, 0.3, 0.0, -0.2, -0.5, 0.5, 0.3)  # of TEXT_FEATURES
+_PRIOR = 20.0  # steps that a parameter at a distance of 1 from its start has against it
+_UNIT = torch.tensor(5.0, dtype=torch.float64)
+"""Logits of the choice for a relevance of 1: what fixes the scale of relevance."""
+_RATING = {"rating_slope": 1.0, "rating_bias": 0.0}
+PARAMETERS = np.dtype(
+    [("weights", np.float64, (NUM_FEATURES,))]
+    + [
+        (name, np.float64)
+        for name in ("relevance_choice", *_CHOICE, *_SATISFACTION, "click", "text")
+    ]
+)
+"""A record of them; `click` and `text` are λ1 and λ2."""
+
+
+class Taste(NamedTuple):
+    """What is learnt of items beside their texts."""
+
+    factors: npt.NDArray[np.float64]  # (N, r), means
+    spread: npt.NDArray[np.float64]  # (N, r, r), covariances
+    click_bias: npt.NDArray[np.float64]  # (N,), of the choice
+    text_bias: npt.NDArray[np.float64]  # (N,), of satisfaction
+
+
+# --- compiled
+
+
+@kernel
+def bend(x, width):
+    """Returns f = softplus(x), a maximum of x and 0 that bends over a width, and its slope."""
+    z = x / width
+    e = math.exp(-abs(z))
+    slope = 1.0 / (1.0 + e)
+    return width * (max(z, 0.0) + math.log(1.0 + e)), slope if z > 0.0 else 1.0 - slope
+
+
+@kernel
+def respond(q, texts, taste, item, f, tired, goodwill):
+    """Returns the utility of an item at rank 1 against the null item, and the odds' logarithm."""
+    substance, popularity = texts.substance[item], texts.popularity[item]
+    utility = q.relevance_choice * f + q.bias_choice - q.lure * substance
+    utility += q.popular_choice * popularity - q.tired_choice * tired + taste.click_bias[item]
+    odds = q.relevance_satisfaction * f + q.bias_satisfaction + q.substance_satisfaction * substance
+    odds += q.popular_satisfaction * popularity - q.tired_satisfaction * tired
+    return utility, odds + q.goodwill_satisfaction * goodwill + taste.text_bias[item]
+
+
+# --- in torch
+
+
+class Steps(NamedTuple):
+    """Logged steps as tensors."""
+
+    features: Tensor  # (m, K, 7)
+    taste: Tensor  # (m, K), what the factors add to the text
+    tired: Tensor  # (m, K)
+    goodwill: Tensor  # (m,)
+    substance: Tensor  # (m, K)
+    popularity: Tensor  # (m, K)
+    click_bias: Tensor  # (m, K)
+    text_bias: Tensor  # (m, K)
+    choice: Tensor  # (m,), slot, K for none
+    satisfied: Tensor  # (m,), 0 or 1
+    rating: Tensor  # (m,), 1 to 5, 0 for none
+
+
+class Response(nn.Module):
+    """The parameters, and the two losses."""
+
+    def __init__(self, click: float, text: float) -> None:
+        """Takes λ1 and λ2."""
+        super().__init__()
+        self.click, self.text = click, text
+        self.weights = nn.Parameter(torch.tensor(_WEIGHTS, dtype=torch.float64))
+        starts = _CHOICE | _SATISFACTION | _RATING
+        self.raw = nn.ParameterDict(
+            {name: nn.Parameter(torch.tensor(x, dtype=torch.float64)) for name, x in starts.items()}
+        )
+
+    def now(self) -> dict[str, Tensor]:
+        """Returns the single parameters by name."""
+        return {"relevance_choice": _UNIT, **self.raw}
+
+    def relevance(self, steps: Steps) -> Tensor:
+        """Returns f of the items on each slate, (m, K)."""
+        text = steps.features @ self.weights if self.text else 0.0
+        return SOFTNESS * functional.softplus((text + steps.taste) / SOFTNESS)
+
+    def utilities(self, f: Tensor, steps: Steps) -> Tensor:
+        """Returns the utilities of the slots and the null item, (m, K + 1)."""
+        q, k = self.now(), f.shape[1]
+        shown = q["relevance_choice"] * f + q["bias_choice"]
+        shown = shown + q["popular_choice"] * steps.popularity
+        if self.text:  # what the texts say of items
+            shown = shown - q["lure"] * steps.substance - q["tired_choice"] * steps.tired
+        log_ranks = torch.arange(1, k + 1, dtype=f.dtype).log()
+        shown = shown + steps.click_bias - q["position"] * log_ranks
+        return torch.cat([shown, torch.zeros_like(shown[:, :1])], dim=1)
+
+    def log_odds(self, f: Tensor, steps: Steps) -> Tensor:
+        """Returns the log-odds that each item would satisfy, (m, K)."""
+        q = self.now()
+        odds = q["relevance_satisfaction"] * f + q["bias_satisfaction"] + steps.text_bias
+        odds = odds + q["substance_satisfaction"] * steps.substance
+        odds = odds + q["popular_satisfaction"] * steps.popularity
+        odds = odds - q["tired_satisfaction"] * steps.tired
+        return odds + (q["goodwill_satisfaction"] * steps.goodwill)[:, None]
+
+    def choice_loss(self, steps: Steps) -> Tensor:
+        """Returns L_C: mean cross-entropy of choices among slots and null item (McFadden 1974)."""
+        return functional.cross_entropy(self.utilities(self.relevance(steps), steps), steps.choice)
+
+    def text_loss(self, steps: Steps) -> Tensor:
+        """Returns L_T: log-loss of satisfaction and of ratings of what was chosen, a step."""
+        chosen = steps.choice < steps.tired.shape[1]
+        some = Steps(*(column[chosen] for column in steps))
+        odds = self.log_odds(self.relevance(some), some).gather(1, some.choice[:, None])[:, 0]
+        loss = functional.binary_cross_entropy_with_logits(odds, some.satisfied, reduction="sum")
+        rated, q = some.rating > 0, self.now()
+        level = q["rating_slope"] * odds[rated] + q["rating_bias"]
+        target = (some.rating[rated] - 1.0) / 4.0
+        stars = functional.binary_cross_entropy_with_logits(level, target, reduction="sum")
+        return (loss + 0.5 * stars) / len(chosen)
+
+    def loss(self, steps: Steps) -> Tensor:
+        """Returns L = λ1 · L_C + λ2 · L_T; a loss of weight 0 is not computed."""
+        parts = [
+            weight * loss(steps)
+            for weight, loss in ((self.click, self.choice_loss), (self.text, self.text_loss))
+            if weight
+        ]
+        return torch.stack(parts).sum()
+
+    def fit(self, steps: Steps, iterations: int) -> float:
+        """Descends by L-BFGS (Liu and Nocedal 1989), held back to where it starts.
+
+        Args:
+            steps: to learn from.
+            iterations: at most.
+
+        Returns:
+            The loss.
+        """
+        descent = torch.optim.LBFGS(
+            self.parameters(), max_iter=iterations, line_search_fn="strong_wolfe"
+        )
+
+        starts = [parameter.detach().clone() for parameter in self.parameters()]
+
+        def evaluate() -> Tensor:
+            descent.zero_grad()
+            moved = zip(self.parameters(), starts, strict=True)
+            away = torch.stack([(now - start).square().sum() for now, start in moved])
+            loss = self.loss(steps) + _PRIOR / len(steps.choice) * away.sum()
+            loss.backward()
+            return loss
+
+        descent.step(evaluate)  # type: ignore[arg-type]
+        with torch.no_grad():
+            return float(self.loss(steps))
+
+    def exported(self) -> npt.NDArray[np.void]:
+        """Returns a record of PARAMETERS, (1,); a half of weight 0 says nothing.
+
+        Without λ1 every item is as likely to be chosen as another; without λ2 all of them satisfy,
+        and the texts are not read.
+        """
+        record = np.zeros(1, PARAMETERS)
+        record["click"], record["text"] = self.click, self.text
+        now = {name: float(value.detach()) for name, value in self.now().items()}
+        choice = ("relevance_choice", *_CHOICE)
+        for weight, names in ((self.click, choice), (self.text, _SATISFACTION)):
+            for name in names if weight else ():
+                record[name] = now[name]
+        if self.text:
+            record["weights"] = self.weights.detach().numpy()
+        else:
+            record["bias_satisfaction"] = _CERTAIN
+            record["lure"] = record["tired_choice"] = 0.0
+        return record
+
+
+_CERTAIN = 40.0

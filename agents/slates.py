@@ -1,0 +1,68 @@
+"""Slates made of candidates' odds and values: exact, greedy, or the best items alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.rankers.oracles import best_slate
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.inner_products import rows_dot
+
+EXACT, GREEDY, TOP = range(3)
+
+
+@kernel
+def make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates):
+    """Writes slates as candidate indices, (n, k); an item's worth falls with likeness above it.
+
+    Ties are broken by item id.
+    """
+    k = slates.shape[1]
+    for i in range(odds.shape[0]):
+        if kind == EXACT:
+            best_slate(odds[i], value[i], candidates[i], examined, slates[i])
+            continue
+        likeness = np.zeros(odds.shape[1], np.float32)
+        above, below = 0.0, 1.0
+        for slot in range(k):
+            best, best_gain = -1, -np.inf
+            for c in range(odds.shape[1]):
+                worth = value[i, c] - mmr * likeness[c]
+                if odds[i, c] <= 0.0 or likeness[c] > 2.0:
+                    continue
+                share = odds[i, c] * examined[slot]
+                gain = odds[i, c] * worth
+                if kind != TOP:
+                    gain = (above + share * worth) / (below + share)
+                level = gain == best_gain and best >= 0
+                if gain > best_gain or (level and candidates[i, c] < candidates[i, best]):
+                    best, best_gain = c, gain
+            slates[i, slot] = best
+            share = odds[i, best] * examined[slot]
+            above += share * value[i, best]
+            below += share
+            for c in range(odds.shape[1]):
+                if mmr > 0.0 and candidates[i, c] >= 0:
+                    close = rows_dot(vectors, candidates[i, best], vectors, candidates[i, c])
+                    likeness[c] = max(likeness[c], close)
+            likeness[best] = 9.0  # on the slate
+
+
+Make = Callable[..., npt.NDArray[np.int64]]
+
+
+def _by(kind: int) -> Make:
+    def make(odds, value, examined, candidates, vectors, mmr) -> npt.NDArray[np.int64]:
+        slates = np.empty((len(odds), len(examined)), np.int64)
+        make_slates(odds, value, examined, candidates, vectors, float(mmr), kind, slates)
+        return slates
+
+    return make
+
+
+SLATES: dict[str, Make] = {"exact": _by(EXACT), "greedy": _by(GREEDY), "top-k": _by(TOP)}
+"""`exact` maximises the ratio of sums by Dinkelbach's method, and knows no mmr; `greedy` fills slot
+by slot; `top-k` takes the items of highest odds times value (all three: Ie et al., IJCAI 2019)."""

@@ -1,0 +1,74 @@
+"""Slates by brute force, and their ties."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from agents.slates import SLATES
+
+C, K = 7, 3
+EVEN = np.ones(K)
+
+
+def _case(seed, n=5):
+    rng = np.random.default_rng(seed)
+    odds, value = np.exp(rng.normal(size=(n, C))), rng.random((n, C))
+    vectors = rng.normal(size=(C, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return odds, value, np.tile(np.arange(C, dtype=np.int32), (n, 1)), vectors
+
+
+def _worth(odds, value, slate):
+    slate = list(slate)
+    return (odds[slate] * value[slate]).sum() / (1.0 + odds[slate].sum())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_exact_slate_is_the_best_of_all(seed):
+    odds, value, candidates, vectors = _case(seed)
+    slates = SLATES["exact"](odds, value, EVEN, candidates, vectors, 0.0)
+    for i, slate in enumerate(slates):
+        best = max(_worth(odds[i], value[i], x) for x in itertools.combinations(range(C), K))
+        assert _worth(odds[i], value[i], slate) == pytest.approx(best)
+
+
+def test_greedy_adds_what_raises_the_slate_most_and_top_k_what_is_largest_alone():
+    odds, value, candidates, vectors = _case(9)
+    greedy = SLATES["greedy"](odds, value, EVEN, candidates, vectors, 0.0)
+    top = SLATES["top-k"](odds, value, EVEN, candidates, vectors, 0.0)
+    for i in range(len(odds)):
+        chosen = []
+        for _ in range(K):
+            rest = [c for c in range(C) if c not in chosen]
+            chosen.append(max(rest, key=lambda c: _worth(odds[i], value[i], [*chosen, c])))
+        assert greedy[i].tolist() == chosen
+        assert top[i].tolist() == np.argsort(-odds[i] * value[i])[:K].tolist()
+
+
+@pytest.mark.parametrize("way", SLATES)
+def test_nothing_is_shown_twice_and_nothing_that_is_not_there(way):
+    odds, value, candidates, vectors = _case(3, n=20)
+    odds[:, 2] = 0.0
+    slates = SLATES[way](odds, value, EVEN, candidates, vectors, 0.0)
+    assert all(len(set(slate)) == K and 2 not in slate for slate in slates.tolist())
+
+
+def test_a_penalty_for_likeness_spreads_slates():
+    odds, value, candidates, vectors = _case(5, n=40)
+    vectors[1] = vectors[0]
+    value[:, :2], odds[:, :2] = 1.0, 9.0
+    alike = SLATES["greedy"](odds, value, EVEN, candidates, vectors, 0.0)
+    spread = SLATES["greedy"](odds, value, EVEN, candidates, vectors, 5.0)
+    both = [({0, 1} <= set(slate)) for slate in alike.tolist()]
+    assert all(both) and not any({0, 1} <= set(slate) for slate in spread.tolist())
+
+
+@pytest.mark.parametrize("kind", ["greedy", "top-k"])
+def test_slates_break_ties_by_item_id(kind):
+    ids = np.array([[7, 3, 9, 1, 5]], np.int32)
+    odds, value = np.ones((1, 5)), np.ones((1, 5))
+    slate = SLATES[kind](odds, value, np.ones(3), ids, np.zeros((10, 2), np.float32), 0.0)
+    np.testing.assert_array_equal(ids[0, slate[0]], [1, 3, 5])
