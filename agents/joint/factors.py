@@ -17,7 +17,7 @@ from scipy.sparse.linalg import svds
 
 from agents.joint.response import SOFTNESS, Taste
 
-Doubles = npt.NDArray[np.float64]
+Doubles = npt.NDArray[Any]  # of float64: what NumPy's stubs make of its functions varies
 Ids = npt.NDArray[np.int64]
 
 _DAMPING = 0.9  # of the steps by turns
@@ -159,8 +159,9 @@ class FactorModel:
         own = rows @ sparse.diags((of_items + of_items.mean()) ** -0.5)
         size = (self.basis**2 * of_items[:, None]).sum(axis=0) + of_items.mean()
         shared = sparse.csr_matrix((rows @ self.basis) / np.sqrt(size))
-        both = sparse.hstack([own, shared]).tocsr()
-        left, values, _ = svds(both, self.items.shape[1], v0=np.ones(min(both.shape)))
+        both: Any = sparse.hstack([own, shared]).tocsr()
+        factorised: Any = svds(both, self.items.shape[1], v0=np.ones(min(both.shape)))
+        left, values, _ = factorised
         left = left[:, np.argsort(-values)]
         self.users = left / np.maximum(left.std(axis=0), 1e-12)
 

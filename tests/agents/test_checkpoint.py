@@ -31,12 +31,12 @@ def test_one_with_a_language_model_acts_as_before(
     pytest.importorskip("peft", reason="peft is not installed")
     monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
     settings = {"sweeps": 1, "lora_rank": 4, "language_samples": 32}
-    settings |= {"language_batch": 16, "language_rate": 1e-2, "skipped": 0.3}
+    settings |= {"language_batch": 16, "language_rate": 1e-2, "patience": 0.3}
     bert = str(save_tiny_bert(tmp_path / "bert"))
     agent, config, new_env = fit_agent(kind, settings, **{**tiny, "encoder": bert})
     save_agent(agent, config, tmp_path / "agent")
     loaded = load_agent(tmp_path / "agent", new_env())
-    np.testing.assert_array_equal(loaded.alpha, agent.alpha)
+    np.testing.assert_array_equal(loaded.texts.read, agent.texts.read)
     np.testing.assert_array_equal(play_steps(loaded, new_env()), play_steps(agent, new_env()))
     assert (loaded.settings, loaded.language) == (agent.settings, agent.language)
     assert loaded.encoder_rate == agent.encoder_rate

@@ -41,6 +41,7 @@ def test_gradients_are_those_of_the_loss(steps):
     response = Response(0.7, 1.3)
     response.loss(steps).backward()
     for name, parameter in response.named_parameters():
+        assert parameter.grad is not None
         flat, gradient = parameter.data.view(-1), parameter.grad.flatten()
         for index in range(len(flat)):
             ends = []
