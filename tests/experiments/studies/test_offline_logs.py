@@ -186,7 +186,7 @@ def test_every_scorer_runs_on_new_users_and_items_too(tmp_path):
     for values in results.values():
         assert np.isfinite(list(values.values())).all()
         assert {"cold items", "cold users, 1 known", "cold users, 20 known"} <= set(values)
-    assert results["joint"]["auc"] > 0.6
+    assert results["joint"]["auc"] > 0.55
     # What nobody consumed is known by its text alone.
     assert results["ease-text"]["cold items"] > results["ease"]["cold items"]
 
