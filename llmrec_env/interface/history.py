@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.simulation.compilation import formula, inlined, kernel
+from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.inner_products import dot
 from llmrec_env.simulation.records import (
     bytes_behind,
@@ -96,51 +96,51 @@ def history_dtype(config: EnvConfig) -> np.dtype[np.void]:
     return extended(HISTORY, {}, parts)
 
 
-@formula
+@inlined
 def interest_of(history):
     """Returns the slow mean of what satisfied, (d,)."""
     return floats_behind(history, 0, history.dim)
 
 
-@formula
+@inlined
 def recent_of(history):
     """Returns the fast mean of what satisfied, (d,)."""
     return floats_behind(history, 4 * history.dim, history.dim)
 
 
-@formula
+@inlined
 def satiation_of(history):
     """Returns what was consumed lately, (d,)."""
     return floats_behind(history, 8 * history.dim, history.dim)
 
 
-@formula
+@inlined
 def skipped_of(history):
     """Returns the slates from which nothing was chosen, (d,)."""
     return floats_behind(history, 12 * history.dim, history.dim)
 
 
-@formula
+@inlined
 def shown_of(history):
     """Returns the ring of the items shown last, (cap_slots,)."""
     return ints_behind(history, 16 * history.dim, history.cap_slots)
 
 
-@formula
+@inlined
 def slates_of(history):
     """Returns the ring of the last steps' slates, (RECENT_STEPS · k,)."""
     start = 16 * history.dim + 4 * history.cap_slots
     return ints_behind(history, start, RECENT_STEPS * history.slots)
 
 
-@formula
+@inlined
 def slot_feedbacks_of(history):
     """Returns the ring of the feedback of each slot, (RECENT_STEPS · k,)."""
     start = 16 * history.dim + 4 * history.cap_slots + 4 * RECENT_STEPS * history.slots
     return bytes_behind(history, start, RECENT_STEPS * history.slots)
 
 
-@formula
+@inlined
 def consumed_of(history):
     """Returns the items consumed; room for one more behind them."""
     start = 16 * history.dim + 4 * history.cap_slots + 5 * RECENT_STEPS * history.slots

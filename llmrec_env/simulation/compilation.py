@@ -18,26 +18,22 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def kernel(function: _Function) -> _Function:
     """Returns `function` compiled at its first call, and kept on disk for the next process."""
-    compiled: Any = numba.njit(error_model="numpy", nogil=True)(function)
-    compiled._cache = KernelCache(compiled)
-    return compiled
-
-
-def formula(function: _Function) -> _Function:
-    """Returns a few operations on numbers, compiled, which machine code holds wherever it is used.
-
-    The compiler then makes vector instructions of a loop around it, as of a loop around `+`.
-    """
-    compiled: Any = numba.njit(error_model="numpy", nogil=True, forceinline=True)(function)
-    compiled._cache = KernelCache(compiled)
-    return compiled
+    return _compiled(function, inline=False)
 
 
 def inlined(function: _Function) -> _Function:
-    """Returns `function` to be compiled into its callers, as if it were written there.
+    """Returns the same, whose machine code stands wherever compiled code calls it.
 
-    For the stages of a step, which take tuples of arrays: a call copies them and counts references,
-    a seventh of the time of a step.
+    For a few operations on numbers, of which the compiler then makes vector instructions as it does
+    of `+`, and for parts of a step, which then pass on no tuples of arrays.
     """
-    compiled: Any = numba.njit(inline="always", error_model="numpy", nogil=True)(function)
+    return _compiled(function, inline=True)
+
+
+def _compiled(function: Any, inline: bool) -> Any:
+    # By LLVM, not by numba's own inlining, which copies the caller again for every call; and not
+    # also as a function for C, which nobody calls.
+    options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+    compiled: Any = numba.njit(**options, forceinline=inline)(function)
+    compiled._cache = KernelCache(compiled)
     return compiled

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import formula, kernel
+from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.records import aligned
 from llmrec_env.simulation.response import (
     PARAMETERS,
@@ -67,7 +67,7 @@ def dynamics_table(
     return table.enter_stages(react=react)
 
 
-@formula
+@inlined
 def scratch_of(table):
     """Returns the working memory of a table, as Scratch."""
     return Scratch(
@@ -83,7 +83,7 @@ def scratch_of(table):
     )
 
 
-@formula
+@inlined
 def interests_of(table):
     """Returns what interests can be, as Interests."""
     return Interests(

@@ -15,7 +15,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from llmrec_env.simulation.compilation import formula
+from llmrec_env.simulation.compilation import inlined
 
 
 def _reinterpreted(source: Any, target: Any, target_ir: Any) -> Any:
@@ -54,7 +54,7 @@ _E5, _E4, _E3, _E2, _E1, _E0 = _rounded(
 )
 
 
-@formula
+@inlined
 def exp32(x):
     """Returns e^x of a float32, within 2e-7 of it; x is cut to [-87, 88]."""
     x = min(max(x, _MIN_EXPONENT), MAX_EXPONENT)
@@ -66,13 +66,13 @@ def exp32(x):
     return y * float32_of(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))
 
 
-@formula
+@inlined
 def one_minus_exp32(x):
     """Returns 1 - e^-x of a float32 >= 0."""
     return _ONE - exp32(-x)
 
 
-@formula
+@inlined
 def tanh32(x):
     """Returns tanh x of a float32 >= 0, to within 2e-7."""
     power = exp32(x + x)
@@ -95,7 +95,7 @@ _SHIFT32, _BIAS32 = np.int32(23), np.int32(126)
 _MANTISSA32, _HALF32 = np.int32(0x007FFFFF), np.int32(0x3F000000)
 
 
-@formula
+@inlined
 def log32(x):
     """Returns ln x of a positive, normal float32, within 2e-7 of it."""
     bits = bits32(x)
@@ -117,14 +117,14 @@ _S0, _S1, _S2, _S3, _S4, _S5 = _rounded(
 )
 
 
-@formula
+@inlined
 def sine_of_turn(t):
     """Returns sin(2 pi t) for t in [-1/4, 1/4], a float32, to within 4e-7."""
     z = t * t
     return t * (_S0 + z * (_S1 + z * (_S2 + z * (_S3 + z * (_S4 + z * _S5)))))
 
 
-@formula
+@inlined
 def cosine_of_turn(t):
     """Returns cos(2 pi t) for t in [-1/2, 1/2], a float32, to within 4e-7."""
     return sine_of_turn(_QUARTER - abs(t))
@@ -144,7 +144,7 @@ _P1, _P2, _P3, _P4, _P5 = (
 )
 
 
-@formula
+@inlined
 def exp64(x):
     """Returns e^x, within 3e-16 of it; x is cut to [-708, 709]."""
     x = min(max(np.float64(x), -708.0), 709.0)
@@ -170,7 +170,7 @@ _MANTISSA64, _ONE64 = np.int64(0x000FFFFFFFFFFFFF), np.int64(0x3FF0000000000000)
 _ROOT_TWO = 1.4142135623730951
 
 
-@formula
+@inlined
 def log64(x):
     """Returns ln x of a positive, normal float64, within 3e-16 of it, next to x = 1 as well."""
     bits = bits64(np.float64(x))

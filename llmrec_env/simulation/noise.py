@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.simulation.compilation import formula, kernel
+from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import cosine_of_turn, log32, log64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -36,7 +36,7 @@ LOGGED_SLATE = 1 << 12  # the logging policy of the warm-up
 CANDIDATES = 1 << 16
 
 
-@formula
+@inlined
 def mix(x):
     """Returns 64 well-mixed bits of `x`."""
     z = np.uint64(x)
@@ -45,26 +45,26 @@ def mix(x):
     return z ^ (z >> np.uint64(31))
 
 
-@formula
+@inlined
 def step_key(session_key, step):
     """Returns the key of one step of a session."""
     return mix(np.uint64(session_key) + mix(np.uint64(step + 1) * _GOLDEN))
 
 
-@formula
+@inlined
 def uniform(key, draw):
     """Returns a number in (0, 1)."""
     bits = mix(key + np.uint64(draw + 1) * _GOLDEN)
     return (np.float64(bits >> np.uint64(12)) + 0.5) * (1.0 / 4503599627370496.0)  # exact
 
 
-@formula
+@inlined
 def below(key, draw, bound):
     """Returns an integer in 0 .. bound - 1."""
     return min(int(uniform(key, draw) * bound), bound - 1)
 
 
-@formula
+@inlined
 def item_and_uniform(key, draw, num_items):
     """Returns an item id, and a float32 in (0, 1) of which no logarithm is 0, from one draw."""
     bits = mix(key + np.uint64(draw + 1) * _GOLDEN)
@@ -72,19 +72,19 @@ def item_and_uniform(key, draw, num_items):
     return item, (np.float32(np.int32(bits & _LOW_BITS_23)) + _HALF) * _PER_UINT23
 
 
-@formula
+@inlined
 def gumbel(key, draw):
     """Returns a standard Gumbel number."""
     return -log64(-log64(uniform(key, draw)))
 
 
-@formula
+@inlined
 def hashed(key, item):
     """Returns 64 bits for an item, different for every item: the least is a random item."""
     return mix(key + np.uint64(item + 1) * _GOLDEN)
 
 
-@formula
+@inlined
 def normal(key, draw):
     """Returns a standard normal number, a float32 (Box and Muller, 1958)."""
     bits = mix(key + np.uint64(draw + 1) * _GOLDEN)

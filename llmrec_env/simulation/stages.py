@@ -17,18 +17,18 @@ from llmrec_env.interface.candidates import (
 )
 from llmrec_env.interface.history import newest_first, newest_steps
 from llmrec_env.simulation import noise
-from llmrec_env.simulation.compilation import formula, kernel
+from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.step_table import array, items_of, next_generation, record
 
 
-@formula
+@inlined
 def step_key_of(table, i):
     """Returns the noise key of the coming step of session i."""
     user = record(table, "users", i)
     return noise.step_key(user.noise_key, user.step)
 
 
-@formula
+@inlined
 def slate_of(table, i):
     """Returns the slate of session i, to be written, (k,)."""
     response = record(table, "responses", i)

@@ -12,7 +12,7 @@ from llmrec_env.interface.actions import EXPLORE, NEAREST, PICK, RANK, Decision,
 from llmrec_env.interface.candidates import FEATURES, Items
 from llmrec_env.interface.history import HISTORY, HISTORY_LENGTH, RECENT_STEPS
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
-from llmrec_env.simulation.compilation import formula
+from llmrec_env.simulation.compilation import inlined
 from llmrec_env.simulation.dynamics import DYNAMICS
 from llmrec_env.simulation.response import PARAMETERS, RESPONSE
 from llmrec_env.simulation.table import Layout
@@ -136,7 +136,7 @@ def new_decision(config: EnvConfig, action: int, n: int) -> Decision:
     )
 
 
-@formula
+@inlined
 def items_of(table):
     """Returns what everybody may know about the items, as Items."""
     return Items(
@@ -147,7 +147,7 @@ def items_of(table):
     )
 
 
-@formula
+@inlined
 def next_generation(table):
     """Begins a new generation of marks: every item is available again."""
     generation = array(table, "generation")

@@ -19,7 +19,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from llmrec_env.simulation.compilation import formula
+from llmrec_env.simulation.compilation import inlined
 
 _BYTE, _LONG = ir.IntType(8), ir.IntType(64)
 
@@ -217,7 +217,7 @@ def _prefetch_line(typingctx, address):
 prefetch_line: Any = intrinsic(_prefetch_line)
 
 
-@formula
+@inlined
 def prefetch(start, size):
     """Asks the memory for `size` bytes from an address on."""
     for offset in range(0, size, 64):

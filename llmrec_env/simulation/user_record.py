@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.simulation.compilation import formula
+from llmrec_env.simulation.compilation import inlined
 from llmrec_env.simulation.records import extended, floats_behind, in_whole_lines
 
 TASTE_DIM = 4
@@ -42,7 +42,7 @@ def user_dtype(config: EnvConfig) -> np.dtype[np.void]:
     return extended(USER, used, [("satiation", np.float32, (config.dim,))])
 
 
-@formula
+@inlined
 def satiation_vector(user):
     """Returns c, what the user is satiated with, (d,); writing into it changes the user."""
     return floats_behind(user, 0, user.dim)
