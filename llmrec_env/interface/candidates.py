@@ -166,9 +166,9 @@ def feature_columns(history, items, ids):
     """
     count, zero = ids.shape[0], np.float32(0.0)
     columns = np.empty((_COLUMNS, count + LANES), np.float32)
-    prefetch_rows(items.vectors, ids)
-    products_with(history.factor, items.factors, ids, columns[CO_CONSUMPTION])
+    prefetch_rows(items.factors, ids)
     compare_with_history(history, items.vectors, ids, columns)
+    products_with(history.factor, items.factors, ids, columns[CO_CONSUMPTION])
     slow, fast = inverse_norm(interest_of(history)), inverse_norm(recent_of(history))
     factor_scale = inverse_norm(history.factor)
     for c in range(count):
@@ -198,6 +198,9 @@ def compare_with_history(history, vectors, ids, columns):
     d, before = vectors.shape[1], np.empty(_LAST_SHOWN, np.int32)
     for j in range(_LAST_SHOWN if last > 0 else 0):  # fewer: the first of them again
         before[j] = shown[(history.num_shown - 1 - min(j, last - 1)) % history.cap_slots]
+    if last > 0:
+        prefetch_rows(vectors, before)
+    prefetch_rows(vectors, ids)
     user = (interest_of(history), recent_of(history), satiation_of(history), skipped_of(history))
     for first in range(0, ids.shape[0], LANES):
         for c in range(first, min(first + LANES, ids.shape[0]), 4):
