@@ -144,6 +144,7 @@ def describe(history, items, ids, in_order, out, i, start):
             meaning.
     """
     count = ids.shape[0]
+    prefetch(out.ctypes.data + i * out.strides[0] + 4 * start, 4 * len(FEATURES) * count)
     columns, order = feature_columns(history, items, ids), np.empty(count, np.int32)
     if in_order == 1:
         order_of(columns[_TO_RECENT, :count], ids, order)
@@ -155,7 +156,8 @@ def describe(history, items, ids, in_order, out, i, start):
         for f in range(len(FEATURES)):
             out[i, first + f] = columns[f, column]
         order[c] = ids[column]
-    ids[:] = order
+    for c in range(count):
+        ids[c] = order[c]
 
 
 @kernel
