@@ -10,6 +10,7 @@ from typing import Any
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "train and use": {
+        "world": ("commands.world", "make a world of your own items and logs"),
         "train": ("commands.train", "train one agent and save it"),
         "evaluate": ("commands.evaluate", "play a saved agent with test users, beside others"),
         "watch": ("commands.watch", "watch an agent with one user, as text or as a video"),

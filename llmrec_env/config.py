@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmrec_env.saved_world import parameters_of
+
 
 class ConfigError(ValueError):
     """A configuration field is unknown, has the wrong type, or is out of range."""
@@ -40,7 +42,7 @@ class EnvConfig:
 
     # --- the world: texts, users, and what encodes them
     catalog: str = "video"
-    """A bundled catalogue (`video`, `movielens`) or the path of a CSV, JSONL or Parquet table."""
+    """A bundled catalogue (`video`, `movielens`), or the path of a table or of a saved world."""
     encoder: str = "minilm"
     """`minilm`, `word-vectors`, `hashing`, or the directory of a transformer."""
     device: str = "auto"
@@ -189,13 +191,16 @@ class EnvConfig:
 
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, Any]) -> EnvConfig:
-        """Returns the configuration of flat keyword arguments, as `gymnasium.make` passes them."""
+        """Returns the configuration of flat keyword arguments, as `gymnasium.make` passes them.
+
+        Fields that are not given are what a saved world calls for, or else the defaults.
+        """
         names = [item.name for item in dataclasses.fields(cls)]
         for name in kwargs:
             if name not in names:
                 message = unknown("config field", name, names)
                 raise UnknownFieldError(f"got an unexpected keyword argument {name!r}. {message}")
-        return cls(**kwargs)
+        return cls(**(parameters_of(kwargs.get("catalog")) | dict(kwargs)))
 
     def effective(self) -> EnvConfig:
         """Returns the configuration with `off` applied: the parameters the simulator runs on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,7 +27,6 @@ from llmrec_env.interface.candidates import Items
 from llmrec_env.interface.co_consumption import co_consumption_factors
 from llmrec_env.interface.history import (
     HISTORY,
-    consumable,
     empty_histories,
     replay,
     start_session,
@@ -38,9 +37,14 @@ from llmrec_env.simulation.population import new_users
 from llmrec_env.simulation.records import aligned, compiled_view
 from llmrec_env.simulation.response import RESPONSE, TASTE_DIM, TRAITS, no_responses, parameters
 from llmrec_env.simulation.users import COMMUNITY_TOPICS, NUM_COMMUNITIES, Interests
+from llmrec_env.world_size import fitting_sizes, needed_items
 
 _PROBE_AGREEMENT = 0.86  # correlation of probe and substance where the catalogue has no labels
 _SUBSTANCE_SPREAD = 0.6
+
+
+class SubstanceWarning(UserWarning):
+    """A table of items has no labels of substance: goodwill and the lure of clickbait are off."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class World:
         """Returns what a recommender may learn from."""
         users = self.users_of("train")
         logs = Logs._make(column[users] for column in self.logs)
-        catalog = dataclasses.replace(self.text.catalog, substance=None)  # labels are the truth
+        catalog = self.text.catalog.public()
         phrases, vectors, space = self.text.phrases, self.text.phrase_vectors, self.text.space
         return PublicData(catalog, phrases, vectors, space, self.items, logs, users)
 
@@ -138,14 +142,14 @@ def load_world(config: EnvConfig) -> World:
         ConfigError: the catalogue is too small for the configuration.
     """
     world = _build_world(config.of_world())
-    needed = config.candidates + config.impression_cap * config.slate_size
-    needed += consumable(config) + config.slate_size
-    if len(world.catalog) < needed:
+    needed, count = needed_items(config), len(world.catalog)
+    if count < needed:
+        fitting = ", ".join(f"{name}={size}" for name, size in fitting_sizes(count, config).items())
         raise ConfigError(
-            f"the catalogue {config.catalog!r} has {len(world.catalog)} items, but candidates="
+            f"the catalogue {config.catalog!r} has {count} items, but candidates="
             f"{config.candidates}, impression_cap={config.impression_cap}, slate_size="
             f"{config.slate_size} and horizon={config.horizon} can use up {needed}; "
-            "lower one of them or add items."
+            f"lower one of them or add items. It fits with {fitting}."
         )
     return world
 
@@ -164,6 +168,9 @@ def load_text_space(
     vectors, phrase_vectors = space.project_items(raw_items), space.project_phrases(raw_phrases)
     phrase_vectors = aligned(phrase_vectors)
     close = neighbours(phrase_vectors, phrases.topics)
+    probe = items.probe
+    if probe is None:
+        probe = read_substance(vectors, substance_probe(reader.encode, space))
     # Read-only from the first world on: numba compiles the warm-up anew for other flags.
     for array in (phrase_vectors, close, phrases.topic_start):
         array.setflags(write=False)
@@ -173,7 +180,7 @@ def load_text_space(
         phrase_vectors=phrase_vectors,
         neighbours=close,
         space=space,
-        probe=read_substance(vectors, substance_probe(reader.encode, space)),
+        probe=probe,
         encoder=reader,
     )
 
@@ -183,6 +190,7 @@ def _build_world(config: EnvConfig) -> World:
     text = load_text_space(
         config.catalog, config.num_items, config.encoder, config.dim, config.device
     )
+    _tell_without_substance(config, text.catalog)
     vectors = text.catalog.vectors
     assert vectors is not None  # load_text_space encoded them
     rng = np.random.default_rng([config.world_seed, 1])
@@ -201,10 +209,24 @@ def _build_world(config: EnvConfig) -> World:
     return World(text, items, traits, interests, users, params, histories, logs, config)
 
 
+def _tell_without_substance(config: EnvConfig, catalog: Catalog) -> None:
+    unlabelled = catalog.substance is not None and not catalog.substance.any()
+    # A saved world, which has authored phrases, said it when it was made.
+    if unlabelled and catalog.interests is None and config.effective().goodwill_gain:
+        warnings.warn(
+            f"{catalog.name} has no labels of substance: goodwill and the lure of clickbait are "
+            "off; write a column substance (-1 to 1) to have them, or off=['goodwill'].",
+            SubstanceWarning,
+            stacklevel=2,
+        )
+
+
 def _interests(text: TextSpace, rng: np.random.Generator) -> Interests:
     num_topics = len(text.phrases.topic_start) - 1
     share = portable_math.power(range(1, num_topics + 1), -1.1)
     share = rng.permutation(share / np.cumsum(share)[-1])
+    if text.catalog.topic_share is not None:
+        share = text.catalog.topic_share
     communities = np.stack(
         [
             rng.choice(num_topics, COMMUNITY_TOPICS, num_topics < COMMUNITY_TOPICS, share)
@@ -221,7 +243,8 @@ def _traits(text: TextSpace, taste_shared: float, rng: np.random.Generator) -> n
         substance = _SUBSTANCE_SPREAD * (_PROBE_AGREEMENT * text.probe + missed)
     traits = np.zeros(n, TRAITS)
     own_taste = draw_normals(rng, n, TASTE_DIM)
-    traits["quality"] = draw_normals(rng, n)
+    quality = draw_normals(rng, n)
+    traits["quality"] = quality if text.catalog.quality is None else text.catalog.quality
     traits["substance"] = np.clip(substance, -1.0, 1.0)
     facets = text.catalog.facets  # known of every item: `phrases_of` clusters what has no labels
     common_taste = draw_normals(rng, int(facets.max()) + 1, TASTE_DIM)[facets]

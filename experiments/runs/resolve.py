@@ -120,7 +120,10 @@ def task_of(
     if source.saved is None:
         return task or "llmrec/Drift-v1", dict(changes)
     name = task or _trained_on(source.saved.path)
-    plain, own = task_config(name, {}).to_dict(), source.saved.config.to_dict()
+    own = source.saved.config.to_dict()
+    # A saved world changes what a field is that nobody names.
+    plain = task_config(name, {"catalog": own["catalog"]}).to_dict()
+    plain["catalog"] = task_config(name, {}).catalog
     fields = _INTERFACE if task else [field for field in own if field not in _OWN]
     return name, {x: own[x] for x in fields if own[x] != plain[x]} | dict(changes)
 

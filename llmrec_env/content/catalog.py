@@ -19,9 +19,11 @@ from llmrec_env.content.catalogues import (
     Columns,
     generator,
     movielens,
-    read_items,
 )
-from llmrec_env.content.table_reader import SUFFIXES
+from llmrec_env.content.catalogues.item_table import read_items
+from llmrec_env.content.catalogues.saved import read_columns
+from llmrec_env.content.table_reader import FRAME, SUFFIXES, Table, TableReader
+from llmrec_env.saved_world import is_saved_world
 from llmrec_env.simulation.records import aligned
 
 __all__ = ["BUNDLED", "Catalog", "CatalogError"]
@@ -48,7 +50,7 @@ class Catalog:
     facets: npt.NDArray[np.int32]
     """Part of the topic, numbered over all topics, (N,); all -1 as long as unknown."""
     substance: npt.NDArray[np.float32] | None = None
-    """-1 (clickbait) to 1 (in-depth), (N,); None without labels."""
+    """-1 (clickbait) to 1 (in-depth), (N,), 0 in tables without labels; None: drawn for a world."""
     titles: tuple[str, ...] | None = None
     """Short names, (N,), for rendering and for phrases."""
     genres: tuple[tuple[str, ...], ...] | None = None
@@ -57,10 +59,16 @@ class Catalog:
     """Authored interest phrases by facet; None: `phrases_of` derives them."""
     vectors: npt.NDArray[np.float32] | None = None
     """Unit rows, (N, d); None until encoded."""
+    probe: npt.NDArray[np.float32] | None = None
+    """Substance as read off the texts, standardised, (N,); None: generic sentences tell."""
+    quality: npt.NDArray[np.float32] | None = None
+    """HIDDEN: standardised, estimated from logs, (N,); None: drawn for a world."""
+    topic_share: npt.NDArray[np.float64] | None = None
+    """HIDDEN: shares of the topics in what users like, (topics,); None: drawn for a world."""
 
     def __post_init__(self) -> None:
         columns = (self.topics, self.facets, self.substance, self.titles, self.genres, self.vectors)
-        for column in columns:
+        for column in (*columns, self.probe, self.quality):
             if column is not None and len(column) != len(self.texts):
                 raise ValueError(f"a column has {len(column)} entries for {len(self.texts)} texts")
         if self.topic_names:
@@ -71,6 +79,10 @@ class Catalog:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def public(self) -> Catalog:
+        """Returns what a recommender may know of this catalogue."""
+        return dataclasses.replace(self, substance=None, quality=None, topic_share=None)
 
     def with_vectors(self, vectors: npt.ArrayLike) -> Catalog:
         """Returns this catalogue with unit rows (N, d), which become read-only."""
@@ -87,9 +99,10 @@ class Catalog:
         """Returns a bundled catalogue or a table with the default column names.
 
         Args:
-            name_or_path: `video`, `movielens`, or a .csv, .jsonl or .parquet file with column
-                `text` and, where there are such, `topic`, `substance` (-1 to 1) and `title`.
-            num_items: number of items; None: 4,000 bundled ones, all rows of a table.
+            name_or_path: `video`, `movielens`, the folder of a saved world, or a .csv, .tsv, .jsonl
+                (each also .gz) or .parquet file with column `text` and, where there are such,
+                `topic`, `substance` (-1 to 1) and `title`.
+            num_items: number of items; None: 4,000 bundled ones, all of a table or a saved world.
             seed: draws the wording and the order of `video`.
 
         Raises:
@@ -99,31 +112,36 @@ class Catalog:
         name = os.fspath(name_or_path)
         _check_number(num_items)
         if name == "video":
-            return _catalog(name, generator.make_videos(num_items or generator.DEFAULT_ITEMS, seed))
+            return catalog_of(
+                name, generator.make_videos(num_items or generator.DEFAULT_ITEMS, seed)
+            )
         if name == "movielens":
-            return _catalog(name, movielens.films(num_items or movielens.DEFAULT_ITEMS))
-        if Path(name).suffix.lower() in SUFFIXES or Path(name).is_file():
+            return catalog_of(name, movielens.films(num_items or movielens.DEFAULT_ITEMS))
+        if is_saved_world(name):
+            return _from_saved(name, num_items)
+        if Path(name.lower().removesuffix(".gz")).suffix in SUFFIXES or Path(name).is_file():
             columns = {role: role for role in ("text", "topic", "substance", "title")}
-            table = read_items(name, columns, limit=num_items)
-            return _from_rows(name, table, num_items)
+            table = read_items(TableReader(name, CatalogError), columns, limit=num_items)
+            return _from_rows(name, table.columns, num_items)
         raise ConfigError(
-            unknown("catalogue", name, list(BUNDLED)) + " Or a .csv, .jsonl or .parquet file."
+            unknown("catalogue", name, list(BUNDLED))
+            + " Or a .csv, .tsv, .jsonl or .parquet file, or the folder of a saved world."
         )
 
     @classmethod
     def from_table(
         cls,
-        path: str | os.PathLike[str],
+        path: Table,
         text: str = "text",
         topic: str | None = None,
         substance: str | None = None,
         title: str | None = None,
         num_items: int | None = None,
     ) -> Catalog:
-        """Returns the items of a .csv, .jsonl or .parquet file, whatever its columns are called.
+        """Returns the items of a table, whatever its columns are called.
 
         Args:
-            path: the file, in UTF-8.
+            path: a .csv, .tsv, .jsonl (each also .gz) or .parquet file, or a data frame.
             text: column of what the encoder reads; no two texts alike.
             topic: column of topic labels; None: topics are clusters of the texts.
             substance: column of numbers from -1 (clickbait) to 1 (in-depth).
@@ -137,8 +155,10 @@ class Catalog:
         _check_number(num_items)
         names = {"text": text, "topic": topic, "substance": substance, "title": title}
         required = tuple(role for role, name in names.items() if name is not None)
-        table = read_items(path, names, required=required, limit=num_items)
-        return _from_rows(os.fspath(path), table, num_items)
+        reader = TableReader(path, CatalogError)
+        table = read_items(reader, names, required=required, limit=num_items)
+        name = os.fspath(path) if isinstance(path, str | os.PathLike) else FRAME
+        return _from_rows(name, table.columns, num_items)
 
 
 def _check_labels(kind: str, labels: npt.NDArray[np.int32], number: int) -> None:
@@ -158,10 +178,32 @@ def _from_rows(path: str, table: Columns, num_items: int | None) -> Catalog:
         raise CatalogError(f"{path}: {count} items; a catalogue needs at least {MIN_ITEMS}.")
     if num_items is not None and count < num_items:
         raise ConfigError(f"num_items={num_items} is more than {path} has: its most is {count}.")
-    return _catalog(Path(path).name, table)
+    return without_substance(catalog_of(Path(path).name, table))
 
 
-def _catalog(name: str, columns: Columns) -> Catalog:
+def _from_saved(path: str, num_items: int | None) -> Catalog:
+    columns = read_columns(path)
+    if num_items not in (None, len(columns.texts)):
+        raise ConfigError(
+            f"num_items={num_items}, but the saved world {path} has {len(columns.texts)} items and "
+            "their phrases; leave num_items out, or make the world with fewer items."
+        )
+    return catalog_of(Path(path).name, columns)
+
+
+def without_substance(catalog: Catalog) -> Catalog:
+    """Returns the catalogue with substance 0 everywhere, and a probe that says so, if unlabelled.
+
+    Nobody may be told what an item is worth that its maker did not say.
+    """
+    if catalog.substance is not None:
+        return catalog
+    zeros = _frozen(np.zeros(len(catalog), np.float32))
+    return dataclasses.replace(catalog, substance=zeros, probe=zeros)
+
+
+def catalog_of(name: str, columns: Columns) -> Catalog:
+    """Returns the catalogue of plain columns: labels become numbers."""
     topics, topic_names = _numbered(columns.topics, len(columns.texts))
     facets, interests = np.full(len(columns.texts), -1, np.int32), None
     if columns.topics is not None and columns.facets is not None:
@@ -171,14 +213,17 @@ def _catalog(name: str, columns: Columns) -> Catalog:
         facets = np.array([facet_of[pair] for pair in pairs], np.int32)
         if columns.interests is not None:
             interests = tuple(columns.interests[pair] for pair in ordered)
-    substance = columns.substance
+    shares = columns.topic_share
     return Catalog(
         name=name,
         texts=tuple(columns.texts),
         topics=_frozen(topics),
         topic_names=topic_names,
         facets=_frozen(facets),
-        substance=None if substance is None else _frozen(np.array(substance, np.float32)),
+        substance=_numbers(columns.substance),
+        probe=_numbers(columns.probe),
+        quality=_numbers(columns.quality),
+        topic_share=None if shares is None else np.array([shares[name] for name in topic_names]),
         titles=None if columns.titles is None else tuple(columns.titles),
         genres=None if columns.genres is None else tuple(columns.genres),
         interests=interests,
@@ -193,6 +238,10 @@ def _numbered(
     names = tuple(sorted(set(labels)))
     number_of = {name: number for number, name in enumerate(names)}
     return np.array([number_of[label] for label in labels], np.int32), names
+
+
+def _numbers(column: Sequence[float] | None) -> npt.NDArray[np.float32] | None:
+    return None if column is None else _frozen(np.array(column, np.float32))
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -74,6 +74,8 @@ def seconds_of(cell: Any, ticks: float = 1.0) -> float:
     """
     if isinstance(cell, bool):
         return math.nan
+    if _is_missing(cell):
+        return math.nan
     if not isinstance(cell, date):
         value = number_of(cell)
         if not isinstance(cell, str) or not math.isnan(value):
@@ -88,8 +90,10 @@ def seconds_of(cell: Any, ticks: float = 1.0) -> float:
 
 
 def _is_missing(cell: Any) -> bool:
-    """Whether there is no value: null, or the NaN that a data frame writes for it."""
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+    """Whether there is no value: null, or what a data frame writes for it."""
+    if isinstance(cell, float):
+        return math.isnan(cell)
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType")
 
 
 def _characters(cell: Any, kind: str) -> str:

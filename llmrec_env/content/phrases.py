@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,20 +10,9 @@ import numpy.typing as npt
 
 from llmrec_env import portable_math
 from llmrec_env.content.catalog import Catalog
+from llmrec_env.content.cluster_words import derived_phrases
+from llmrec_env.content.clusters import with_clusters
 from llmrec_env.content.embedding_space import Space
-
-_Rows = npt.NDArray[np.float64]
-_Ids = npt.NDArray[np.int64]
-
-_TOPIC_SIZE, _MOST_TOPICS = 60, 30  # items a topic of a small catalogue; topics of a large one
-_FACET_SIZE, _MOST_FACETS = 33, 20  # items a facet; facets a topic
-_PHRASES_PER_FACET = 3
-_EXAMPLES = 3  # items named by a derived phrase
-_SHORT_NAME = 8  # words of a text that stand for a title
-_LONGEST_NAME = 80  # characters
-_NAME_WORDS = 3  # words that name a topic without a label
-_STARTS, _ITERATIONS = 4, 50  # of k-means
-_SEED = 0
 
 _PROBE_TOPICS = (
     "cooking sports science music money games travel history fashion animals machines health"
@@ -82,8 +67,8 @@ def phrases_of(catalog: Catalog, item_vectors: npt.ArrayLike) -> tuple[Catalog, 
         ]
     else:
         centred = portable_math.unit_rows(vectors - portable_math.mean(vectors))
-        catalog = _with_clusters(catalog, centred)
-        bank = _derived(catalog, centred)
+        catalog = with_clusters(catalog, centred)
+        bank = derived_phrases(catalog, centred)
     return catalog, _ordered(catalog, bank)
 
 
@@ -169,145 +154,3 @@ def _ordered(catalog: Catalog, bank: list[tuple[int, str]]) -> Phrases:
     for array in (phrases.topics, phrases.facets, phrases.topic_start):
         array.setflags(write=False)
     return phrases
-
-
-# --- topics and facets of a catalogue without them
-
-
-def _with_clusters(catalog: Catalog, centred: _Rows) -> Catalog:
-    if catalog.topic_names and catalog.facets.min() >= 0:
-        return catalog
-    n = len(catalog)
-    topics, names = catalog.topics.astype(np.int64), catalog.topic_names
-    if not names:
-        topics = _clusters(centred, min(max(n // _TOPIC_SIZE, 1 + (n >= 30)), _MOST_TOPICS))
-        names = _topic_names(catalog, topics)
-    facets = np.empty(n, dtype=np.int32)
-    num_facets = 0
-    for topic in range(len(names)):
-        ids = np.flatnonzero(topics == topic)
-        count = min(max(round(len(ids) / _FACET_SIZE), 1), _MOST_FACETS)
-        deviation = portable_math.unit_rows(centred[ids] - portable_math.mean(centred[ids]))
-        facets[ids] = num_facets + _clusters(deviation, count)
-        num_facets = int(facets[ids].max()) + 1
-    return dataclasses.replace(
-        catalog, topics=topics.astype(np.int32), topic_names=names, facets=facets
-    )
-
-
-def _clusters(rows: _Rows, count: int) -> _Ids:
-    """Spherical k-means: a label 0 to count - 1 for each row, every label at least once.
-
-    The tightest of a few starts, because one start can leave two groups in one cluster.
-    """
-    rng = np.random.default_rng(_SEED)
-    starts = [
-        _refined(rows, min(count, len(rows)), rng) for _ in range(_STARTS if count > 1 else 1)
-    ]
-    return max(starts, key=lambda start: start[0])[1]
-
-
-def _refined(rows: _Rows, count: int, rng: np.random.Generator) -> tuple[float, _Ids]:
-    """Mean cosine of rows to their centres, and the labels, from one start."""
-    centres = rows[_spread_out(rows, count, rng)]
-    labels, fit = np.full(len(rows), -1, dtype=np.int64), 0.0
-    for _ in range(_ITERATIONS):
-        cosines = portable_math.products(rows, centres)  # (n, count)
-        highest = cosines.max(axis=1)
-        previous, labels = labels, cosines.argmax(axis=1)
-        fit = float(portable_math.mean(highest))
-        _fill_empty(labels, highest, count)
-        if np.array_equal(previous, labels):
-            break
-        member = labels == np.arange(count)[:, None]  # (count, n)
-        sums = member.astype(np.float64) @ portable_math.on_grid(rows, 30)
-        centres = portable_math.unit_rows(sums)
-    return fit, labels
-
-
-def _spread_out(rows: _Rows, count: int, rng: np.random.Generator) -> list[int]:
-    """Rows to start from, drawn with probabilities by squared distance (k-means++)."""
-    centres = [int(rng.integers(len(rows)))]
-    distance = np.full(len(rows), np.inf)
-    while len(centres) < count:
-        cosine = portable_math.products(rows, rows[centres[-1:]])[:, 0]
-        distance = np.minimum(distance, np.maximum(2.0 - 2.0 * cosine, 0.0))
-        share = np.cumsum(distance)
-        row = np.searchsorted(share, rng.random() * share[-1], side="right")
-        centres.append(min(int(row), len(rows) - 1))  # all rows alike: nothing was drawn
-    return centres
-
-
-def _fill_empty(labels: _Ids, cosine: npt.NDArray[np.float64], count: int) -> None:
-    """Give each empty cluster the row that fits its own cluster least."""
-    for empty in np.setdiff1d(np.arange(count), labels):
-        spare = np.flatnonzero(np.bincount(labels, minlength=count)[labels] > 1)
-        labels[spare[cosine[spare].argmin()]] = empty
-
-
-def _topic_names(catalog: Catalog, topics: _Ids) -> tuple[str, ...]:
-    """Names made of genres, or else of the words that set a topic's texts apart."""
-    words: list[set[str]] = (
-        [set(genres) for genres in catalog.genres]
-        if catalog.genres is not None
-        else [set(re.findall(r"[^\W\d_]{4,}", text.lower())) for text in catalog.texts]
-    )
-    total = Counter(word for item_words in words for word in item_words)
-    names: list[str] = []
-    for topic in range(int(topics.max()) + 1):
-        ids = np.flatnonzero(topics == topic)
-        counts = Counter(word for item in ids for word in words[item])
-        # How much more often than elsewhere, times how often: a rare word alone names nothing.
-        score = {
-            word: round(number * math.log(number / len(ids) * len(catalog) / total[word]), 6)
-            for word, number in counts.items()
-        }
-        ranked = sorted(counts, key=lambda word: (-score[word], word))
-        name = _enumeration(ranked[:_NAME_WORDS]) or "miscellaneous"
-        names.append(name if name not in names else f"{name} ({topic + 1})")
-    return tuple(names)
-
-
-# --- derived phrases
-
-
-def _derived(catalog: Catalog, centred: _Rows) -> list[tuple[int, str]]:
-    """Phrases (facet, text) that name the facet's most central items, each phrase others."""
-    bank: list[tuple[int, str]] = []
-    for facet in range(int(catalog.facets.max()) + 1):
-        ids = np.flatnonzero(catalog.facets == facet)
-        central = ids[np.argsort(-_nearness(centred[ids]), kind="stable")]
-        number = min(_PHRASES_PER_FACET, len(ids))
-        for start in range(number):
-            examples = central[start : number * _EXAMPLES : number]
-            bank.append((facet, _phrase(catalog, ids, examples)))
-    return bank
-
-
-def _nearness(rows: _Rows) -> npt.NDArray[np.float64]:
-    """How near each row is to the mean of all, (n,)."""
-    return portable_math.products(rows, [portable_math.mean(rows)])[:, 0]
-
-
-def _phrase(catalog: Catalog, ids: _Ids, examples: _Ids) -> str:
-    names = _enumeration([_short_name(catalog, int(item)) for item in examples])
-    if catalog.genres is not None:
-        count = Counter(genre for item in ids for genre in catalog.genres[item])
-        frequent = [genre for genre, number in count.most_common(3) if number >= len(ids) / 2]
-        genres = _enumeration(frequent or [genre for genre, _ in count.most_common(1)])
-        kind = f"{genres} films" if genres else "films"
-        return f"enjoys {kind} such as {names}"
-    topic = catalog.topic_names[int(catalog.topics[ids[0]])]
-    return f"enjoys {topic}, such as {names}"
-
-
-def _short_name(catalog: Catalog, item: int) -> str:
-    if catalog.titles is not None:
-        return catalog.titles[item][:_LONGEST_NAME].rstrip()
-    words = catalog.texts[item].split()[:_SHORT_NAME]
-    return " ".join(words)[:_LONGEST_NAME].rstrip(".,;:!? ")
-
-
-def _enumeration(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

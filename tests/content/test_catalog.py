@@ -1,3 +1,5 @@
+import dataclasses
+import gzip
 import hashlib
 import importlib.util
 import json
@@ -225,7 +227,7 @@ def test_load_takes_the_usual_columns_where_they_are(tmp_path):
     plain = Catalog.load(write_csv(tmp_path))
     assert plain.texts == tuple(ROWS)
     assert plain.topic_names == () and set(plain.topics) == {-1}
-    assert plain.substance is None and plain.titles is None
+    assert plain.titles is None
     rows = [f"t{i},x{i},a" for i in range(20)]
     labelled = Catalog.load(write_csv(tmp_path, header="text,extra,topic", rows=rows))
     assert labelled.topic_names == ("a",)
@@ -243,7 +245,9 @@ def test_optional_key_is_in_every_row_or_in_none(tmp_path):
     catalog = Catalog.load(write(tmp_path / "a.jsonl", "\n".join(rows)))
     assert catalog.topic_names == () and catalog.titles is not None
     path = write_jsonl(tmp_path, json.dumps({"text": "one more", "title": "One"}))
-    with pytest.raises(CatalogError, match=r"line 1: the title is missing; .* or drop the column"):
+    with pytest.raises(
+        CatalogError, match=r"25 x the title is missing; .* or drop the column \(lines 1, 2, "
+    ):
         Catalog.load(path)
 
 
@@ -284,9 +288,62 @@ def test_random_bytes_never_raise_anything_else(tmp_path, suffix):
             Catalog.load(path)
 
 
+def test_no_substance_is_made_up_for_a_table_without_labels(tmp_path):
+    plain = Catalog.load(write_csv(tmp_path))
+    assert plain.substance is not None and not plain.substance.any()
+    assert plain.probe is not None and not plain.probe.any()
+    rows = [f"{text},0.5" for text in ROWS]
+    labelled = Catalog.load(write_csv(tmp_path, header="text,substance", rows=rows))
+    assert labelled.probe is None and labelled.substance is not None
+    assert set(labelled.substance) == {0.5}
+
+
+def test_what_is_hidden_of_a_catalogue_is_not_public():
+    n = 20
+    hidden = {"quality": np.ones(n, np.float32), "topic_share": np.full(32, 1 / 32)}
+    catalog = dataclasses.replace(Catalog.load("video", n), **hidden)
+    public = catalog.public()
+    assert public.texts == catalog.texts
+    assert public.substance is public.quality is public.topic_share is None
+
+
+@pytest.mark.parametrize("name", ["items.tsv", "items.csv.gz"])
+def test_tables_of_other_kinds(tmp_path, name):
+    content = "\n".join(["text\ttitle", *(f"{text}\tT" for text in ROWS)]).encode()
+    path = write(tmp_path / name, gzip.compress(content) if name.endswith("gz") else content)
+    assert Catalog.load(path).texts == tuple(ROWS)
+
+
+def test_data_frame():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": ROWS, "kind": ["a", "b"] * 12 + ["a"]})
+    catalog = Catalog.from_table(frame, topic="kind")
+    assert catalog.texts == tuple(ROWS) and catalog.topic_names == ("a", "b")
+    with pytest.raises(CatalogError, match="row 3: the text is missing"):
+        Catalog.from_table(frame.assign(text=[*ROWS[:2], None, *ROWS[3:]]))
+    with pytest.raises(CatalogError, match="a table of type int is neither a path nor a data"):
+        Catalog.from_table(7)
+
+
 # --- tables: what is refused
 
+
 SECRET = "a private remark"
+
+
+def test_all_problems_of_a_file_are_one_error(tmp_path):
+    rows = ['""', *ROWS[:12], *ROWS[:7], '"  "', f"{SECRET}{'x' * 10_001}"]
+    with pytest.raises(CatalogError) as error:
+        Catalog.load(write_csv(tmp_path, rows=rows))
+    head, *kinds = str(error.value).splitlines()
+    assert head.endswith("items.csv: 10 rows cannot be used:")
+    assert [kind.split(";")[0] for kind in kinds] == [
+        "  7 x the text is that of line 3",
+        "  2 x the text is missing or empty",
+        f"  1 x a text of {10_001 + len(SECRET)} characters",
+    ]
+    assert "(lines 15, 16, 17, 18, 19, ...)" in kinds[0] and "(lines 2, 22)" in kinds[1]
+    assert SECRET not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +418,7 @@ def test_missing_column_names_the_argument_and_quotes_no_row(tmp_path):
 
 def test_limits(tmp_path, monkeypatch):
     path = write_csv(tmp_path)
-    monkeypatch.setattr("llmrec_env.content.catalogues.MAX_ROWS", 24)
+    monkeypatch.setattr("llmrec_env.content.catalogues.item_table.MAX_ROWS", 24)
     with pytest.raises(CatalogError, match="line 26: there are more than 24 rows; pass num_items"):
         Catalog.load(path)
 

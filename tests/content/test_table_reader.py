@@ -1,9 +1,12 @@
+import gzip
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmrec_env.content.cells import identifier_of, seconds_of
 from llmrec_env.content.table_reader import Row, TableReader
 
 SECRET = "anna-secret"
@@ -45,6 +48,99 @@ def test_parquet_rows_are_those_of_the_other_formats(tmp_path: Path):
     pq.write_table(pa.table({"x": [0]}), tmp_path / "a.parquet")
     with pytest.raises(TableError, match=r"row 0: none of the 1 columns is called 'user'"):
         read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_the_one_that_fits_the_header(tmp_path: Path, delimiter: str):
+    other = ";" if delimiter == "," else ","
+    lines = [f"\ufeffx{other}y", "user", "text"], ["1", "u", f'"a{other} b"']
+    path = write(tmp_path / "a.csv", "\r\n".join(delimiter.join(line) for line in lines))
+    assert read(path)[0] == [(2, ("u", f"a{other} b"))]
+    with pytest.raises(TableError, match="none of the 1 columns is called 'user'"):
+        list(TableReader(path, TableError, delimiter="^").rows({"user": "user"}, ("user",)))
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl"])
+def test_gzip_is_read_whatever_its_name(tmp_path: Path, kind: str):
+    content = f"user,text\n{GOOD['.csv']}\n" if kind == ".csv" else GOOD[kind]
+    packed = gzip.compress(content.encode())
+    for name in (f"a{kind}.gz", f"a{kind}"):
+        assert len(read(write(tmp_path / name, packed))[0]) == 1
+    cut = write(tmp_path / f"a{kind}", packed[:-9])
+    with pytest.raises(TableError, match="damaged or cut off"):
+        read(cut)
+
+
+def test_a_small_file_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("llmrec_env.content.table_lines.MAX_BYTES", 200)
+    path = write(tmp_path / "a.csv.gz", gzip.compress(b"user,text\n" + b"u,a\n" * 1000))
+    with pytest.raises(TableError, match="more than 200 characters; split"):
+        read(path)
+
+
+def test_a_named_encoding_is_read(tmp_path: Path):
+    for encoding in ("cp1252", "utf-16"):
+        path = write(tmp_path / "a.csv", "user,text\nu,caf\u00e9\n".encode(encoding))
+        reader = TableReader(path, TableError, encoding=encoding)
+        assert list(reader.rows({"user": "user", "text": "text"}, ())) == [(2, ("u", "caf\u00e9"))]
+    with pytest.raises(TableError, match="encoding='klingon' is none"):
+        list(TableReader(path, TableError, encoding="klingon").rows({"a": "a"}, ()))
+
+
+def test_a_data_frame_is_a_table():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": ["a", None], "user": pandas.array([1, None], "Int64")})
+    reader = TableReader(frame, TableError)
+    assert reader.header() == ["text", "user"]
+    (_, first), (row, second) = reader.rows({"user": "user", "x": "x"}, ("user",))
+    assert first == (1, None) and row == 2
+    assert identifier_of(second[0]) == "" and math.isnan(seconds_of(pandas.NaT))
+    with pytest.raises(TableError, match="DataFrame, row 0: none of the 2 columns is called 'no'"):
+        list(reader.rows({"user": "no"}, ("user",)))
+
+
+def test_all_malformed_rows_are_one_error(tmp_path: Path):
+    rows = [GOOD[".csv"], "u", "u", f"{SECRET},a,b", 'u,"x"y', GOOD[".csv"]]
+    path = write(tmp_path / "a.csv", "\n".join(["user,text", *rows]))
+    with pytest.raises(TableError) as error:
+        read(path)
+    head, *kinds = str(error.value).splitlines()
+    assert head.endswith("a.csv: 4 rows cannot be used:")
+    assert (
+        kinds[0].startswith("  3 x 1 fields where the header has 2")
+        and "(lines 3, 4, 5)" in kinds[0]
+    )
+    assert kinds[1].startswith("  1 x ") and "(line 6)" in kinds[1]
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "near"),
+    [("userId", True), ("USER", True), ("customer_id", True), ("use", True), (SECRET, False)],
+)
+def test_a_missing_column_is_told_with_the_one_that_was_meant(
+    tmp_path: Path, column: str, near: bool
+):
+    path = write(tmp_path / "a.csv", f"{column},text\nu,a\n")
+    with pytest.raises(TableError) as error:
+        read(path)
+    assert (f"did you mean '{column}'" in str(error.value)) == near
+    assert near or column not in str(error.value)
+
+
+def test_the_header_is_told_of_every_kind(tmp_path: Path):
+    assert TableReader(write(tmp_path / "a.csv", "\ufeffa;b\n"), TableError).header() == ["a", "b"]
+    path = write(tmp_path / "a.jsonl", '\n{"b": 1, "a": 2}\n{"c": 1}')
+    assert TableReader(path, TableError).header() == ["b", "a"]
+    assert TableReader(write(tmp_path / "b.jsonl", ""), TableError).header() == []
+    with pytest.raises(TableError, match="not UTF-8"):
+        TableReader(write(tmp_path / "b.csv", b"\xff,b\n"), TableError).header()
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"x": [0], "y": [1]}), tmp_path / "a.parquet")
+    assert TableReader(tmp_path / "a.parquet", TableError).header() == ["x", "y"]
 
 
 DAMAGED = {
@@ -93,7 +189,6 @@ def test_reading_goes_on_at_the_second_line_of_a_malformed_record(tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"\xef\xbb\xbfuser,text\nu,a\n", "a byte-order mark; save the file as UTF-8 without BOM"),
         ("user,text\nu,a\n".encode("utf-16"), "bytes that are not UTF-8"),
         (f"{SECRET},text\nu,a\n", "none of the 2 columns is called 'user'; .* user=..., or write"),
         ("user,user\nu,a\n", "two columns have one name; rename one"),
@@ -112,7 +207,7 @@ def test_damaged_header_is_always_refused(
 
 def test_required_key_stands_in_some_object(tmp_path: Path):
     path = write(tmp_path / "a.jsonl", '{"text": "a"}\n{"text": "b"}\n')
-    with pytest.raises(TableError, match="line 2: no key is called 'user'; give it as user="):
+    with pytest.raises(TableError, match=r"line 2: none of the 1 keys is called 'user'; .* user="):
         read(path)
     write(path, '{"text": "a"}\n{"user": "u"}\n')
     assert read(path)[0] == [(1, (None, "a")), (2, ("u", None))]
@@ -123,7 +218,7 @@ def test_required_key_stands_in_some_object(tmp_path: Path):
     [
         ("none.csv", "no such file"),
         ("folder.csv", "no such file"),
-        ("items.xlsx", r"must be one of \.csv, \.jsonl, \.parquet"),
+        ("items.xlsx", r"must be one of \.csv, \.tsv, \.jsonl, \.parquet"),
         ("items.parquet", "not a Parquet file"),
         ("large.csv", "larger than 50 bytes; split it"),
     ],
@@ -133,7 +228,7 @@ def test_file_that_is_no_table_is_refused(
 ):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
-    monkeypatch.setattr("llmrec_env.content.table_reader.MAX_BYTES", 50)
+    monkeypatch.setattr("llmrec_env.content.table_lines.MAX_BYTES", 50)
     (tmp_path / "folder.csv").mkdir()
     for other in ("items.xlsx", "items.parquet"):
         write(tmp_path / other, f"PAR1{SECRET}")

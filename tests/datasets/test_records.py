@@ -221,7 +221,7 @@ def test_a_named_column_must_exist(tmp_path: Path):
     with pytest.raises(RecordsError, match=r"none of the 6 columns is called 'stars'.*value="):
         load_records(write_csv(tmp_path, GOOD), value="stars")
     path = write_jsonl(tmp_path, {"user": "u", "item": "i", "event": "click"})
-    with pytest.raises(RecordsError, match=r"no key is called 'stars'.*value="):
+    with pytest.raises(RecordsError, match=r"none of the 3 keys is called 'stars'.*value="):
         load_records(path, value="stars")
     with pytest.raises(RecordsError, match="two roles have one column"):
         load_records(path, user="item")
