@@ -176,7 +176,7 @@ def test_a_table_of_ones_own_works_end_to_end_in_one_call(tmp_path, tiny, labels
         text = f"{subject} lesson {i} about {subject} and thing{i % 13} for friends of {subject}"
         rows.append(f"{text},{subject}" if labels else text)
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    kwargs = tiny | {"catalog": str(path), "num_items": None}
+    kwargs = tiny | {"catalog": str(path), "num_items": None, "off": ["goodwill"]}
     env = gymnasium.make("llmrec/Drift-v1", **kwargs)
     env.reset(seed=0)
     for _ in range(5):
