@@ -1,4 +1,4 @@
-"""The command that makes a world of own tables: its options reach the tables."""
+"""The command `world` makes a world of own tables: its options reach the tables."""
 
 from __future__ import annotations
 
