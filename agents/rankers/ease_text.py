@@ -40,7 +40,7 @@ class EaseText(Ease):
         decay: float = 0.9,
         popular: float = 0.01,
         most_items: int = 8000,
-        gap_decay: float = 0.99,
+        gap_decay: float = 0.97,
         text: float = 0.01,
         substance: float = 0.0,
         skipped: float = 0.0,

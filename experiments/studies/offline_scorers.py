@@ -198,15 +198,15 @@ _DECAYS = (0.9, 0.95, 0.98)
 _LAMBDAS = (100.0, 200.0, 400.0)
 _CLOSED = {"regularisation": _LAMBDAS, "decay": _DECAYS}
 _NEAR = {"gap_decay": (0.97, 0.99)}
-_FACTORS = {"regularisation": (3.0, 30.0), "confidence": (2.0, 8.0)}
+_FACTORS = {"regularisation": (3.0, 10.0, 30.0, 100.0), "confidence": (2.0, 8.0, 32.0)}
 GRIDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "content": {"popular": (0.25, 0.5, 1.0), "decay": _DECAYS},
+    "content": {"popular": (0.5, 1.0, 2.0, 4.0, 8.0), "decay": _DECAYS},
     "item-knn": {"neighbours": (50, 200), "shrinkage": (5.0, 20.0), "decay": _DECAYS},
     "ease": _CLOSED,
     "ease-near": _CLOSED | _NEAR,
     "ease-text": _CLOSED | _NEAR | {"text": (0.005, 0.01, 0.02)},
-    "collaborative": _FACTORS | {"rank": (24, 48)},
-    "implicit-als": _FACTORS | {"rank": (24, 48)},
+    "collaborative": _FACTORS | {"rank": (24, 48, 96)},
+    "implicit-als": _FACTORS | {"rank": (24, 48, 96)},
     "two-tower": {"epochs": (8, 16)},
     "sasrec": {"epochs": (8, 16)},
 }

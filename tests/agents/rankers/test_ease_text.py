@@ -55,7 +55,7 @@ def test_it_is_the_least_squares_drawn_to_texts(log, texts):
 
 
 def test_without_texts_it_is_ease(log, texts):
-    agent, ease = EaseText(decay=0.95, text=0.0), Ease(regularisation=200.0, gap_decay=0.99)
+    agent, ease = EaseText(decay=0.95, text=0.0), Ease(regularisation=200.0, gap_decay=0.97)
     agent.learn(log, texts)
     ease.learn(log)
     np.testing.assert_allclose(_weights(agent), _weights(ease), atol=1e-6)
