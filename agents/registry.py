@@ -60,6 +60,7 @@ _SPECS = (
         "agents.rankers.ease_text:EaseText",
         "who consumed what together, drawn to what the texts say",
         learns="logs",
+        defaults={"text": 0.1, "substance": 0.05, "skipped": 0.1, "popular": 0.1},
         search_space={
             **_PUBLIC_TERMS,
             "regularisation": Uniform(20.0, 2000.0, log=True),
