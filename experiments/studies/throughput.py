@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,7 @@ from experiments.report.text_tables import Table, number, print_tables
 from llmrec_env.envs.spaces import infos_of
 from llmrec_env.envs.vector import RecVectorEnv
 
-_BATCH = 1024
+_BATCH, _LARGE_BATCH = 1024, 8192
 _REPEATS = 5
 
 
@@ -39,6 +40,9 @@ def run(
         speeds[f"batch of {_BATCH}, all {n} items"] = batch_speed(_BATCH, **whole)
         speeds[f"{offered}, weights"] = batch_speed(_BATCH, action="weights", **size)
         speeds[f"{offered}, slate"] = batch_speed(_BATCH, **size)
+    whole = {"encoder": encoder, "num_items": items[0], "candidates": 0, "slate_size": 10}
+    for threads, speed in thread_speeds(_LARGE_BATCH, **whole).items():
+        speeds[f"batch of {_LARGE_BATCH}, all {items[0]} items, threads={threads}"] = speed
     if ppo:
         speeds |= ppo_speeds(encoder=encoder, num_items=items[0])
     rows = [[name, number(speed, decimals=0)] for name, speed in speeds.items()]
@@ -76,6 +80,28 @@ def batch_speed(num_envs: int, steps: int = 60, **kwargs: Any) -> float:
         return steps * num_envs
 
     return _median_speed(rollout)
+
+
+def thread_speeds(num_envs: int, steps: int = 8, **kwargs: Any) -> dict[int, float]:
+    """Returns environment steps a second of a native batch with one thread and with two.
+
+    The two run in turn, so that a change of the machine's load meets both; resets are left out.
+    """
+    make: Any = partial(gymnasium.make_vec, "llmrec/Drift-v1", num_envs=num_envs)
+    envs = {threads: make(threads=threads, **kwargs).unwrapped for threads in (1, 2)}
+    actions = _actions(envs[1].action_space, steps)
+    times: dict[int, list[float]] = {threads: [] for threads in envs}
+    for _ in range(1 + _REPEATS):
+        for threads, env in envs.items():
+            env.reset(seed=0)
+            started = time.perf_counter()
+            for action in actions:
+                env.step(action)
+            times[threads].append(time.perf_counter() - started)
+    for env in envs.values():
+        env.close()
+    steps_of_all = steps * num_envs
+    return {threads: steps_of_all / float(np.median(t[1:])) for threads, t in times.items()}
 
 
 def _actions(space: gymnasium.Space[Any], count: int) -> list[npt.NDArray[Any]]:
