@@ -113,7 +113,7 @@ def _own_code(kernel: Any) -> tuple[str, tuple[Any, ...]]:
     lines = [f"{function.__module__}.{function.__qualname__} {options} {function.__defaults__}"]
     callees = []
     for code in _nested_codes(function.__code__):
-        for step in dis.get_instructions(code):  # constants by value: a docstring moves indices
+        for step in _instructions(code):  # constants by value: a docstring moves indices
             nested = isinstance(step.argval, CodeType)
             lines.append(f"{step.opname} {'code' if nested else repr(step.argval)}")
         for name, value in _outer_names(code, function):
@@ -156,6 +156,11 @@ def _nested_codes(code: CodeType) -> list[CodeType]:
     return [code, *(nested for child in inner for nested in _nested_codes(child))]
 
 
+@cache
+def _instructions(code: CodeType) -> list[dis.Instruction]:
+    return list(dis.get_instructions(code))
+
+
 def _outer_names(code: CodeType, function: Any) -> list[tuple[str, Any]]:
     """Returns the names that come from outside and their values; `noise.uniform` is one name."""
     scope = vars(builtins) | function.__globals__
@@ -163,7 +168,7 @@ def _outer_names(code: CodeType, function: Any) -> list[tuple[str, Any]]:
     closure = {name: cell.cell_contents for name, cell in cells}
     names: list[tuple[str, Any]] = []
     of_module = False
-    for instruction in dis.get_instructions(code):
+    for instruction in _instructions(code):
         operation, name = instruction.opname, instruction.argval
         if operation == "LOAD_GLOBAL":
             names.append((name, scope[name]))
