@@ -16,7 +16,9 @@ def order_of(scores, ids, order):
     if scores.shape[0] <= _COUNTED:
         order_few(scores, ids, order)
     else:
-        order[:] = best_of(scores, ids, scores.shape[0])
+        best = best_of(scores, ids, scores.shape[0])
+        for c in range(scores.shape[0]):
+            order[c] = best[c]
 
 
 @kernel
@@ -30,7 +32,8 @@ def order_few(scores, ids, order):
     """
     n, whole = scores.shape[0], (scores.shape[0] + 31) // 32 * 32
     padded, ranks = np.full(whole, -np.inf, scores.dtype), np.empty(n, np.int32)
-    padded[:n] = scores
+    for c in range(n):
+        padded[c] = scores[c]
     for c in range(n):
         mine, above = padded[c], np.int32(0)
         for other in range(whole):  # whole vectors: what remains would take a third of the time
@@ -58,24 +61,51 @@ def best_of(scores, ids, count):
         order = np.empty(n, np.int32)
         order_few(scores, ids, order)
         return order[:count]
-    bar = np.partition(scores, n - count)[n - count]
-    chosen = np.empty(count, np.int32)
-    above = 0
+    bar, level, ties, above = kth_highest(scores, count), np.empty(n, ids.dtype), 0, 0
     for c in range(n):
-        if scores[c] > bar:
-            chosen[above] = c
+        if scores[c] == bar:
+            level[ties] = -ids[c]
+            ties += 1
+        elif scores[c] > bar:
             above += 1
-    level = np.flatnonzero(scores == bar)
-    if level.shape[0] > count - above:
-        level = level[np.argsort(ids[level])]
-    for j in range(count - above):
-        chosen[above + j] = level[j]
-    return chosen[best_of_chosen(scores, ids, chosen)]
+    last_id = -kth_highest(level[:ties], count - above)
+    chosen, found = np.empty(count, np.int32), 0
+    for c in range(n):
+        if scores[c] > bar or (scores[c] == bar and ids[c] <= last_id):
+            chosen[found] = c
+            found += 1
+    some_scores, some_ids = np.empty(count, scores.dtype), np.empty(count, ids.dtype)
+    for j in range(count):
+        some_scores[j], some_ids[j] = scores[chosen[j]], ids[chosen[j]]
+    order = np.empty(count, np.int32)
+    order_few(some_scores, some_ids, order)
+    for j in range(count):
+        order[j] = chosen[order[j]]
+    return order
 
 
 @kernel
-def best_of_chosen(scores, ids, chosen):
-    """Returns the order of a few chosen indices, best first."""
-    order = np.empty(chosen.shape[0], np.int32)
-    order_few(scores[chosen], ids[chosen], order)
-    return order
+def kth_highest(values, k):
+    """Returns the k-th highest of some values, k >= 1 (quickselect: Hoare, 1961).
+
+    Written out, for numpy's own takes three seconds to compile.
+    """
+    left, first, last = values.copy(), 0, values.shape[0] - 1
+    while first < last:
+        pivot, i, j = left[(first + last) // 2], first, last
+        while i <= j:
+            while left[i] > pivot:
+                i += 1
+            while left[j] < pivot:
+                j -= 1
+            if i <= j:
+                left[i], left[j] = left[j], left[i]
+                i += 1
+                j -= 1
+        if k - 1 <= j:
+            last = j
+        elif k - 1 >= i:
+            first = i
+        else:
+            break
+    return left[k - 1]
