@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.inner_products import cosines, row_dot
+from llmrec_env.simulation.inner_products import cosines, products_with, row_dot
 
 Floats = npt.NDArray[np.float32]
 
@@ -136,7 +136,7 @@ def write_likeness(memory, i, texts, ids, scratch, nearest, tired):
     """Writes the likeness of items to the last texts, and how tired user i is of them, (ids,).
 
     Args:
-        scratch: room for one row more than LAST, (LAST + 1, ids rounded up to 8).
+        scratch: room, (LAST + 1, ids rounded up to 16).
     """
     known = 0
     last = np.empty(LAST, np.int32)
@@ -151,9 +151,9 @@ def write_likeness(memory, i, texts, ids, scratch, nearest, tired):
         fading = math.exp(_FADING * memory.ages[i, j])
         for k in range(ids.shape[0]):
             nearest[k] = max(nearest[k], fading * scratch[j, k])
+    products_with(memory.sums[i, TIRED], texts.rows, ids, scratch[0])
     for k in range(ids.shape[0]):
-        closeness = row_dot(memory.sums[i, TIRED], texts.rows, ids[k])
-        tired[k] = 1.0 - math.exp(-max(closeness, np.float32(0.0)))
+        tired[k] = 1.0 - math.exp(-max(scratch[0, k], np.float32(0.0)))
 
 
 @kernel
@@ -161,8 +161,9 @@ def write_text_scores(memory, i, texts, weights, ids, interest, scratch, scores,
     """Writes what the texts say of items to user i, and how tired of them it is, both (ids,)."""
     write_interest(memory, i, weights, interest)
     write_likeness(memory, i, texts, ids, scratch, scores, tired)
+    products_with(interest, texts.read, ids, scratch[0])
     for k in range(ids.shape[0]):
-        scores[k] = weights[MEANS] * scores[k] + row_dot(interest, texts.read, ids[k])
+        scores[k] = weights[MEANS] * scores[k] + scratch[0, k]
 
 
 @kernel
@@ -178,7 +179,7 @@ def read_logs(texts, steps, features, tired, goodwill):
     slates, items, feedback, queries = steps
     n, steps_of, k = slates.shape
     d = texts.rows.shape[1]
-    scratch, nearest = np.empty((LAST + 1, k + 8), np.float32), np.empty(k)
+    scratch, nearest = np.empty((LAST + 1, k + 16), np.float32), np.empty(k)
     one_hot, interest = np.zeros(MEANS), np.empty(d, np.float32)
     memory = _empty(d)
     for i in range(n):

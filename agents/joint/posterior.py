@@ -134,7 +134,7 @@ def learn_steps(parameters, memory, posterior, texts, taste, steps, first, last,
     slates, items, feedback, queries = steps
     k, r = slates.shape[2], posterior.mean.shape[1]
     interest = np.empty(texts.rows.shape[1], np.float32)
-    scratch = np.empty((LAST + 1, k + 8), np.float32)
+    scratch = np.empty((LAST + 1, k + 16), np.float32)
     scores, tired = np.empty(k), np.empty(k)
     room = (np.empty((4, k)), np.empty((r, r)), np.empty(r))
     for i in range(slates.shape[0]):
@@ -163,20 +163,24 @@ def learn_steps(parameters, memory, posterior, texts, taste, steps, first, last,
 
 
 @kernel
-def appraise(parameters, memory, posterior, texts, taste, candidates, bonus, odds, features):
+def appraise(
+    parameters, memory, posterior, texts, taste, candidates, bonus, lookahead, odds, value, log_odds
+):
     """Writes what is believed of each candidate.
 
     Args:
         bonus: added to the relevance of each candidate, (n, c), or nothing, (n, 0).
+        lookahead: worth of substance, of satisfaction and of a deviation of relevance, (3,).
         odds: receives the odds of choosing it at rank 1 against nothing, (n, c), 0 for id -1.
-        features: receives relevance, the log-odds of satisfaction, tiredness and the deviation of
-            the relevance, (n, c, 4).
+        value: receives what it is worth if it is chosen, (n, c).
+        log_odds: receives those of satisfaction, (n, c).
     """
     q = parameters[0]
+    substance, patience, curiosity = lookahead
     n, count = candidates.shape
     r = posterior.mean.shape[1]
     interest = np.empty(texts.rows.shape[1], np.float32)
-    scratch = np.empty((LAST + 1, count + 8), np.float32)
+    scratch = np.empty((LAST + 1, count + 16), np.float32)
     scores, tired = np.empty(count), np.empty(count)
     lower, part = np.empty((r, r)), np.empty(r)
     for i in range(n):
@@ -186,8 +190,7 @@ def appraise(parameters, memory, posterior, texts, taste, candidates, bonus, odd
         factorise(posterior.precision[i], lower)
         for c in range(count):
             if candidates[i, c] < 0:
-                odds[i, c] = 0.0
-                features[i, c] = 0.0
+                odds[i, c], value[i, c], log_odds[i, c] = 0.0, 0.0, 0.0
                 continue
             solve_lower(lower, taste.factors[ids[c]], part)
             variance = 0.0
@@ -195,7 +198,9 @@ def appraise(parameters, memory, posterior, texts, taste, candidates, bonus, odd
                 variance += part[j] * part[j]
             x = scores[c] + (bonus[i, c] if bonus.shape[1] > 0 else 0.0)
             f, _ = bend(x, math.sqrt(SOFTNESS**2 + _SPREAD**2 * variance))
-            utility, log_odds = respond(q, texts, taste, ids[c], f, tired[c], memory.goodwill[i])
+            utility, logit = respond(q, texts, taste, ids[c], f, tired[c], memory.goodwill[i])
             odds[i, c] = math.exp(min(max(utility, -_HUGE), _HUGE))
-            features[i, c, 0], features[i, c, 1] = f, log_odds
-            features[i, c, 2], features[i, c, 3] = tired[c], math.sqrt(variance)
+            satisfied = 1.0 / (1.0 + math.exp(-logit))
+            value[i, c] = satisfied * f + curiosity * math.sqrt(variance)
+            value[i, c] += substance * texts.substance[ids[c]] + patience * (satisfied - 0.5)
+            log_odds[i, c] = logit

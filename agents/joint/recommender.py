@@ -233,12 +233,14 @@ class Joint(Ranker):
 
     def appraised(
         self, beliefs: Beliefs, candidates: npt.NDArray[np.int32], hints: Doubles | None = None
-    ) -> tuple[Doubles, Doubles]:
-        """Returns the odds of choosing each candidate, (n, c), and its features, (n, c, 4).
+    ) -> tuple[Doubles, Doubles, Doubles]:
+        """Returns what is believed of candidates, each (n, c): see `posterior.appraise`.
 
-        See `posterior.appraise`; `hints`, (n, c), are added to relevance.
+        The odds of choosing it, what it is worth if it is chosen, and the log-odds of satisfaction;
+        `hints`, (n, c), are added to relevance.
         """
-        odds, features = np.empty(candidates.shape), np.empty((*candidates.shape, 4))
+        shape, options = candidates.shape, self.settings
+        odds, value, log_odds = np.empty(shape), np.empty(shape), np.empty(shape)
         appraise(
             self.parameters,
             beliefs.memory,
@@ -247,36 +249,26 @@ class Joint(Ranker):
             self.learnt.taste,
             candidates,
             np.empty((len(candidates), 0)) if hints is None else hints,
+            np.array([options.substance, options.patience, options.curiosity]),
             odds,
-            features,
+            value,
+            log_odds,
         )
-        return odds, features
+        return odds, value, log_odds
 
     def hints(self, observation: Any) -> Doubles | None:
         """Returns what is added to the relevance of each candidate, (n, c); None: nothing."""
         return None
 
-    def _appraised(self, observation: Any) -> tuple[Doubles, Doubles]:
+    def _appraised(self, observation: Any) -> tuple[Doubles, Doubles, Doubles]:
         beliefs, candidates = self.follow(observation), observation["candidates"]
         return self.appraised(beliefs, candidates, self.hints(observation))
-
-    def _values(self, observation: Any) -> tuple[Doubles, Doubles]:
-        """Odds of each candidate, (n, c), and what it is worth if it is chosen."""
-        odds, features = self._appraised(observation)
-        relevance, log_odds, _, deviation = np.moveaxis(features, 2, 0)
-        satisfied, options = 1.0 / (1.0 + np.exp(-log_odds)), self.settings
-        substance = self.data.items.substance[np.maximum(observation["candidates"], 0)]
-        value = satisfied * relevance + options.curiosity * deviation
-        return odds, value + options.substance * substance + options.patience * (satisfied - 0.5)
-
-    def _calibrated(self, log_odds: Doubles) -> Doubles:
-        return 1.0 / (1.0 + np.exp(-(self.calibration[0] * log_odds + self.calibration[1])))
 
     # --- acting
 
     def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Returns candidate indices, (n, k), best first."""
-        odds, value = self._values(observation)
+        odds, value, _ = self._appraised(observation)
         examination = np.arange(1, self.slate_size + 1) ** -self.parameters[0]["position"]
         make = SLATES[self.settings.slates]
         candidates, vectors = observation["candidates"], self.data.items.vectors
@@ -284,7 +276,7 @@ class Joint(Ranker):
 
     def scores(self, observation: Any) -> Floats:
         """Returns the expected reward of showing each candidate alone, (n, c)."""
-        odds, value = self._values(observation)
+        odds, value, _ = self._appraised(observation)
         worth = (odds * value / (1.0 + odds)).astype(np.float32)
         return np.where(observation["candidates"] < 0, UNAVAILABLE, worth)
 
@@ -297,8 +289,9 @@ class Joint(Ranker):
 
     def probability(self, observation: Any) -> Floats:
         """Returns the calibrated probability that each candidate would satisfy, (n, c)."""
-        _, features = self._appraised(observation)
-        return self._calibrated(features[:, :, 1]).astype(np.float32)
+        slope, offset = self.calibration
+        chance = 1.0 / (1.0 + np.exp(-(slope * self._appraised(observation)[2] + offset)))
+        return chance.astype(np.float32)
 
     # --- saving
 

@@ -85,9 +85,12 @@ def best_slate(odds, value, ids, examined, slate):
     odds * (value - ratio); W. Dinkelbach, Management Science 13(7), 1967.
     """
     ratio, k = 0.0, slate.shape[0]
-    for _ in range(_DINKELBACH_ROUNDS):
+    for round_ in range(_DINKELBACH_ROUNDS):
         gain = np.where(odds > 0.0, odds * (value - ratio), -np.inf)  # -inf: not available
-        slate[:] = best_of(gain, ids, k)
+        best = best_of(gain, ids, k)
+        if round_ > 0 and (best == slate).all():
+            break  # as would every further round
+        slate[:] = best
         above, below = 0.0, 1.0
         for rank in range(k):
             share = odds[slate[rank]] * examined[rank]
