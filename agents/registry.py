@@ -153,8 +153,9 @@ _SPECS = (
         "[`agents/joint/recommender.py`](agents/joint/recommender.py)",
         learns="logs",
         seeded=True,
-        defaults={"substance": 0.08, "patience": 0.0, "curiosity": 0.1},
+        defaults={"substance": 0.08, "skipped": 0.6, "patience": 0.0, "curiosity": 0.1},
         search_space={
+            "skipped": Uniform(0.2, 1.0),
             "substance": Uniform(0.0, 0.2),
             "patience": Uniform(0.0, 0.4),
             "curiosity": Uniform(0.0, 0.5),

@@ -167,12 +167,12 @@ class FactorModel:
 
     def _learn_users(self, pull: sparse.csr_matrix, weight: sparse.csr_matrix) -> None:
         precision, gradient = _evidence(pull, weight, self.items, self.item_spread, self.users)
+        known = np.maximum(np.einsum("urr->ur", precision), 1e-6)
+        alone = self.users + gradient / np.maximum(known, 0.05)  # what the clicks say by themselves
         gradient -= (self.users - self.mean) / self.variance
         self.user_spread = np.linalg.inv(precision + np.diag(1.0 / self.variance))
         self.users = self.users + _DAMPING * _times(self.user_spread, gradient)
-        known = np.maximum(np.einsum("urr->ur", precision), 1e-6)
         share = 1.0 / (1.0 / known + self.variance)
-        alone = self.users + (self.users - self.mean) / self.variance / np.maximum(known, 0.05)
         self.mean = (share * alone).sum(axis=0) / (share.sum(axis=0) + 2.0)
         own = np.einsum("urr->ur", self.user_spread)
         self.variance = np.clip(((self.users - self.mean) ** 2 + own).mean(axis=0), 0.05, 3.0)
@@ -195,14 +195,14 @@ class FactorModel:
         precision, gradient = _evidence(
             pull.T.tocsr(), weight.T.tocsr(), self.users, self.user_spread, self.items
         )
+        known = np.maximum(np.einsum("nrr->nr", precision), 1e-6)
+        alone = self.items + gradient / known  # what the clicks say by themselves
         gradient -= (self.items - predicted) / deviation
         eye = np.eye(self.items.shape[1])
         self.item_spread = np.linalg.inv(precision + eye / deviation)
         self.items = self.items + _DAMPING * _times(self.item_spread, gradient)
         if self.prior.text_map == 0:
             return
-        known = np.maximum(np.einsum("nrr->nr", precision), 1e-6)
-        alone = self.items + (self.items - predicted) / deviation / np.maximum(known, 1e-3)
         share = 1.0 / (1.0 / known + deviation)
         for j in range(self.items.shape[1]):
             weighted = (basis * share[:, j, None]).T

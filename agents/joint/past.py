@@ -101,7 +101,7 @@ class Past:
         steps = self.steps()
         with torch.no_grad():
             nothing = torch.zeros(self.slates.shape, dtype=torch.float64)
-            text = steps.features @ response.weights if response.text else nothing
+            text = steps.features @ response.text_weights() if response.text else nothing
             return Clicks(
                 users=self.users,
                 items=self.slates.astype(np.int64),

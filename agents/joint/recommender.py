@@ -55,6 +55,8 @@ class Settings:
     """Logged steps, drawn once, that these few parameters learn from."""
     substance: float = 0.08
     """What substance is worth beyond the step, in reward: goodwill lasts."""
+    skipped: float = 0.6
+    """What likeness to what was skipped costs, in relevance: see `response.Response`."""
     patience: float = 0.0
     """What satisfaction is worth beyond the step, in reward: patience lasts."""
     curiosity: float = 0.1
@@ -128,7 +130,7 @@ class Joint(Ranker):
         held_out = past.users % _HELD_OUT == 0
         learnt = past if held_out.all() or not held_out.any() else past.take(~held_out)
         options = self.settings
-        self.response = response = Response(options.click, options.text)
+        self.response = response = Response(options.click, options.text, options.skipped)
         sample = np.random.default_rng([self.seed, 43]).permutation(len(learnt.users))
         some = np.sort(sample[: options.steps])
         response.fit(learnt.take(some).steps(), options.iterations)

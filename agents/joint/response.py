@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
-from agents.joint.memory import NUM_FEATURES
+from agents.joint.memory import NUM_FEATURES, SKIPPED
 from llmrec_env.simulation.compilation import kernel
 
 Tensor = torch.Tensor
@@ -107,12 +107,20 @@ class Steps(NamedTuple):
 class Response(nn.Module):
     """The parameters, and the two losses."""
 
-    def __init__(self, click: float, text: float) -> None:
-        """Takes λ1 and λ2."""
+    fixed: Tensor  # (7,), weights that are given; 0: learnt
+
+    def __init__(self, click: float, text: float, skipped: float = 0.5) -> None:
+        """Takes λ1 and λ2, and what likeness to what was skipped costs, which logs cannot tell.
+
+        A logging policy shows what users look for: in its logs, what was skipped is a good sign.
+        """
         super().__init__()
         self.click, self.text = click, text
         self.weights = nn.Parameter(torch.tensor(_WEIGHTS, dtype=torch.float64))
         starts = _CHOICE | _SATISFACTION | _RATING
+        fixed = torch.zeros(NUM_FEATURES, dtype=torch.float64)
+        fixed[SKIPPED] = -skipped
+        self.register_buffer("fixed", fixed)
         self.raw = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(x, dtype=torch.float64)) for name, x in starts.items()}
         )
@@ -121,9 +129,13 @@ class Response(nn.Module):
         """Returns the single parameters by name."""
         return {"relevance_choice": _UNIT, **self.raw}
 
+    def text_weights(self) -> Tensor:
+        """Returns the weights of TEXT_FEATURES, (7,)."""
+        return torch.where(self.fixed == 0, self.weights, self.fixed)
+
     def relevance(self, steps: Steps) -> Tensor:
         """Returns f of the items on each slate, (m, K)."""
-        text = steps.features @ self.weights if self.text else 0.0
+        text = steps.features @ self.text_weights() if self.text else 0.0
         return SOFTNESS * functional.softplus((text + steps.taste) / SOFTNESS)
 
     def utilities(self, f: Tensor, steps: Steps) -> Tensor:
@@ -213,7 +225,7 @@ class Response(nn.Module):
             for name in names if weight else ():
                 record[name] = now[name]
         if self.text:
-            record["weights"] = self.weights.detach().numpy()
+            record["weights"] = self.text_weights().detach().numpy()
         else:
             record["bias_satisfaction"] = _CERTAIN
             record["lure"] = record["tired_choice"] = 0.0
