@@ -105,8 +105,8 @@ class FactorModel:
         self.shape = num_users, num_items
         self.places = np.repeat(clicks.users, self.slots), clicks.items.ravel()
         self.users, self.items = np.zeros((num_users, rank)), np.zeros((num_items, rank))
-        self.user_spread = np.zeros((num_users, rank, rank))
-        self.item_spread = np.tile(prior.deviation * np.eye(rank), (num_items, 1, 1))
+        self.user_spread: Doubles = np.zeros((num_users, rank, rank))
+        self.item_spread: Doubles = np.tile(prior.deviation * np.eye(rank), (num_items, 1, 1))
         self.mean, self.variance = np.zeros(rank), np.ones(rank)  # of users
         self.map = np.zeros((basis.shape[1], rank))
         self.click_bias, self.text_bias = np.zeros(num_items), np.zeros(num_items)
