@@ -131,7 +131,7 @@ def prepare(model: Any, settings: Mapping[str, Any]) -> None:
             last + (first - last) * max(1.0 - model.num_timesteps / max(length, 1), 0.0)
         )
     buffer = getattr(model, "replay_buffer", None)
-    if buffer is not None:  # observations lie in [-1, 1]
+    if buffer is not None:  # public observations lie in [-1, 1], hidden ones nearly
         buffer.observations = np.zeros(buffer.observations.shape, np.float16)
         buffer.next_observations = np.zeros(buffer.observations.shape, np.float16)
 
