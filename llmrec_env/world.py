@@ -87,6 +87,7 @@ class World:
     items: Items
     traits: npt.NDArray[np.void]  # HIDDEN, (items,)
     interests: Interests  # HIDDEN
+    community_taste: npt.NDArray[np.float32]  # HIDDEN, (communities, TASTE_DIM)
     users: npt.NDArray[np.void]  # HIDDEN, state of every user at the start of a session
     params: npt.NDArray[np.void]  # (1,)
     histories: npt.NDArray[np.void]  # public history of every user at the start of a session
@@ -204,9 +205,21 @@ def _build_world(config: EnvConfig) -> World:
     user, item, satisfied = logs.clicks(everyone[split_of(everyone, "train")])
     items = items_of(text, user[satisfied == 1], item[satisfied == 1])
     histories = histories_of(config, logs, items, interests)
-    for array in (users, traits, params, histories, *items, *interests, *logs):
+    fixed = (users, traits, params, histories, *items, *interests, *logs, community_taste)
+    for array in fixed:
         array.setflags(write=False)
-    return World(text, items, traits, interests, users, params, histories, logs, config)
+    return World(
+        text,
+        items,
+        traits,
+        interests,
+        community_taste,
+        users,
+        params,
+        histories,
+        logs,
+        config,
+    )
 
 
 def _tell_without_substance(config: EnvConfig, catalog: Catalog) -> None:

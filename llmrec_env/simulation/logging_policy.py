@@ -18,10 +18,10 @@ from llmrec_env.simulation.response import no_responses
 from llmrec_env.simulation.table import call
 from llmrec_env.simulation.users import Interests
 
-_SEARCHED = 400  # items among which the logging policy looks for something near an interest
-_SEARCH_NOISE = np.float32(0.1)
+SEARCHED = 400  # items among which the logging policy looks for something near an interest
+SEARCH_NOISE = np.float32(0.1)
 _LARGEST_TABLE = 1 << 26  # cosines of phrases and items that are computed beforehand
-_SEARCH_SHARE, _POPULAR_SHARE = 0.5, 0.3  # of the logged slots; the rest is uniform
+SEARCH_SHARE, POPULAR_SHARE = 0.5, 0.3  # of the logged slots; the rest is uniform
 _RATED_SHARE = 0.55  # of the clicks
 
 array, record, table_of = DYNAMICS.array, DYNAMICS.record, DYNAMICS.of
@@ -158,7 +158,7 @@ def search_items(vectors, phrases, table, phrase, key, search, results):
     else:
         products_with(phrases[phrase], vectors, items, scores)
     for c in range(items.shape[0]):  # Gumbel noise
-        scores[c] -= _SEARCH_NOISE * log32(-log32(uniforms[c]))
+        scores[c] -= SEARCH_NOISE * log32(-log32(uniforms[c]))
     best[:] = -np.inf
     for c in range(items.shape[0]):
         k = results.shape[0] - 1
@@ -187,9 +187,9 @@ def logged_slate(user, interests, vectors, table, popular, key, search, results,
     for k in range(slate.shape[0]):
         source = noise.uniform(key, noise.LOGGED_SLATE + 1 + k)
         quantile = noise.uniform(key, noise.LOGGED_SLATE + 24 + k)
-        if source < _SEARCH_SHARE:
+        if source < SEARCH_SHARE:
             item = results[k]
-        elif source < _SEARCH_SHARE + _POPULAR_SHARE:
+        elif source < SEARCH_SHARE + POPULAR_SHARE:
             item = min(np.searchsorted(popular, quantile), vectors.shape[0] - 1)
         else:
             item = min(int(quantile * vectors.shape[0]), vectors.shape[0] - 1)
@@ -226,7 +226,7 @@ def warm_up(words, interests, cosines, popular, logs):
     table = table_of(words)
     vectors, response = array(table, "vectors"), record(table, "responses", 0)
     k, steps = response.slots, logs.slates.shape[1]
-    results, search = np.empty(k, np.int32), new_search(min(_SEARCHED, vectors.shape[0]), k)
+    results, search = np.empty(k, np.int32), new_search(min(SEARCHED, vectors.shape[0]), k)
     for i in range(logs.slates.shape[0]):
         user = record(table, "users", i)
         user.step = -steps

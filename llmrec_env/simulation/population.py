@@ -10,6 +10,9 @@ from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.user_record import TASTE_DIM, user_dtype
 from llmrec_env.simulation.users import ATTEMPTS, MAX_LOG_WEIGHT, Interests
 
+OWN_TOPICS = 0.15  # share of the first interests that the community does not decide
+COMMUNITY_TASTE, OWN_TASTE = 0.8, 0.6  # weights of what makes up a taste
+
 
 def new_users(
     config: EnvConfig, interests: Interests, community_taste: npt.NDArray[np.float32]
@@ -31,7 +34,7 @@ def new_users(
     users["rest"] = config.base_sd * draw_normals(rng, n, slots)
     users["weight"] = np.clip(users["rest"], -MAX_LOG_WEIGHT, MAX_LOG_WEIGHT)
     own_taste = draw_normals(rng, n, TASTE_DIM)
-    users["taste"] = 0.8 * community_taste[users["community"]] + 0.6 * own_taste
+    users["taste"] = COMMUNITY_TASTE * community_taste[users["community"]] + OWN_TASTE * own_taste
     users["patience"] = config.patience_start
     users["consumed"] = -1
     users["last_switch"] = -1
@@ -45,7 +48,7 @@ def _first_phrases(
     order = np.argsort(rng.random(topics.shape), axis=1, kind="stable")
     ranks = np.resize(np.arange(topics.shape[1]), slots)
     chosen = np.take_along_axis(topics, order[:, ranks], axis=1)  # (n, slots), distinct topics
-    own = rng.random((n, slots)) < 0.15
+    own = rng.random((n, slots)) < OWN_TOPICS
     anywhere = rng.integers(0, len(interests.topic_start) - 1, (n, slots))
     chosen = np.where(own, anywhere, chosen)
     first, last = interests.topic_start[chosen], interests.topic_start[chosen + 1]

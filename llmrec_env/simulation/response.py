@@ -20,7 +20,7 @@ from llmrec_env.simulation.records import extended
 from llmrec_env.simulation.user_record import TASTE_DIM, satiation_vector
 
 MAX_SLATE = 20
-_AGAIN = 3.0  # logit lost by an item consumed lately
+AGAIN = 3.0  # logit lost by an item consumed lately
 
 PARAMETERS = np.dtype(
     [
@@ -189,7 +189,7 @@ def respond(user, params, vectors, traits, key, response, scratch):
         utility, logits[k] = appeal(user, params, traits[item], relevance[k], satiation[k])
         utility -= params.rank_penalty[k] + params.null
         if user.step < 0 and consumed_before(user, item):  # sessions offer nothing twice
-            utility -= _AGAIN
+            utility -= AGAIN
         odds[k] = np.float32(min(utility, np.float64(MAX_EXPONENT)))
         response.feedback[k] = -1
     for k in range(slots):

@@ -18,6 +18,7 @@ COMMUNITY_TOPICS = 12
 MAX_ACTIVE = 6
 MAX_LOG_WEIGHT = 3.0
 ATTEMPTS = 8  # to find a phrase the user does not hold yet
+OWN_TOPICS = 0.3  # share of fresh phrases that the community does not decide
 NOT_CLOSE = np.float32(0.25)  # cosine below which what is shown wakes nothing
 
 
@@ -231,7 +232,7 @@ def switch_one(user, params, interests, key, draw, response):
     for attempt in range(ATTEMPTS):
         draw_phrase = draw + 32 + 3 * attempt
         phrase = fresh_phrase(
-            user, interests.topic_start, interests.community_topics, key, draw_phrase, 0.3
+            user, interests.topic_start, interests.community_topics, key, draw_phrase, OWN_TOPICS
         )
         if not holds(user, phrase):
             user.phrase[died] = phrase

@@ -1,0 +1,1 @@
+"""Belief oracle: knows the world and its dynamics, but of a user only the public history."""
