@@ -76,12 +76,16 @@ class AgentSpec:
     """Whether it stands in the README's table, which compares each agent with the one above."""
     trains_encoder: bool = False
     """Whether it trains a language model, which takes an encoder that is one, and hours."""
+    oracle: bool = False
+    """Whether it is an upper bound that knows what is hidden, not a competitor."""
     colour: str | None = None
     """Of its curves; None: one of a few, by its name."""
     training_rate: float = 3_000.0
     """Environment steps a second of training on one core, for estimates of cost."""
     fitting_seconds: float = 0.0
     """Seconds in which it learns from logs on one core, for estimates of cost."""
+    acting_seconds: float = 0.0
+    """Seconds that it thinks in a session on one core, for estimates of cost, if that counts."""
 
     @property
     def trained_with_seeds(self) -> bool:

@@ -24,6 +24,14 @@ _PUBLIC_TERMS: SearchSpace = {
     "popular": Uniform(0.0, 0.6),
 }
 """Weights, beside a cosine, that every ranker of texts may give to what anyone can read off."""
+_PLANNING = {"substance": 0.2, "satiation": 0.17, "discovery": 0.77, "satisfaction": 0.45}
+_LOOKAHEAD: SearchSpace = {
+    "substance": Uniform(0.0, 1.0),
+    "satiation": Uniform(0.0, 0.4),
+    "discovery": Uniform(0.0, 1.0),
+    "satisfaction": Uniform(0.0, 1.0),
+}
+"""What consumption is worth beyond the step to an oracle."""
 
 _SPECS = (
     AgentSpec(
@@ -261,24 +269,32 @@ _SPECS = (
         fitting_seconds=26.0,
     ),
     AgentSpec(
+        "belief-oracle",
+        "agents.rankers.belief_oracle.agent:BeliefOracle",
+        "what public history can tell: knows the simulation, and filters what users may be into: "
+        "[`agents/rankers/belief_oracle`](agents/rankers/belief_oracle)",
+        defaults={"particles": 40, "moves": 10} | _PLANNING,
+        search_space=_LOOKAHEAD,
+        oracle=True,
+        colour="#7a3db8",
+        acting_seconds=3.0,
+    ),
+    AgentSpec(
         "oracle-myopic",
         "agents.rankers.oracles:myopic_oracle",
         "upper bounds that see the interests",
         ladder=True,
+        oracle=True,
         colour="#d55e00",
     ),
     AgentSpec(
         "oracle-planning",
         "agents.rankers.oracles:planning_oracle",
         "upper bounds that see the interests",
-        defaults={"substance": 0.2, "satiation": 0.17, "discovery": 0.77, "satisfaction": 0.45},
-        search_space={
-            "substance": Uniform(0.0, 1.0),
-            "satiation": Uniform(0.0, 0.4),
-            "discovery": Uniform(0.0, 1.0),
-            "satisfaction": Uniform(0.0, 1.0),
-        },
+        defaults=_PLANNING,
+        search_space=_LOOKAHEAD,
         ladder=True,
+        oracle=True,
         colour="#111111",
     ),
 )
@@ -309,6 +325,11 @@ def spec_of(name: str) -> AgentSpec:
     if name not in AGENTS:
         raise ValueError(unknown("agent", name, list(AGENTS)))
     return AGENTS[name]
+
+
+def is_oracle(name: str) -> bool:
+    """Says whether an agent is one of ours, and an upper bound that knows what is hidden."""
+    return name in AGENTS and AGENTS[name].oracle
 
 
 def defaults_of(name: str) -> dict[str, Any]:

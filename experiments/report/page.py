@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from agents.registry import is_oracle
 from experiments.report.explorer import explorer_data
 from experiments.report.figures import write_figures
 from experiments.report.result_tables import (
@@ -120,7 +121,7 @@ def _texts(
 def _task(results: RunResults, task: str, paths: Mapping[tuple[str, str], Path]) -> dict[str, Any]:
     """What `task.html` and `headline.html` show of a task."""
     by_agent = {row.agent: row for row in results.rows}
-    public = [row for row in results.rows if not row.agent.startswith("oracle")]
+    public = [row for row in results.rows if not is_oracle(row.agent)]
     best = max(public or results.rows, key=lambda row: row.mean)
     figures = {name: _figure(name, path) for (own, name), path in paths.items() if own == task}
     return {

@@ -61,6 +61,10 @@ METRICS: Mapping[str, Notation] = {
     "reward per step": Notation(
         "Return divided by steps: how good a session is while it lasts.", decimals=3
     ),
+    "regret to belief": Notation(
+        "Return that belief-oracle, who knows the simulation but of users only what is public, "
+        "earns more in the same sessions."
+    ),
     "regret to myopic": Notation("Return that oracle-myopic earns more in the same sessions."),
     "regret to planning": Notation("Return that oracle-planning earns more in the same sessions."),
     "diversity": Notation(

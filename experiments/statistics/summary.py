@@ -34,7 +34,11 @@ OF_SESSIONS: dict[str, _OfSession] = {
 """Metrics that are means over the sessions in which they are defined; one more is one entry."""
 OF_RUNS = ("coverage", "gini", "ndcg@10", "recall@10")
 """Metrics that a run measures over all its sessions: they have no interval."""
-ORACLES = {"regret to myopic": "oracle-myopic", "regret to planning": "oracle-planning"}
+ORACLES = {
+    "regret to belief": "belief-oracle",
+    "regret to myopic": "oracle-myopic",
+    "regret to planning": "oracle-planning",
+}
 """Metrics that are the return which an oracle earns more, on the same sessions."""
 METRICS = ("return", "reward per step", *ORACLES, *OF_SESSIONS, *OF_RUNS)
 """All metrics in the order of tables; the return is in the leaderboard, others are `Metric`s."""

@@ -112,10 +112,12 @@ def run(
 
 def seconds_of(spec: RunSpec) -> float:
     """Returns about how long a run takes on one core, with its texts encoded."""
-    played = len(users_of(spec)[: spec.users]) * task_config(spec.task, spec.env).horizon
+    sessions = len(users_of(spec)[: spec.users])
+    played = sessions * task_config(spec.task, spec.env).horizon
     agent = AGENTS[spec.agent]
     trained = spec.train_steps / agent.training_rate
-    return agent.fitting_seconds + trained + played / _PLAYING + _WORLD
+    acting = sessions * agent.acting_seconds
+    return agent.fitting_seconds + trained + played / _PLAYING + acting + _WORLD
 
 
 def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:

@@ -1,4 +1,4 @@
-"""Relative improvements between agents of a results folder, and the share of the oracle's lead."""
+"""Relative improvements between agents of a results folder, and the share of the oracles' lead."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from experiments.statistics.leaderboard import group, scores_of
 from experiments.studies import study
 from llmrec_env.config import unknown
 
-FLOOR, CEILING = "drift-aware", "oracle-planning"
+FLOOR = "drift-aware"
+CEILINGS = {"belief-oracle": "belief gap closed", "oracle-planning": "oracle gap closed"}
+"""Upper bounds, and what the share of the way to them is called."""
 
 
 class Improvement(NamedTuple):
@@ -31,8 +33,8 @@ class Improvement(NamedTuple):
     agent: str
     over: dict[str, Interval]
     """Relative improvement over each of the others."""
-    closed: Interval | None
-    """Share of the way from `drift-aware` to `oracle-planning`; None: not defined there."""
+    closed: dict[str, Interval]
+    """Share of the way from `drift-aware` to each of the ceilings for which it is defined."""
 
 
 def run(
@@ -65,10 +67,12 @@ def run(
 def _improvement(
     task: str, agent: str, over: tuple[str, ...], scores: Mapping[str, Scores]
 ) -> Improvement:
-    closed = None
-    if {FLOOR, CEILING} <= scores.keys():
-        with contextlib.suppress(RatioError):  # planning is above drift-aware: there is a way to go
-            closed = normalised_score(scores[agent], scores[FLOOR], scores[CEILING])
+    closed: dict[str, Interval] = {}
+    for ceiling in CEILINGS:
+        if {FLOOR, ceiling} <= scores.keys():
+            with contextlib.suppress(RatioError):  # it is above drift-aware: there is a way to go
+                ends = scores[FLOOR], scores[ceiling]
+                closed[ceiling] = normalised_score(scores[agent], *ends)
     shares = {other: relative_improvement(scores[agent], scores[other]) for other in over}
     return Improvement(task, agent, shares, closed)
 
@@ -81,11 +85,18 @@ def _table(improvements: list[Improvement], over: tuple[str, ...]) -> Table:
 
         return Column(f"over {other}", cell)
 
+    def closed(ceiling: str) -> Column:
+        def cell(row: Improvement) -> text_tables.Cell:
+            return percent(*row.closed.get(ceiling, (None,)))
+
+        return Column(CEILINGS[ceiling], cell)
+
+    played = [x for x in CEILINGS if any(x in row.closed for row in improvements)]
     columns = [
         Column("task", lambda row: row.task),
         Column("agent", lambda row: row.agent),
         *map(beside, over),
-        Column("oracle gap closed", lambda row: percent(*(row.closed or (None,)))),
+        *map(closed, played),
     ]
     title = "relative improvement in return, paired [95 %]"
     return Table.of(columns, improvements, title, labels=2)

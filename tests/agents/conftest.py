@@ -24,6 +24,7 @@ SETTINGS = {
     "slateq": {"steps": 16, "log_epochs": 1},
     "reinforce-topk": {"steps": 16},
     "joint": {"sweeps": 2},
+    "belief-oracle": {"particles": 6, "moves": 2},
 } | dict.fromkeys(("sac", "td3", "tqc", "dqn", "qrdqn"), _REPLAYED)
 
 

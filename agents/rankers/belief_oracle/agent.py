@@ -14,7 +14,6 @@ from agents.rankers.belief_oracle.knowledge import draw_pool, knowledge_of
 from agents.rankers.oracles import Lookahead
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.interface.history import RECENT_STEPS
 from llmrec_env.interface.observation import SESSION_NUMBERS
 from llmrec_env.simulation import noise
 
@@ -50,7 +49,8 @@ class BeliefOracle:
         """
         for name, value in (("particles", particles), ("moves", moves)):
             low, high = _LIMITS[name]
-            if not isinstance(value, int) or not low <= value <= high:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or not low <= value <= high:
                 raise ValueError(
                     f"{name} of the belief oracle is {value!r}; give a whole number from {low} to "
                     f"{high:,}."
@@ -99,7 +99,7 @@ class BeliefOracle:
         return slates
 
     def _begin(self, i: int, user: int) -> None:
-        key = noise.step_key(np.uint64(self.seed), user)
+        key = int(noise.step_key(np.uint64(self.seed), user))
         self._users[i] = user
         self._beliefs[i] = Belief(
             self._config, self._known, self._pool, self.particles, self.moves, key

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from agents.rankers.belief_oracle.hedging import hedged_slate
 from agents.rankers.belief_oracle.knowledge import Knowledge
 from agents.rankers.belief_oracle.moves import move
 from agents.rankers.belief_oracle.particles import (
@@ -17,8 +19,7 @@ from agents.rankers.belief_oracle.particles import (
     posterior,
     resample,
 )
-from agents.rankers.belief_oracle.past import append, new_past
-from agents.rankers.belief_oracle.slates import hedged_slate
+from agents.rankers.belief_oracle.public_past import append, new_past
 from agents.rankers.oracles import Lookahead, worth
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
@@ -28,6 +29,7 @@ from llmrec_env.simulation.response import new_scratch
 from llmrec_env.simulation.user_record import USER, satiation_vector, user_dtype
 from llmrec_env.simulation.users import interest_vector
 
+_TYPICAL_LENGTH = 60  # steps of a trajectory on which as many moves are tried as asked for
 _MOVES = 1 << 20  # keys of moves, behind those of the particles' randomness
 
 
@@ -124,7 +126,7 @@ def absorb(known, past, particles, t, moves, key, user, scratch):
         resample(particles, t + 1, weights, noise.step_key(key, _MOVES - 1))
     for i in range(n):
         own_key = noise.step_key(key, _MOVES + i)
-        for m in range(moves):
+        for m in range(math.ceil(moves * _TYPICAL_LENGTH / (t + 1))):
             move(known, past, particles, i, t + 1, noise.step_key(own_key, m), user, scratch)
 
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from agents.rankers.belief_oracle.likelihood import logged_fit, query_fit, response_fit
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
-from llmrec_env.simulation.elementary import exp32, exp64, log64
+from llmrec_env.simulation.elementary import exp64
 from llmrec_env.simulation.inner_products import products_with
-from llmrec_env.simulation.response import appeal, sigmoid
 from llmrec_env.simulation.user_record import TASTE_DIM
 from llmrec_env.simulation.users import (
     MAX_LOG_WEIGHT,
@@ -27,15 +27,12 @@ from llmrec_env.simulation.users import (
     holds,
     refine,
     relative_weights,
-    relevance_of,
     switch,
     wake,
 )
 
 WAKE, SWITCH, REFINE = 0, 1, 2
 IMPOSSIBLE = -1e18
-_LEAST_QUERY = 1e-3  # probability of a typed phrase that is none of the interests: keeps mobility
-_LEAST = 1e-300
 
 
 class Particles(NamedTuple):
@@ -146,88 +143,6 @@ def draw_randomness(known, particles, i, t, key, user):
     )
 
 
-@kernel
-def response_fit(known, past, t, text, user, scratch):
-    """Returns the log-probability of what the user consumed of step t's slate, and of each z.
-
-    Args:
-        text: y . u of each slot, (k,).
-    """
-    params, response = known.params[0], past.responses[t]
-    odds, logits = scratch.odds, scratch.logits
-    for k in range(response.slots):
-        trait = known.traits[response.slate[k]]
-        relevance = relevance_of(user, params, trait, text[k])
-        utility, logits[k] = appeal(user, params, trait, relevance, past.satiation[t, k])
-        odds[k] = np.float32(utility - past.penalty[t, k])
-    for k in range(response.slots):
-        odds[k] = exp32(odds[k])
-    if params.cascade == 1:
-        return log64(max(browsing_chance(params, response, odds, logits), _LEAST))
-    total, chance = 1.0, 1.0
-    for k in range(response.slots):
-        total += odds[k]
-    if response.choice >= 0:
-        chance = odds[response.choice] * feedback_chance(response, response.choice, logits)
-    return log64(max(chance / total, _LEAST))
-
-
-@inlined
-def feedback_chance(response, k, logits):
-    """Returns the probability of the feedback of a slot that was consumed."""
-    return sigmoid(logits[k] if response.feedback[k] == 1 else -logits[k])
-
-
-@kernel
-def browsing_chance(params, response, odds, logits):
-    """Returns the probability of what a cascade consumed: where it stopped is not public."""
-    last, unseen = response.choice, 1.0  # P(nothing more | slot k is examined), from the last slot
-    for k in range(response.slots - 1, last, -1):
-        skipped = 1.0 / (1.0 + np.float64(odds[k]))
-        unseen = skipped * (1.0 - params.cascade_skipped + params.cascade_skipped * unseen)
-    chance = 1.0
-    for k in range(last + 1):
-        consumed = odds[k] / (1.0 + np.float64(odds[k]))
-        if response.feedback[k] < 0:
-            chance *= (1.0 - consumed) * params.cascade_skipped
-            continue
-        goes_on = params.cascade_dissatisfied
-        if response.feedback[k] == 1:
-            goes_on = params.cascade_satisfied
-        chance *= consumed * feedback_chance(response, k, logits)
-        chance *= goes_on if k < last else 1.0 - goes_on + goes_on * unseen
-    return chance if last >= 0 else unseen
-
-
-@inlined
-def logged_fit(past, t, user):
-    """Returns the log-probability of a logged slate: a search for one active interest.
-
-    The policy takes a random slot, and if it is dormant the next active one.
-    """
-    chance, run = 0.0, 0
-    for step in range(2 * user.slots):  # twice around: the runs before the first active slot
-        p = step % user.slots
-        run += 1
-        if user.active[p] == 1:
-            if step >= user.slots:
-                chance += run * past.logged[t, user.phrase[p]]
-            run = 0
-    return log64(max(chance / user.slots, _LEAST))
-
-
-@inlined
-def query_fit(response, user):
-    """Returns the log-probability of the phrase that was typed, given that one was."""
-    total, typed = 0.0, 0.0
-    for p in range(user.slots):
-        if user.active[p] == 1:
-            share = exp64(user.weight[p])
-            total += share
-            typed += share if user.phrase[p] == response.query else 0.0
-    return log64(max(typed / total, _LEAST_QUERY))
-
-
 @inlined
 def advance(known, past, particles, i, t, user, scratch):
     """Advances `user`, which particle i was before step t, and returns the fit of the step."""
@@ -248,7 +163,7 @@ def advance(known, past, particles, i, t, user, scratch):
     drift(user, known.still[0], scratch, np.uint64(0), response)
     for p in range(user.slots):
         user.weight[p] += np.float32(params.ou_sigma) * particles.noise[i, t, p]
-    wake(user, params, affinity, particles.keys[i, t, WAKE], response)
+    wake(user, params, scratch, particles.keys[i, t, WAKE], response)
     particles.woken[i, t] = 1 if response.woken >= 0 else 0
     possible = change_phrases(known, particles, i, t, user, response)
     for p in range(user.slots):
@@ -267,30 +182,32 @@ def change_phrases(known, particles, i, t, user, response):
     The phrase of a switch is the trajectory's own, so that it can be moved; those of a burst are
     drawn by its key.
     """
-    params, interests, keys = known.params[0], known.interests, particles.keys[i, t]
-    before = 0
-    for p in range(user.slots):
-        before |= user.active[p] << p
-    switch(user, params, interests, keys[SWITCH], response)
+    params, interests = known.params[0], known.interests
     died, born, possible = -1, -1, True
     burst = params.burst_step > 0 and user.step == int(params.burst_step)
-    if response.died >= 0 and not burst:
+    if burst:
+        switch(user, params, interests, particles.keys[i, t, SWITCH], response)
+    elif noise.uniform(particles.keys[i, t, SWITCH], noise.SWITCH) < params.switch_rate:
+        before = 0
         for p in range(user.slots):
-            if (before >> p) & 1 != user.active[p]:
-                if user.active[p] == 1:
-                    born = p
-                else:
-                    died = p
-        user.phrase[died] = -1
-        possible = not holds(user, particles.fresh[i, t])
-        user.phrase[died] = particles.fresh[i, t]
+            before |= user.active[p] << p
+        switch(user, params, interests, particles.keys[i, t, SWITCH], response)
+        for p in range(user.slots):
+            if (before >> p) & 1 > user.active[p]:
+                died = p
+            elif (before >> p) & 1 < user.active[p]:
+                born = p
+        if died >= 0:
+            user.phrase[died] = -1
+            possible = not holds(user, particles.fresh[i, t])
+            user.phrase[died] = particles.fresh[i, t]
     particles.died[i, t], particles.born[i, t] = died, born
     forget(user, response)
-    refine(user, params, interests, keys[REFINE], response)
+    refine(user, params, interests, particles.keys[i, t, REFINE], response)
     return possible
 
 
-@kernel
+@inlined
 def store(particles, i, t, user):
     """Writes the record of a user as what particle i is before step t."""
     for p in range(user.slots):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from agents.registry import is_oracle
 from experiments.report.figures.comparisons import (
     distribution,
     diversity,
@@ -89,7 +90,7 @@ def best_session(rows: Sequence[Row], sessions: Iterable[Session]) -> Session | 
     """
     candidates = [x for x in sessions if x["label"] == rows[0].task]
     watched = {session["agent"] for session in candidates}
-    public = [x for x in rows if x.agent in watched and not x.agent.startswith("oracle")]
+    public = [x for x in rows if x.agent in watched and not is_oracle(x.agent)]
     if not public:
         return None
     best = max(public, key=lambda row: row.mean).agent

@@ -81,8 +81,7 @@ def test_names_and_order_are_those_of_metrics() -> None:
     assert len(set(METRICS)) == len(METRICS)
     assert [(x.task, x.agent) for x in lines[:: len(names)]] == [
         ("task", "content"),
-        ("task", "oracle-myopic"),
-        ("task", "oracle-planning"),
+        *(("task", name) for name in ORACLES.values()),
     ]
 
 

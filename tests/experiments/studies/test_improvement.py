@@ -1,4 +1,4 @@
-"""Relative improvements of a results folder, and the share of the oracle's lead."""
+"""Relative improvements of a results folder, and the share of the oracles' lead."""
 
 from __future__ import annotations
 
@@ -13,20 +13,28 @@ from experiments.studies import improvement
 @pytest.fixture
 def folder(tmp_path):
     opened = store.open_folder(tmp_path / "run")
-    level = {"drift-aware": 2.0, "joint": 3.0, "slateq": 4.0, "oracle-planning": 6.0}
+    level = {
+        "drift-aware": 2.0,
+        "joint": 3.0,
+        "slateq": 4.0,
+        "belief-oracle": 5.0,
+        "oracle-planning": 6.0,
+    }
     parts = 1.0 + 0.01 * np.arange(12)
     rows = [row for agent, mean in level.items() for row in episodes_of(agent, mean * parts)]
     store.write_table(opened, store.Episode, rows)
     return tmp_path / "run"
 
 
-def test_improvements_are_relative_and_the_gap_runs_from_drift_aware_to_planning(folder, capsys):
+def test_improvements_are_relative_and_gaps_run_from_drift_aware_to_the_oracles(folder, capsys):
     (row,) = improvement.run(folder)
     assert row.over["drift-aware"].value == pytest.approx(1.0)
     assert row.over["joint"].value == pytest.approx(1.0 / 3.0)
-    assert row.closed is not None and row.closed.value == pytest.approx(0.5)
+    shares = {name: share.value for name, share in row.closed.items()}
+    assert shares == pytest.approx({"belief-oracle": 2 / 3, "oracle-planning": 0.5})
     assert "+33.3 % [+33.3, +33.3]" in (folder / "improvement.md").read_text()
-    assert "50.0 % [50.0, 50.0]" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "66.7 % [66.7, 66.7]" in printed and "50.0 % [50.0, 50.0]" in printed
 
 
 def test_an_agent_that_is_not_there_is_named(folder):

@@ -116,13 +116,11 @@ def hedged_slate(params, odds, satisfaction, value, weights, ids, slate):
     """Writes the slate of highest mean value that exchanges find.
 
     They begin with the slate for means, which is the best one if all hypotheses are one, and with
-    the greedy one, which has something for several.
+    the greedy one, which has something for several; the better end is kept.
     """
     other = np.zeros_like(slate)
     slate_of_means(params, odds, satisfaction, value, weights, ids, slate)
     greedy_slate(params, odds, satisfaction, value, weights, ids, other)
-    length = slate.shape[0]
-    one = slate_value(params, odds, satisfaction, value, weights, slate, length)
-    if slate_value(params, odds, satisfaction, value, weights, other, length) > one + _LEAST_GAIN:
+    best = exchange(params, odds, satisfaction, value, weights, ids, slate)
+    if exchange(params, odds, satisfaction, value, weights, ids, other) > best + _LEAST_GAIN:
         slate[:] = other
-    exchange(params, odds, satisfaction, value, weights, ids, slate)
