@@ -117,6 +117,10 @@ def _encoded(columns: Columns, encoder: str, device: str) -> tuple[Catalog, Phra
     plain = dataclasses.replace(columns, substance=None)
     raw = reader.encode(columns.texts)
     catalog, phrases = phrases_of(catalog_of("own", plain), raw)
+    if len(phrases) < 2:
+        raise CatalogError(
+            "the items make one interest phrase only; give them titles or topics that differ."
+        )
     raw_phrases = reader.encode(phrases.texts)
     axes = Axes.fit(raw, raw_phrases)
     dim = min(EnvConfig().dim, axes.components.shape[1])

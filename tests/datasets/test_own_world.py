@@ -343,6 +343,19 @@ def test_queries_are_counted_and_not_kept(tmp_path: Path):
         make_world(items, logs.assign(event="query"), output=tmp_path / "v", encoder="hashing")
 
 
+def test_items_of_one_title_and_facets_of_one_phrase_are_saved(tmp_path: Path):
+    pandas = pytest.importorskip("pandas")
+    texts = [f"{'abc'[i % 3]} {i}" for i in range(160)]  # no word is long enough to name a facet
+    frame = pandas.DataFrame({"text": texts, "title": "Same", "topic": "all"})
+    with pytest.raises(CatalogError, match="make one interest phrase only"):
+        make_world(frame, output=tmp_path / "w", encoder="hashing")
+    frame["topic"] = ["one", "two"] * 80
+    made = make_world(frame, output=tmp_path / "w", encoder="hashing")
+    catalog = Catalog.load(made.path)
+    assert catalog.interests is not None and () in catalog.interests
+    assert sum(map(len, catalog.interests)) > 0
+
+
 def test_a_world_without_logs_has_none(tmp_path: Path):
     made = make_world(frames()[0], output=tmp_path / "w", encoder="hashing")
     assert "num_users" not in made.parameters

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -40,7 +39,9 @@ def read_columns(folder: str | os.PathLike[str]) -> Columns:
     """
     header, *rows = _rows(folder, ITEMS)
     held = dict(zip(header, zip(*rows, strict=True), strict=True))
-    interests: dict[tuple[str, str], list[str]] = defaultdict(list)
+    # A facet whose phrases are all those of another one has none.
+    pairs = zip(held["topic"], held["facet"], strict=True)
+    interests: dict[tuple[str, str], list[str]] = {pair: [] for pair in pairs}
     for topic, facet, text in _rows(folder, PHRASES)[1:]:
         interests[topic, facet].append(text)
     shares = None
