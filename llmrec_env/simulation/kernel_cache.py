@@ -253,7 +253,10 @@ class KernelCache(caching.FunctionCache):
             self._open()
         with contextlib.suppress(OSError):
             os.utime(self._cache_file._index_path)  # in use: see `_remove_unused`
-            return super().load_overload(sig, target_context)
+            try:
+                return super().load_overload(sig, target_context)
+            except (ImportError, AttributeError):  # a named tuple of arguments has moved since
+                os.unlink(self._cache_file._index_path)
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

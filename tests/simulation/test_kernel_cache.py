@@ -97,6 +97,17 @@ def test_a_global_that_cannot_be_told_is_an_error() -> None:
         kernel_digest(reads_a_table)
 
 
+def test_a_named_tuple_of_arguments_that_moved_is_compiled_anew(load: Load) -> None:
+    pair = "from typing import NamedTuple\nclass Pair(NamedTuple):\n    left: int\n    right: int\n"
+    outer = HEADER + "@kernel\ndef total(pair):\n    return pair.left + pair.right\n"
+    first = load(pair, outer)
+    assert first.total(sys.modules["inner_room"].Pair(1, 2)) == 3
+    again = load("", outer + pair)
+    assert (again.total(again.Pair(1, 2)), hits(again)) == (3, 0)
+    third = load("", outer + pair)
+    assert (third.total(third.Pair(1, 2)), hits(third)) == (3, 1)
+
+
 def test_recursive_kernels_have_a_digest(load: Load) -> None:
     source = HEADER + "@kernel\ndef total(x):\n    return 1 if x <= 0 else x * total(x - 1)\n"
     assert len(kernel_digest(load(outer=source).total)) == 16
