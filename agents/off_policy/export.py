@@ -75,8 +75,11 @@ def minari_dataset(
     except ImportError:
         raise ImportError("minari is not installed; pip install 'llmrec-env[offline]'.") from None
 
+    # Minari's annotations know of lists alone, and of no merged keywords.
+    new_buffer: Any = EpisodeBuffer
+    create: Any = minari.create_dataset_from_buffers
     buffers = [
-        EpisodeBuffer(
+        new_buffer(
             id=i,
             observations=session.observations,
             actions=session.actions,
@@ -87,7 +90,7 @@ def minari_dataset(
         )
         for i, session in enumerate(_some(sessions))
     ]
-    return minari.create_dataset_from_buffers(
+    return create(
         dataset_id=dataset_id,
         buffer=buffers,
         env=_spec(env.config),

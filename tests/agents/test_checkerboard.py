@@ -31,9 +31,10 @@ READERS = ("ease-text", "two-tower", "sasrec", "drift-aware", "joint")
 LEARNERS = [
     name
     for name, spec in AGENTS.items()
-    if spec.learns == "logs" and not spec.trains_encoder and name != "popular"
+    if spec.learns == "logs" and not spec.trains_encoder and name not in ("popular", "cloning")
 ]
-"""`popular` shows everybody the same; a language model would have to read real texts."""
+"""`popular` shows everybody the same, `cloning` what the logging policy would; a language model
+would have to read real texts."""
 
 
 def _logs(users, rng):
