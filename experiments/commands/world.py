@@ -27,7 +27,7 @@ def run(
 ) -> OwnWorld:
     """Saves a world of your own items, and of what your logs tell, as a folder.
 
-    Every command takes the folder as --env.catalog, and so does gymnasium.make as catalog.
+    The folder is then the `catalog` of the environment, for every command and gymnasium.make.
 
     Args:
         items: table (.csv, .tsv, .jsonl, .parquet, .gz) of text and, if there are, item, topic,
