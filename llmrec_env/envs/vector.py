@@ -165,7 +165,8 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the threads."""
-        self.simulator.close()
+        if hasattr(self, "simulator"):  # Gymnasium 1.2 also closes what could not be made
+            self.simulator.close()
 
     def _restart_recorders(self, sessions: npt.NDArray[np.intp]) -> None:
         if self._recorders:
