@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from agents.clustering import spherical_k_means
 from agents.rankers.ranker import Floats, Ints
 from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, SATISFIED
 from llmrec_env.simulation.compilation import kernel
@@ -28,15 +29,7 @@ def topics_of(vectors: Floats, rounds: int = 20) -> Ints:
     for _ in range(TOPICS - 1):
         chosen.append(int(likeness.argmin()))
         likeness = np.maximum(likeness, vectors @ vectors[chosen[-1]])
-    centres = vectors[chosen]
-    topics = np.zeros(len(vectors), np.int32)
-    for _ in range(rounds):
-        topics = (vectors @ centres.T).argmax(1).astype(np.int32)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, topics, vectors)
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(norms > 0, sums / np.maximum(norms, 1e-9), centres)
-    return topics
+    return spherical_k_means(vectors, vectors[chosen], rounds)[1]
 
 
 @kernel

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
+from agents.clustering import spherical_k_means
 from agents.joint.response import SOFTNESS, Taste
 
 Doubles = npt.NDArray[Any]  # of float64: what NumPy's stubs make of its functions varies
@@ -67,14 +68,7 @@ def text_basis(vectors: npt.NDArray[np.float32], seed: int) -> Doubles:
     rows = vectors.astype(np.float64)
     count = min(_LANDMARKS, max(len(rows) // 4, 1))
     centres = rows[np.random.default_rng([seed, 41]).permutation(len(rows))[:count]]
-    for _ in range(_ROUNDS):
-        nearest = sparse.csr_matrix(
-            (np.ones(len(rows)), ((rows @ centres.T).argmax(1), np.arange(len(rows)))),
-            (count, len(rows)),
-        )
-        sums = np.asarray(nearest @ rows)
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(norms > 0, sums / np.maximum(norms, 1e-9), centres)
+    centres, _ = spherical_k_means(rows, centres, _ROUNDS)
     values, axes = np.linalg.eigh(_kernel(centres, centres) + 1e-3 * np.eye(count))
     return _kernel(rows, centres) @ (axes / np.sqrt(values))
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from agents.dataset import Dataset, Floats, Ids
-from agents.rankers.ranker import HistoryRanker, past
+from agents.rankers.ranker import HistoryRanker, check_vectors, past
 from llmrec_env.envs.vector import RecVectorEnv
 
 LENGTH = 32
@@ -87,12 +87,7 @@ class NextItemRanker(HistoryRanker):
         Raises:
             ValueError: no vectors, or not one for each item.
         """
-        if vectors is None or len(vectors) != dataset.num_items:
-            given = "no vectors" if vectors is None else f"{len(vectors)} vectors"
-            raise ValueError(
-                f"{self.name} reads texts, but got {given} for {dataset.num_items} items; "
-                "pass the encodings of all items as vectors."
-            )
+        vectors = check_vectors(self.name, vectors, dataset.num_items)
         self.texts = torch.from_numpy(np.array(vectors, np.float32))
         self.popularity = torch.from_numpy(dataset.popularity())
         self.generator = torch.Generator().manual_seed(self.seed)

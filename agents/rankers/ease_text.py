@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from agents.dataset import Dataset, Floats, Ids
 from agents.rankers.item_models import Ease
-from agents.rankers.ranker import consumption, look_up, past, score
+from agents.rankers.ranker import check_vectors, consumption, look_up, past, score
 from llmrec_env.envs.vector import RecVectorEnv
 
 _ROWS = 512  # of the weights, computed at a time
@@ -76,13 +76,7 @@ class EaseText(Ease):
         Raises:
             ValueError: no vectors, or not one for each item.
         """
-        if vectors is None or len(vectors) != dataset.num_items:
-            given = "no vectors" if vectors is None else f"{len(vectors)} vectors"
-            raise ValueError(
-                f"{self.name} reads texts, but got {given} for {dataset.num_items} items; "
-                "pass the encodings of all items as vectors."
-            )
-        self.texts = vectors
+        self.texts = check_vectors(self.name, vectors, dataset.num_items)
         super().learn(dataset)
 
     def _item_weights(self, inverse: npt.NDArray[np.float64]) -> Floats:

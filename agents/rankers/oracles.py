@@ -100,6 +100,15 @@ def best_slate(odds, value, ids, examined, slate):
 
 
 @kernel
+def continuation(params, consumed, satisfaction):
+    """Returns the probability that a cascade goes on behind items, from those of their outcomes."""
+    after = params.cascade_dissatisfied + satisfaction * (
+        params.cascade_satisfied - params.cascade_dissatisfied
+    )
+    return params.cascade_skipped + consumed * (after - params.cascade_skipped)
+
+
+@kernel
 def best_cascade(odds, satisfaction, value, ids, params, slate):
     """Writes the slate of highest expected value under `cascade`, which is exact.
 
@@ -110,10 +119,7 @@ def best_cascade(odds, satisfaction, value, ids, params, slate):
     """
     consumed = odds / (1.0 + odds)
     gain = consumed * value
-    after = params.cascade_dissatisfied + satisfaction * (
-        params.cascade_satisfied - params.cascade_dissatisfied
-    )
-    goes_on = params.cascade_skipped + consumed * (after - params.cascade_skipped)
+    goes_on = continuation(params, consumed, satisfaction)
     index = np.where(odds > 0.0, -gain / np.maximum(1.0 - goes_on, 1e-9), np.inf)
     by_id = np.argsort(ids, kind="mergesort")  # which keeps the order of what is equal
     order = by_id[np.argsort(index[by_id], kind="mergesort")][: np.count_nonzero(odds > 0.0)]

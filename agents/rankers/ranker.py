@@ -215,6 +215,21 @@ class HistoryRanker(Ranker):
         return np.where(candidates < 0, UNAVAILABLE, scores)
 
 
+def check_vectors(name: str, vectors: Floats | None, num_items: int) -> Floats:
+    """Returns the encodings of the items' texts, if there is one for each item.
+
+    Raises:
+        ValueError: no vectors, or not one for each item.
+    """
+    if vectors is None or len(vectors) != num_items:
+        given = "no vectors" if vectors is None else f"{len(vectors)} vectors"
+        raise ValueError(
+            f"{name} reads texts, but got {given} for {num_items} items; "
+            "pass the encodings of all items as vectors."
+        )
+    return vectors
+
+
 def past(observation: Any, first_phrase: int | None = None) -> tuple[Ids, Floats]:
     """Returns what each session's user consumed, newest first, and its weights.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.rankers.oracles import best_cascade, best_slate
+from agents.rankers.oracles import best_cascade, best_slate, continuation
 from llmrec_env.simulation.compilation import kernel
 
 _PASSES = 4
@@ -26,11 +26,8 @@ def slate_value(params, odds, satisfaction, value, weights, slate, length):
         if params.cascade == 1:
             for k in range(length - 1, -1, -1):
                 c = slate[k]
-                consumed, satisfied = odds[i, c] / (1.0 + odds[i, c]), satisfaction[i, c]
-                after = params.cascade_dissatisfied + satisfied * (
-                    params.cascade_satisfied - params.cascade_dissatisfied
-                )
-                goes_on = params.cascade_skipped + consumed * (after - params.cascade_skipped)
+                consumed = odds[i, c] / (1.0 + odds[i, c])
+                goes_on = continuation(params, consumed, satisfaction[i, c])
                 above = consumed * value[i, c] + goes_on * above
         else:
             for k in range(length):
