@@ -121,13 +121,12 @@ def learn_step(
 
 
 @kernel
-def learn_steps(parameters, memory, posterior, texts, taste, steps, first, last, expected):
-    """Moves all that is known of each user by its steps number `first` down to `last`.
+def learn_steps(parameters, memory, posterior, texts, taste, steps, first, expected):
+    """Moves all that is known of each user by its steps number `first` down to 0.
 
     Args:
         steps: slates (n, s, K), items, feedback and queries (n, s), newest first.
-        first: (n,), the oldest step to learn from; below `last`: none.
-        last: the newest step to learn from.
+        first: (n,), the oldest step to learn from; -1: none.
         expected: receives the log-odds of satisfaction with what was chosen, (n, s).
     """
     q = parameters[0]
@@ -138,7 +137,7 @@ def learn_steps(parameters, memory, posterior, texts, taste, steps, first, last,
     scores, tired = np.empty(k), np.empty(k)
     room = (np.empty((4, k)), np.empty((r, r)), np.empty(r))
     for i in range(slates.shape[0]):
-        for s in range(first[i], last - 1, -1):
+        for s in range(first[i], -1, -1):
             slate, item = slates[i, s], items[i, s]
             if slate[0] < 0:
                 continue

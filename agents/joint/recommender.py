@@ -115,7 +115,7 @@ class Joint(Ranker):
         self.learn(self.data, env.config)
 
     def learn(self, data: PublicData, config: EnvConfig) -> None:
-        """Learns from logs: the response by the texts, the factors, the response by both.
+        """Learns from logs: the response by the texts, then the factors by the response.
 
         Args:
             data: texts, their encodings, and logs.
@@ -140,9 +140,8 @@ class Joint(Ranker):
 
     def _learn_factors(self, past: Past, response: Response) -> Learnt:
         options, vectors = self.settings, self.texts.read
-        basis = text_basis(vectors, self.seed)
-        if not options.text or not options.text_map:
-            basis = basis[:, :1] * 0.0
+        reads = options.text and options.text_map
+        basis = text_basis(vectors, self.seed) if reads else np.zeros((len(vectors), 1))
         rank = options.rank if options.click else 0
         prior = Prior(options.deviation, options.text_map if options.text else 0.0)
         q = response.exported()
@@ -189,7 +188,6 @@ class Joint(Ranker):
             self.learnt.taste,
             steps,
             first,
-            0,
             room,
         )
 

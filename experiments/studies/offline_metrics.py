@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import roc_auc_score
 
 from llmrec_env import metrics
 from llmrec_env.datasets import Records
@@ -54,7 +55,9 @@ def user_values(
     if METRICS[1] in wanted:
         values[METRICS[1]] = _at_k(metrics.recall_at_k, ranked, relevant[some])
     if METRICS[2] in wanted:
-        rows = [_area(scores[row, ~hidden[row]], scores[row, relevant[row]]) for row in some]
+        rows = [
+            roc_auc_score(relevant[row, ~hidden[row]], scores[row, ~hidden[row]]) for row in some
+        ]
         values[METRICS[2]] = np.array(rows)
     return values
 
@@ -71,15 +74,3 @@ def _at_k(metric: Callable[..., Floats], ranked: Floats, relevant: npt.NDArray[A
     if tied.any():
         values[tied] = metric(ranked[tied], relevant[tied], K)
     return values
-
-
-def _area(scores: Floats, liked: Floats) -> float:
-    """The share of pairs of a liked and another item that are in order; a tie counts half.
-
-    Args:
-        scores: of all candidates, (m,).
-        liked: of those of them that are liked, (p,).
-    """
-    ordered, p = np.sort(scores), len(liked)
-    below = np.searchsorted(ordered, liked, "left") + np.searchsorted(ordered, liked, "right")
-    return float((below.sum() / 2 - p**2 / 2) / (p * (len(scores) - p)))

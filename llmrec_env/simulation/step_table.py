@@ -52,12 +52,17 @@ STEP_TABLE = Layout(
         "dynamics": DYNAMICS.dtype,
     },
     numbers=(
-        *("first", "last"),  # sessions to advance: first .. last - 1
-        *("impression_cap", "horizon"),
+        "first",  # sessions to advance: first .. last - 1
+        "last",
+        "impression_cap",
+        "horizon",
         "full_catalogue",  # 1: every item is a candidate
         "features_start",  # place of the first in a row of `features`
         "vector_length",  # components of each vector block
-        *("choose", "offer", "describe", "list_events"),  # stages; 0: none is called
+        "choose",  # a stage, as are those that follow; 0: none is called
+        "offer",
+        "describe",
+        "list_events",
     ),
 )
 """What a step reads and writes; what the configuration does not ask for is empty."""

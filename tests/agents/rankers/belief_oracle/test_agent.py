@@ -17,7 +17,7 @@ from llmrec_env.config import EnvConfig
         ({"particles": 2.5}, r"particles .* is 2.5; give a whole number"),
         ({"particles": True}, r"particles .* is True; give a whole number"),
         ({"moves": -1}, r"moves .* is -1; give a whole number from 0"),
-        ({"foresight": 1.0}, r"does not take these settings: .*foresight"),
+        ({"far_sighted": 1.0}, r"does not take these settings: .*far_sighted"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
