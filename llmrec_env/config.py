@@ -77,6 +77,8 @@ class EnvConfig:
         default=False, metadata={"allowed": (False, True), "world": False}
     )
     """Whether observations tell the user's hidden state: to test algorithms, not to compare."""
+    info_texts: bool = field(default=False, metadata={"allowed": (False, True), "world": False})
+    """Whether `info` describes the user and the last step in words: hidden truth, as all of it."""
     history: str = _choice("pooled", "pooled", "document")
     """v is the mean of encoded behaviour texts, or the encoding of them joined into one text."""
     document_size: int = _number(12, 1, 128, world=False)

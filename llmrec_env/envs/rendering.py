@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.content.phrases import Phrases
 from llmrec_env.envs import figure
+from llmrec_env.envs.description import clean, event_sentences, quoted
 from llmrec_env.metrics import tracking_error
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.simulator import Simulator
@@ -62,7 +62,8 @@ class SessionRecorder:
     def __init__(self, simulator: Simulator, session: int = 0) -> None:
         """Watches a session."""
         self.session, self.config = session, simulator.config
-        self.catalog, self.phrases = simulator.world.catalog, simulator.world.phrases
+        self.world = simulator.world
+        self.catalog, self.phrases = self.world.catalog, self.world.phrases
         self.frames: list[Frame] = []
         self.user_id, self.profile = -1, ""
         self._simulator = simulator
@@ -72,7 +73,7 @@ class SessionRecorder:
         """Forgets what was recorded and begins with the session as it stands, after a reset."""
         self.user_id = int(self._simulator.users["user_id"][self.session])
         self.frames = [self._frame(0, np.zeros(0, np.float32), 0.0)]
-        texts = [_clean(self.phrases.texts[phrase]) for phrase, _ in _strongest(self.frames[0])]
+        texts = [clean(self.phrases.texts[phrase]) for phrase, _ in _strongest(self.frames[0])]
         self.profile = "into " + "; ".join(texts)
 
     def record(self, reward: float) -> None:
@@ -103,28 +104,6 @@ class SessionRecorder:
             tracking_error=float(tracking_error(self._interest, history["interest"])),
             recent_tracking_error=float(tracking_error(self._interest, history["recent"])),
         )
-
-
-def event_sentences(response: np.void, phrases: Phrases) -> list[str]:
-    """Returns what happened to a user's interests at a step, one sentence an event.
-
-    Of several switches at one step, as in a burst, a response (a record of `response_dtype`) keeps
-    the last.
-    """
-    ids = {name: int(response[name]) for name in (*_ARRIVED, *_LEFT, "query")}
-    named = {name: _quoted(phrase, phrases) for name, phrase in ids.items() if phrase >= 0}
-    switch = [f"no longer into {named['died']}"] if "died" in named else []
-    switch += [f"now into {named['born']}"] if "born" in named else []
-    sentences = ["; ".join(switch)] if switch else []
-    if "woken" in named:
-        sentences.append(f"woke: {named['woken']}")
-    if "slept" in named:
-        sentences.append(f"fell asleep: {named['slept']}")
-    if "refined_to" in named and "refined_from" in named:
-        sentences.append(f"refined {named['refined_from']} to {named['refined_to']}")
-    if "query" in named:
-        sentences.append(f"typed the query {named['query']}")
-    return sentences
 
 
 def as_text(recorder: SessionRecorder) -> str:
@@ -161,7 +140,7 @@ def as_image(recorder: SessionRecorder) -> npt.NDArray[np.uint8]:
         status=_status(recorder),
         steps=np.array([old.step for old in shown]),
         weights=np.array([[old.weights.get(phrase, 0.0) for old in shown] for phrase in phrases]),
-        labels=[_clean(recorder.phrases.texts[phrase]) for phrase in phrases],
+        labels=[clean(recorder.phrases.texts[phrase]) for phrase in phrases],
         colours=[colours[phrase] for phrase in phrases],
         events={
             lane: [old.step for old in shown if old.response[name] >= 0]
@@ -186,20 +165,20 @@ def change_sentences(recorder: SessionRecorder) -> list[str]:
     if len(recorder.frames) < 2:
         return []
     before, after = (frame.weights for frame in recorder.frames[-2:])
-    response, phrases = recorder.frames[-1].response, recorder.phrases
-    named = {int(response[name]) for name in (*_ARRIVED, *_LEFT)}
-    sentences = event_sentences(response, phrases)
+    frame, phrases = recorder.frames[-1], recorder.phrases
+    named = {int(frame.response[name]) for name in (*_ARRIVED, *_LEFT)}
+    sentences = event_sentences(frame.response, recorder.world, frame.step)
     # A burst switches several interests at once, of which the response names one pair.
     left, came = sorted(before.keys() - after - named), sorted(after.keys() - before - named)
-    sentences += [f"no longer into {_quoted(phrase, phrases)}" for phrase in left]
-    sentences += [f"now into {_quoted(phrase, phrases)}" for phrase in came]
+    sentences += [f"no longer into {quoted(phrase, phrases)}" for phrase in left]
+    sentences += [f"now into {quoted(phrase, phrases)}" for phrase in came]
     changes = {p: after[p] - before[p] for p in after if p in before and p not in named}
     if changes:
         most = max(changes, key=lambda p: abs(changes[p]))
         verb = "grew" if changes[most] > 0 else "fell"
         if abs(changes[most]) >= _VISIBLE:
             amount = f"by {abs(changes[most]):.2f}"
-            sentences.append(f"interest in {_quoted(most, phrases)} {verb} {amount}")
+            sentences.append(f"interest in {quoted(most, phrases)} {verb} {amount}")
     return sentences
 
 
@@ -211,10 +190,6 @@ def _last(recorder: SessionRecorder) -> Frame:
 
 def _strongest(frame: Frame) -> list[tuple[int, float]]:
     return sorted(frame.weights.items(), key=lambda entry: (-entry[1], entry[0]))
-
-
-def _quoted(phrase: int, phrases: Phrases) -> str:
-    return f'"{_clean(phrases.texts[phrase])}"'
 
 
 def _status(recorder: SessionRecorder) -> str:
@@ -269,7 +244,7 @@ def _rows(recorder: SessionRecorder) -> list[tuple[str, str, float]]:
     names, rows = catalog.titles or catalog.texts, []
     for rank, item in enumerate(frame.response["slate"].tolist()):
         topic = catalog.topic_names[catalog.topics[item]] if catalog.topic_names else ""
-        rows.append((_clean(names[item]), _clean(topic), float(frame.relevance[rank])))
+        rows.append((clean(names[item]), clean(topic), float(frame.relevance[rank])))
     return rows
 
 
@@ -277,7 +252,7 @@ def _notes(recorder: SessionRecorder) -> list[str]:
     """What the last step changed, then earlier events, newest first."""
     notes = change_sentences(recorder) or ["nothing that shows"]
     for frame in recorder.frames[-2:-_WINDOW:-1]:
-        events = event_sentences(frame.response, recorder.phrases)
+        events = event_sentences(frame.response, recorder.world, frame.step)
         notes += [f"step {frame.step}: {sentence}" for sentence in events]
     return notes
 
@@ -286,14 +261,9 @@ def _rounded(degrees: float) -> str:
     return "unknown" if np.isnan(degrees) else f"{degrees:.0f}°"
 
 
-def _clean(text: str) -> str:
-    """A text as one line without control characters, which a terminal would obey."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def _fitted(text: str, width: int) -> str:
     """A text of exactly `width` columns, filled with blanks or cut; wide letters take two."""
-    text = _clean(text)
+    text = clean(text)
     ends = np.cumsum([0] + [1 + (unicodedata.east_asian_width(c) in "WF") for c in text])
     if ends[-1] > width:
         count = np.count_nonzero(ends <= width - 1) - 1

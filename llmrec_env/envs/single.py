@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
 from llmrec_env.config import ConfigError, EnvConfig, unknown
+from llmrec_env.envs.description import describe
 from llmrec_env.envs.rendering import SessionRecorder, as_image, as_text
 from llmrec_env.envs.spaces import Observation, info_of, observation_of, observation_space
 from llmrec_env.simulation.simulator import Simulator
@@ -88,7 +89,7 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         self.action_space = self.simulator.mode.space
         self.observation_space = observation_space(self.simulator)
         self._recorder = SessionRecorder(self.simulator) if render_mode else None
-        self._running = False
+        self._running = self._begun = False
         self._spec: EnvSpec | None = None
 
     @property
@@ -130,7 +131,7 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         user_id = user_id if chosen is None else chosen
         self.simulator.start(_ONLY, np.array([user_id]), np.array([noise_key], np.uint64))
         self.simulator.show(_ONLY)
-        self._running = True
+        self._running = self._begun = True
         if self._recorder:
             self._recorder.restart()
         return observation_of(self.simulator, 0), info_of(self.simulator, 0)
@@ -152,6 +153,19 @@ class RecEnv(gymnasium.Env[Observation, Any]):
             self._recorder.record(reward)
         observation = observation_of(self.simulator, 0)
         return observation, reward, terminated, truncated, info_of(self.simulator, 0)
+
+    def describe(self) -> str:
+        """Returns the session's user in plain sentences: hidden truth, before or after drift.
+
+        `info_texts=True` puts the same into every `info` as `description`, and the events of the
+        step as `events`, a line each.
+
+        Raises:
+            RuntimeError: before the first `reset`.
+        """
+        if not self._begun:
+            raise RuntimeError("describe() was called before reset(); call reset() first.")
+        return describe(self.simulator.world, self.simulator.users[0])
 
     def render(self) -> str | npt.NDArray[np.uint8] | None:  # type: ignore[override]
         """Returns the session so far as text (`ansi`) or as a picture (`rgb_array`, (h, w, 3))."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from llmrec_env.envs.description import text_of_session, texts_of_sessions
 from llmrec_env.envs.privileged import flat_hidden, flat_length, hidden_blocks, hidden_spaces
 from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, RECENT_STEPS, SATISFIED
@@ -80,7 +81,7 @@ def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
     info = dict(zip(_NUMBERS, (*response, *user), strict=True))
     for name, rows in simulator.slot_info.items():
         info[name] = rows[session].copy()
-    return info
+    return info | text_of_session(simulator, session) if simulator.config.info_texts else info
 
 
 def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
@@ -98,6 +99,9 @@ def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
         if len(absent):
             infos[name][absent] = 0
         infos[f"_{name}"] = has.copy()
+    if simulator.config.info_texts:
+        for name, texts in texts_of_sessions(simulator, sessions).items():
+            infos[name], infos[f"_{name}"] = texts, has.copy()
     return infos
 
 

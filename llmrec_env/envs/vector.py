@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from llmrec_env.config import ConfigError, EnvConfig, unknown
+from llmrec_env.envs.description import describe
 from llmrec_env.envs.rendering import SessionRecorder, as_image, as_text
 from llmrec_env.envs.single import RecEnv, checked_options, checked_render_mode, checked_user
 from llmrec_env.envs.spaces import Observation, infos_of, observation_of, observation_space
@@ -153,6 +154,16 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
             observations = observation_of(self.simulator, _ALL)
             infos = infos_of(self.simulator, _ALL)
         return observations, rewards, terminated, truncated, infos
+
+    def describe(self) -> tuple[str, ...]:
+        """Returns the user of every session in plain sentences; see `RecEnv.describe`.
+
+        Raises:
+            RuntimeError: before every session was reset.
+        """
+        if not self._begun.all():
+            raise RuntimeError("describe() was called before reset(); call reset() first.")
+        return tuple(describe(self.simulator.world, user) for user in self.simulator.users)
 
     def render(self) -> tuple[str, ...] | tuple[npt.NDArray[np.uint8], ...] | None:  # type: ignore[override]
         """Returns every session so far: texts (`ansi`), or pictures (`rgb_array`, (h, w, 3))."""
