@@ -174,6 +174,8 @@ def inverse_of(gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """
     from scipy.linalg import get_lapack_funcs
 
+    if not len(gram):
+        return gram  # LAPACK refuses it
     dpotrf, dpotri = get_lapack_funcs(("potrf", "potri"), (gram,))
     factor, failed = dpotrf(gram.T, lower=1, clean=0, overwrite_a=1)
     inverse, _ = dpotri(factor, lower=1, overwrite_c=1)

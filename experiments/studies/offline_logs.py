@@ -66,10 +66,10 @@ def run(
     folds: int = 2,
     cold: bool = True,
     test_share: float = 0.2,
-    threshold: float = 4.0,
+    threshold: float | None = None,
     min_ratings: int = 5,
-    encoder: str = "minilm",
-    dim: int = 128,
+    encoder: str | None = None,
+    dim: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains recommenders on earlier records and ranks the catalogue for each user's later ones.
 
@@ -78,19 +78,20 @@ def run(
     seeds, paired where agents are compared.
 
     Args:
-        logs: `movielens` (extra `data`), or a CSV, JSONL or Parquet file with the columns user,
-            item, event, value, timestamp, text.
+        logs: `movielens` (extra `data`), the folder of a saved world, or a CSV, JSONL or Parquet
+            file with the columns user, item, event, value, timestamp, text.
         agents: names of SCORERS.
         against: those of them that every other one is compared with.
         seeds: training seeds; cold users and items are drawn anew with each.
         folds: validation parts that settings are chosen on, each a fifth of what lies before the
             one after it; 0: the agents' own defaults.
-        cold: whether cold users and items are judged too, which trains once more with each seed.
+        cold: whether cold users and items are judged too, which trains once more with each seed;
+            what fewer than two of the users like something of is left out.
         test_share: of each user's records, the latest.
-        threshold: ratings from there on are liked.
+        threshold: ratings from there on are liked; None: three quarters of the way up their range.
         min_ratings: users and items with fewer are left out, until none is left.
-        encoder: of the texts.
-        dim: of the encodings.
+        encoder: of the texts; None: the world's own, else `minilm`.
+        dim: of the encodings; None: the world's own, else 128.
 
     Raises:
         ValueError: an unknown agent, or records that cannot be used.
@@ -102,7 +103,9 @@ def run(
         print("implicit-als is left out: the library implicit is not installed (extra `dev`)")
         agents = tuple(name for name in agents if name != "implicit-als")
     records, texts = read_logs(logs, min_ratings, encoder, dim)
-    protocol, part = Protocol(texts, threshold), _latest(records, test_share)
+    low, high = records.rating_range
+    liked = low + 0.75 * (high - low) if threshold is None else threshold
+    protocol, part = Protocol(texts, liked), _latest(records, test_share)
     print(f"{len(part.train):,} records to learn from, {len(part.test):,} to find")
     results: dict[str, dict[str, Scores]] = {}
     means: dict[str, dict[str, float]] = {}
@@ -110,16 +113,16 @@ def run(
         settings = chosen(name, protocol, part.train, folds)
         started, own = time.perf_counter(), range(1 if name in DETERMINISTIC else seeds)
         learnt = [protocol.learnt(part.train, seed) for seed in own]
-        values = {WARM: [_warm(name, settings, x, part) for x in learnt]}
+        warm = [_warm(name, settings, x, part) for x in learnt]
         seconds = (time.perf_counter() - started) / len(own)
-        results[name] = {f"{WARM}, {x}": _scores(values[WARM], x) for x in METRICS}
-        for seed in range(seeds if cold else 0):
-            for kind, found in _cold(name, settings, protocol, part, seed).items():
-                values.setdefault(kind, []).append(found)
-        results[name] |= {k: _pooled(v, METRICS[0]) for k, v in values.items() if k != WARM}
-        means[name] = {x: float(results[name][f"{WARM}, {x}"].values.mean()) for x in METRICS}
-        means[name] |= {k: float(results[name][k].values.mean()) for k in values if k != WARM}
-        means[name] |= {"users": float(len(values[WARM][0]["user"])), "seconds": seconds}
+        found = {f"{WARM}, {x}": _scores(warm, x) for x in METRICS}
+        draws = [_cold(name, settings, protocol, part, x) for x in range(seeds if cold else 0)]
+        found |= _pooled(draws, METRICS[0])
+        results[name] = found
+        means[name] = {
+            k.removeprefix(f"{WARM}, "): float(x.values.mean()) for k, x in found.items()
+        }
+        means[name] |= {"users": float(len(warm[0]["user"])), "seconds": seconds}
         print(f"{name}: {settings or 'as it is'}, {means[name][METRICS[0]]:.4f}, {seconds:.0f} s")
     print_tables(*_tables(results, [x for x in against if x in results]))
     return means
@@ -224,12 +227,18 @@ def _scores(values: Sequence[Values], metric: str) -> Scores:
     return Scores.of(np.concatenate([x[metric] for x in values]), None, users, seeds)
 
 
-def _pooled(values: Sequence[Values], metric: str) -> Scores:
-    """Of other users, or other items, with each seed: each draw of a user is one of its own."""
-    users = np.concatenate([1_000_000 * seed + x["user"] for seed, x in enumerate(values)])
-    if len(users) < 2:
-        raise ValueError("fewer than two cold users like something; use more logs, or cold=False.")
-    return Scores.of(np.concatenate([x[metric] for x in values]), None, users)
+def _pooled(draws: Sequence[Mapping[str, Values]], metric: str) -> dict[str, Scores]:
+    """Of other users, or other items, with each seed: each draw of a user is one of its own.
+
+    What fewer than two users like something of has no interval and is left out.
+    """
+    pooled = {}
+    for kind in draws[0] if draws else ():
+        values = [x[kind] for x in draws]
+        users = np.concatenate([1_000_000 * seed + x["user"] for seed, x in enumerate(values)])
+        if len(users) > 1:
+            pooled[kind] = Scores.of(np.concatenate([x[metric] for x in values]), None, users)
+    return pooled
 
 
 def _tables(results: Mapping[str, Mapping[str, Scores]], against: Sequence[str]) -> list[Table]:

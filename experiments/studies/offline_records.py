@@ -17,21 +17,29 @@ from llmrec_env.datasets import (
     load_records,
     movielens_records,
 )
+from llmrec_env.saved_world import is_saved_world, parameters_of
 from llmrec_env.world import TextSpace, load_text_space
 
+_ENCODING = {"encoder": "minilm", "dim": 128}
 
-def read_logs(logs: str, least: int, encoder: str, dim: int) -> tuple[Records, TextSpace]:
+
+def read_logs(
+    logs: str, least: int, encoder: str | None = None, dim: int | None = None
+) -> tuple[Records, TextSpace]:
     """Returns clean records whose items are numbered as in a catalogue, and the catalogue encoded.
 
     Args:
-        logs: `movielens`, or the path of a table of records.
+        logs: `movielens`, the folder of a saved world, or the path of a table of records.
         least: users and items with fewer clicks or ratings are left out, until none is left.
-        encoder: of the texts.
-        dim: of the encodings.
+        encoder: of the texts; None: the world's own, else `minilm`.
+        dim: of the encodings; None: the world's own, else 128.
 
     Raises:
         RecordsError: the records cannot be read, or have no texts.
+        SavedWorldError: the world is damaged.
     """
+    own = _ENCODING | parameters_of(logs)
+    encoder, dim = encoder or own["encoder"], dim or own["dim"]
     if logs == "movielens":
         records, report = clean(movielens_records(), min_user=least, min_item=least)
         print(report)
@@ -42,14 +50,19 @@ def read_logs(logs: str, least: int, encoder: str, dim: int) -> tuple[Records, T
     print(report)
     records, report = clean(raw.take(_usable(raw)), min_user=least, min_item=least)
     print(report)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "items.csv"
-        first = records.write_catalog(path)  # the first item with each text
-        texts = load_text_space(str(path), None, encoder, dim, "auto")
-    assert records.item_texts is not None  # there would be no catalogue
-    row = {records.item_texts[item]: index for index, item in enumerate(first.tolist())}
-    numbers = np.array([row[words] for words in records.item_texts])
-    return _renumbered(records, numbers, len(texts.catalog)), texts
+    assert records.item_texts is not None  # those without one were left out
+    if is_saved_world(logs):
+        texts = load_text_space(logs, None, encoder, dim, "auto")
+        words = texts.catalog.texts
+    else:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "items.csv"
+            first = records.write_catalog(path)  # the first item with each text
+            texts = load_text_space(str(path), None, encoder, dim, "auto")
+        words = [records.item_texts[item] for item in first]
+    row = {text: number for number, text in enumerate(words)}
+    numbers = np.array([row[text] for text in records.item_texts])
+    return _renumbered(records, numbers, len(words)), texts
 
 
 def _usable(records: Records) -> npt.NDArray[np.bool_]:

@@ -12,11 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.dataset import UNSATISFIED_WEIGHT, Dataset
-from agents.joint.past import columns_of
-from agents.joint.recommender import Joint
+from agents.joint.without_slates import without_slates
 from agents.neural.next_item import TwoTower
 from agents.neural.sasrec import SelfAttentive
-from agents.own_logs import own_data
 from agents.rankers.als import alternating_least_squares, solve_factors
 from agents.rankers.ease_text import EaseText
 from agents.rankers.item_models import Ease, ItemNeighbours
@@ -94,7 +92,7 @@ def _content(learnt: Learnt, decay: float = 0.95, popular: float = 0.5) -> Score
     return scores
 
 
-def _by_history(kind: type[HistoryRanker]) -> Callable[..., Scorer]:
+def _by_history(kind: Callable[..., HistoryRanker]) -> Callable[..., Scorer]:
     def learn(learnt: Learnt, decay: float | None = None, **settings: Any) -> Scorer:
         key = (kind, tuple(sorted(settings.items())))
         if learnt.fitted.get("key") != key:
@@ -161,22 +159,6 @@ def _implicit(
     return scores
 
 
-def _joint(learnt: Learnt) -> Scorer:
-    # Such logs do not say what was shown: what is chosen at all tells more than what satisfied.
-    agent = Joint(learnt.seed)
-    options: dict[str, Any] = {"slate_size": 20, "threshold": learnt.threshold}
-    agent.learn(*own_data(learnt.records, learnt.texts, **options, seed=learnt.seed))
-
-    def scores(records: Records) -> Floats:
-        data, _ = own_data(records, learnt.texts, **options, seed=learnt.seed)
-        beliefs = agent.after(columns_of(data))
-        num_users, num_items = len(data.logs.items), len(data.catalog)
-        everything = np.tile(np.arange(num_items, dtype=np.int32), (num_users, 1))
-        return np.log(agent.appraised(beliefs, everything)[0])
-
-    return scores
-
-
 SCORERS: dict[str, Callable[..., Scorer]] = {
     "popular": _popular,
     "content": _content,
@@ -188,15 +170,16 @@ SCORERS: dict[str, Callable[..., Scorer]] = {
     "implicit-als": _implicit,
     "two-tower": _by_history(TwoTower),
     "sasrec": _by_history(SelfAttentive),
-    "joint": _joint,
+    "joint": _by_history(without_slates),
 }
 """Recommenders by name; `ease-near` is `ease` that may weigh pairs as `ease-text` does."""
-DETERMINISTIC = ("popular", "content", "item-knn", "ease", "ease-near", "ease-text")
+DETERMINISTIC = ("popular", "content", "item-knn", "ease", "ease-near", "ease-text", "joint")
 """These learn the same with every seed."""
 
 _DECAYS = (0.9, 0.95, 0.98)
 _LAMBDAS = (100.0, 200.0, 400.0)
 _CLOSED = {"regularisation": _LAMBDAS, "decay": _DECAYS}
+_WEIGHTS = (0.5, 1.0, 2.0)
 _NEAR = {"gap_decay": (0.97, 0.99)}
 _FACTORS = {"regularisation": (3.0, 10.0, 30.0, 100.0), "confidence": (2.0, 8.0, 32.0)}
 GRIDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
@@ -209,5 +192,6 @@ GRIDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "implicit-als": _FACTORS | {"rank": (24, 48, 96)},
     "two-tower": {"epochs": (8, 16)},
     "sasrec": {"epochs": (8, 16)},
+    "joint": {"click": _WEIGHTS, "decay": _DECAYS, **_NEAR, "text": _WEIGHTS},
 }
 """Settings that a search on validation records tries, one after the other."""

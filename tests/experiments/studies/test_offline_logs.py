@@ -12,7 +12,8 @@ import pytest
 
 from experiments.studies import offline_logs, offline_metrics, offline_scorers
 from experiments.studies.offline_records import read_logs
-from llmrec_env.datasets import CLICK, RATING, Records, RecordsError
+from llmrec_env.config import EnvConfig
+from llmrec_env.datasets import CLICK, RATING, Records, RecordsError, load_records, make_world
 from llmrec_env.metrics import ndcg_at_k, recall_at_k
 
 NUM_USERS, NUM_ITEMS = 24, 40
@@ -177,6 +178,53 @@ def test_a_file_is_judged_and_taste_is_found(tmp_path, capsys):
     assert "records to learn from" in printed and "item-knn" in printed
     assert "the same, minus ease" in printed and "minus implicit-als" not in printed
     assert not any(words in printed for words in ("user1", "words 1", *TOPICS))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    """A saved world of the items and logs of `write`."""
+    folder = tmp_path_factory.mktemp("shop")
+    with write(folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    items = {row["item"]: row["text"] for row in rows if row["text"]}
+    with (folder / "items.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("item", "text"), *items.items()])
+    make_world(
+        folder / "items.csv",
+        folder / "log.csv",
+        output=folder / "world",
+        encoder="hashing",
+        on_error="drop",
+    )
+    return folder / "world"
+
+
+def test_items_of_a_saved_world_are_its_own(shop):
+    records, texts = read_logs(str(shop), 12)
+    config = EnvConfig.from_kwargs({"catalog": str(shop)})
+    assert texts.space.dim == config.dim < 128 and config.encoder == "hashing"
+    logged, most = load_records(shop), 0
+    assert logged.item_texts is not None
+    for item in np.unique(records.item):
+        words = texts.catalog.texts[item]
+        users = np.unique(logged.user[logged.item == logged.item_texts.index(words)])
+        assert len(np.unique(records.user[records.item == item])) == len(users) >= 12
+        most = max(most, len(users))
+    assert len(np.unique(records.item)) < len(texts.catalog)  # some have fewer than 12 users
+
+
+def test_a_saved_world_is_judged(shop, capsys):
+    results = offline_logs.run(str(shop), ("popular", "joint"), seeds=1, min_ratings=3, folds=0)
+    assert results["joint"]["auc"] > results["popular"]["auc"]
+    assert not any(words in capsys.readouterr().out for words in TOPICS)
+
+
+def test_what_fewer_than_two_users_like_has_no_interval():
+    one = {"user": np.array([3.0]), "ndcg@10": np.array([0.5])}
+    none = {name: column[:0] for name, column in one.items()}
+    draws = [{"cold items": one, "cold users": one}, {"cold items": one, "cold users": none}]
+    pooled = offline_logs._pooled(draws, "ndcg@10")
+    assert list(pooled) == ["cold items"] and len(pooled["cold items"].values) == 2
 
 
 def test_every_scorer_runs_on_new_users_and_items_too(tmp_path):
