@@ -13,16 +13,17 @@ def run(
     items: Path,
     output: Path,
     logs: Path | None = None,
+    format: str | None = None,
     rename: tuple[str, ...] = (),
     on_error: Literal["raise", "drop"] = "raise",
     encoder: str = "minilm",
     device: str = "auto",
     events: tuple[str, ...] = (),
     default_event: str | None = None,
-    time_unit: str = "s",
-    rating_range: tuple[float, float] = (1.0, 5.0),
+    time_unit: str | None = None,
+    rating_range: tuple[float, float] | None = None,
     delimiter: str | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     overwrite: bool = False,
 ) -> OwnWorld:
     """Saves a world of your own items, and of what your logs tell, as a folder.
@@ -34,16 +35,18 @@ def run(
             title and substance (-1 to 1).
         output: the folder.
         logs: table of user, item and, if there are, event, value and timestamp.
+        format: of published logs, instead of the options on columns, events and times:
+            movielens-100k, -1m, -10m, -20m, -25m, -32m, -latest, mind, amazon-2023, kuairec.
         rename: COLUMN=ROLE of columns that have another name, userId=user movieId=item.
         on_error: end with all problems of a file, or drop the rows and report them.
         encoder: that reads the texts: minilm, hashing, or the directory of a transformer.
         device: where it runs.
         events: THEIRS=OURS of events, view=click; ours are browse, click, rating and query.
         default_event: of records that name none.
-        time_unit: of times that are numbers: s, ms, us or ns.
-        rating_range: least and greatest rating.
+        time_unit: of times that are numbers: s (the default), ms, us or ns.
+        rating_range: least and greatest rating; by default 1 5.
         delimiter: of CSV; by default as the header says.
-        encoding: of CSV and JSON Lines.
+        encoding: of CSV and JSON Lines; by default UTF-8.
         overwrite: replace a saved world of that name.
 
     Raises:
@@ -56,6 +59,7 @@ def run(
         encoder=encoder,
         device=device,
         overwrite=overwrite,
+        format=format,
         rename=pairs("rename", rename),
         on_error=on_error,
         events=pairs("events", events),

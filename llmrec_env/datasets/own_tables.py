@@ -17,6 +17,7 @@ from llmrec_env.content.catalogues import MIN_ITEMS, CatalogError
 from llmrec_env.content.catalogues.item_table import ItemTable, read_items
 from llmrec_env.content.table_reader import Table, TableReader
 from llmrec_env.datasets.cleaning import clean
+from llmrec_env.datasets.formats import LayoutReader, format_of
 from llmrec_env.datasets.loading import Allowed, check_reading, read_records
 from llmrec_env.datasets.records import QUERY, Records, RecordsError
 from llmrec_env.datasets.renaming import ITEM_ROLES, LOG_ROLES, check_renaming, columns_of
@@ -38,6 +39,26 @@ class Reading:
     rating_range: tuple[float, float] = (1.0, 5.0)
     delimiter: str | None = None
     encoding: str = "utf-8"
+    format: str | None = None
+
+    @classmethod
+    def of(cls, **given: Any) -> Reading:
+        """Returns how tables are read: as a format says, if one is given, or as the rest says.
+
+        Raises:
+            ConfigError: a format is unknown, or something that it decides is given too.
+        """
+        given = {name: value for name, value in given.items() if value not in (None, {})}
+        if "format" not in given:
+            return cls(**given)
+        decided = format_of(given["format"]).options
+        taken = sorted({*given} - {"format", "on_error"})
+        if taken:
+            raise ConfigError(
+                f"format={given['format']!r} says how its files are read; leave out "
+                f"{', '.join(taken)}."
+            )
+        return cls(**(decided | given))
 
     def __post_init__(self) -> None:
         check_reading(self.events, self.default_event, self.time_unit, "on_error", self.on_error)
@@ -50,8 +71,13 @@ class Reading:
     def reader(self, table: Table, error: type[ValueError]) -> TableReader:
         """Returns a reader of a table."""
         drop = self.on_error == "drop"
-        options: dict[str, Any] = {"delimiter": self.delimiter, "encoding": self.encoding}
-        reader = TableReader(table, error, drop, **options)
+        if self.format is not None:
+            form = format_of(self.format)
+            layout = form.items if error is CatalogError else form.logs
+            reader: TableReader = LayoutReader(layout, table, error, drop)
+        else:
+            options: dict[str, Any] = {"delimiter": self.delimiter, "encoding": self.encoding}
+            reader = TableReader(table, error, drop, **options)
         reader.hint = "on_error='drop' (--on-error drop) leaves such rows out and reports them."
         return reader
 
@@ -142,6 +168,8 @@ def read_own_logs(
     )
     users = len(np.unique(records.user))
     told = [f"{_name(logs)}: {len(records):,} of {cleaned.read:,} records, {users:,} users"]
+    if how.format is not None and format_of(how.format).note:
+        report.append(f"  note: {format_of(how.format).note}")
     told += report + [f"  left out: {problem}" for problem in reader.problems.table(reader.unit)]
     dropped = {reason: count for reason, count in cleaned.dropped.items() if count}
     dropped.pop("malformed row", None)  # told above

@@ -65,7 +65,8 @@ def make_world(
         encoder: that reads the texts: `minilm`, `hashing`, or the directory of a transformer.
         device: where it runs.
         overwrite: replace a saved world of that name.
-        reading: of both tables. rename: roles by the columns that have another name,
+        reading: of both tables. format: of published logs, a name in `formats.FORMATS`, instead of
+            all of these but on_error. rename: roles by the columns that have another name,
             {"userId": "user"}. on_error: `raise` for rows that cannot be used, all in one error, or
             `drop` and report them. events, default_event, time_unit: see `load_records`; without a
             column `event` all are ratings, or clicks if there is no column `value`. rating_range:
@@ -78,7 +79,7 @@ def make_world(
         ConfigError: an argument is none of those allowed, or a renamed column is in no table.
         SavedWorldError: the folder is taken.
     """
-    how = Reading(**{name: value for name, value in reading.items() if value is not None})
+    how = Reading.of(**reading)
     check_free(Path(output), overwrite)
     headers = how.headers(items, logs)
     table, report = read_own_items(items, headers[0], how, needs_names=logs is not None)

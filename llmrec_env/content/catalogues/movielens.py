@@ -78,6 +78,16 @@ def movielens_ratings(num_items: int | None = None) -> npt.NDArray[np.void]:
     return ratings
 
 
+def article_in_front(title: str) -> str:
+    """Returns a title as one says it: `Hangover, The` becomes `The Hangover`."""
+
+    def front(match: re.Match[str]) -> str:
+        opening, name, article = match.groups()
+        return f"{opening}{article}{'' if article.endswith(chr(39)) else ' '}{name}"
+
+    return _ARTICLE.sub(front, title)
+
+
 @lru_cache(maxsize=1)
 def _films() -> dict[str, list[Any]]:
     """Films by falling number of ratings, ties by MovieLens id, no two with one text."""
@@ -92,7 +102,7 @@ def _films() -> dict[str, list[Any]]:
     table: dict[str, list[Any]] = {"movies": [], "texts": [], "titles": [], "genres": []}
     seen: set[str] = set()
     for movie, row in zip(movies.index, movies.itertuples(index=False), strict=True):
-        title = _ARTICLE.sub(_front, " ".join(str(row.title).split()))
+        title = article_in_front(" ".join(str(row.title).split()))
         genres = tuple(name.lower() for name in str(row.genres).split("|") if "(" not in name)
         sentence = (", ".join(genres) or "no genre").capitalize()
         # Without the year: with it, texts cluster by decade before they do by genre.
@@ -104,12 +114,6 @@ def _films() -> dict[str, list[Any]]:
             for column, value in zip(table, (int(movie), text, title, genres), strict=True):
                 table[column].append(value)
     return table
-
-
-def _front(match: re.Match[str]) -> str:
-    """`Hangover, The` to `The Hangover`."""
-    opening, title, article = match.groups()
-    return f"{opening}{article}{'' if article.endswith(chr(39)) else ' '}{title}"
 
 
 @lru_cache(maxsize=1)
