@@ -23,6 +23,40 @@ TASKS: dict[str, dict[str, Any]] = {
     "llmrec/Item-v1": {"action": "item", "slate_size": 1, "warmup_slates": 100},
     "llmrec/Weights-v1": {"action": "weights"},
     "llmrec/Cascade-v1": {"response": "cascade"},
+    "llmrec/Ecommerce-v1": {
+        "catalog": "ecommerce",
+        "query_rate": 0.3,
+        "satiation_decay": 0.9,
+        "satiation_satisfaction": 2.7,
+    },
+    "llmrec/News-v1": {
+        "catalog": "news",
+        "choice_quality": 0.5,
+        "switch_rate": 0.06,
+        "query_rate": 0.05,
+    },
+    "llmrec/Social-v1": {
+        "catalog": "social",
+        "lure": 1.2,
+        "reinforce": 0.4,
+        "exposure": 0.04,
+        "query_rate": 0.02,
+    },
+    "llmrec/Support-v1": {
+        "catalog": "support",
+        "query_rate": 0.6,
+        "active_min": 1,
+        "active_max": 2,
+        "satisfaction_bias": -2.8,
+        "satisfaction_relevance": 5.5,
+        "patience_start": 6.0,
+    },
+    "llmrec/Finance-v1": {
+        "catalog": "finance",
+        "burst_step": 50,
+        "lure": 0.4,
+        "position_bias": 0.25,
+    },
     "llmrec/CaseStudy-v1": {"num_users": 10_000, "num_items": 20_000, "dim": 128},
 }
 """Every task as its differences from the defaults of EnvConfig."""

@@ -42,7 +42,8 @@ class EnvConfig:
 
     # --- the world: texts, users, and what encodes them
     catalog: str = "video"
-    """A bundled catalogue (`video`, `movielens`), or the path of a table or of a saved world."""
+    """A bundled catalogue (`video`, `ecommerce`, `news`, `social`, `support`, `finance`,
+    `movielens`), or the path of a table or of a saved world."""
     encoder: str = "minilm"
     """`minilm`, `word-vectors`, `hashing`, or the directory of a transformer."""
     device: str = "auto"
@@ -52,7 +53,8 @@ class EnvConfig:
     num_users: int = _number(10_000, 20, 10_000_000)
     """Users of the world; ids ending in 8 are validation users, in 9 test users, others train."""
     num_items: int | None = field(default=None, metadata={"range": (20, 10_000_000)})
-    """Items of the world; None: what the catalogue comes with (video 4,000; movielens 4,000)."""
+    """Items of the world; None: what the catalogue comes with (4,000 of `video` and `movielens`,
+    2,400 to 2,800 of the others)."""
     world_seed: int = _number(0, 0, 2**31 - 1)
     """Draws everything fixed about a world: tastes, qualities, communities, users, their past."""
     split: str = _choice("train", "train", "validation", "test", "all")

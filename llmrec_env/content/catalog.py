@@ -28,7 +28,7 @@ from llmrec_env.simulation.records import aligned
 
 __all__ = ["BUNDLED", "Catalog", "CatalogError"]
 
-BUNDLED = ("video", "movielens")
+BUNDLED = (*generator.DEFAULT_ITEMS, "movielens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +99,12 @@ class Catalog:
         """Returns a bundled catalogue or a table with the default column names.
 
         Args:
-            name_or_path: `video`, `movielens`, the folder of a saved world, or a .csv, .tsv, .jsonl
+            name_or_path: one of `BUNDLED`, the folder of a saved world, or a .csv, .tsv, .jsonl
                 (each also .gz) or .parquet file with column `text` and, where there are such,
                 `topic`, `substance` (-1 to 1) and `title`.
-            num_items: number of items; None: 4,000 bundled ones, all of a table or a saved world.
-            seed: draws the wording and the order of `video`.
+            num_items: number of items; None: 4,000 films or videos, 2,400 of another bundled
+                catalogue, all of a table or a saved world.
+            seed: draws the wording and the order of the authored catalogues.
 
         Raises:
             ConfigError: an unknown name, or a `num_items` that cannot be had.
@@ -111,10 +112,8 @@ class Catalog:
         """
         name = os.fspath(name_or_path)
         _check_number(num_items)
-        if name == "video":
-            return catalog_of(
-                name, generator.make_videos(num_items or generator.DEFAULT_ITEMS, seed)
-            )
+        if name in generator.DEFAULT_ITEMS:
+            return catalog_of(name, generator.make_items(name, num_items, seed))
         if name == "movielens":
             return catalog_of(name, movielens.films(num_items or movielens.DEFAULT_ITEMS))
         if is_saved_world(name):

@@ -62,7 +62,7 @@ def test_video_texts_are_distinct_and_readable(large: Catalog):
 
 
 def test_wording_is_rich_and_well_formed():
-    levels = generator._wording()
+    levels = generator._levels("video", "")
     assert [level.substance for level in levels] == [-1.0, -0.5, 0.0, 0.5, 1.0]
     assert sum(level.share for level in levels) == pytest.approx(1.0)
     for level in levels:
@@ -93,9 +93,9 @@ def test_levels_have_their_shares(large: Catalog):
 
 
 def test_a_subject_is_told_at_different_levels():
-    videos = generator.make_videos(4000)
+    videos = generator.make_items("video")
     assert videos.titles is not None and videos.substance is not None
-    subject = next(iter(generator._subjects(4000)))
+    subject = next(iter(generator._subjects("video", 4000)))
     substances = [
         substance
         for title, substance in zip(videos.titles, videos.substance, strict=True)
@@ -135,15 +135,15 @@ def test_small_videos_have_no_empty_topic_or_facet(num_items):
 
 
 def test_the_largest_video_catalogue_has_no_text_twice():
-    texts = generator.make_videos(generator.MAX_ITEMS).texts
-    assert len(set(texts)) == generator.MAX_ITEMS
+    assert generator.most_items("video") == 102_400
+    assert len(set(generator.make_items("video", 102_400).texts)) == 102_400
 
 
 def test_labels_keep_the_capitals_of_names():
-    assert generator._label("learning spanish") == "learning Spanish"
-    assert generator._label("american civil war") == "American Civil War"
-    assert generator._label("nail polish") == "nail polish"
-    assert generator._label("the sun and aurora") == "sun and aurora"
+    assert generator._label("video", "learning spanish") == "learning Spanish"
+    assert generator._label("video", "american civil war") == "American Civil War"
+    assert generator._label("video", "nail polish") == "nail polish"
+    assert generator._label("video", "the sun and aurora") == "sun and aurora"
 
 
 # --- names and numbers
@@ -155,6 +155,7 @@ def test_labels_keep_the_capitals_of_names():
         ("video", 19, r"num_items=19 .* at least 20"),
         ("movielens", 19, r"num_items=19 .* at least 20"),
         ("video", 102_401, r"num_items=102401 .* most is 102400"),
+        ("news", 11_521, r"num_items=11521 .* catalog='news' can make: its most is 11520"),
         ("vidoe", None, r"'vidoe'\. Did you mean 'video'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Video catalogue generator: authored subjects in authored wording, always the same way.
+"""Generator of the authored catalogues: subjects in wording, always the same way.
 
 `README.md` beside this file describes how.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -17,12 +17,23 @@ import numpy as np
 from llmrec_env.config import ConfigError
 from llmrec_env.content.catalogues import Columns
 
-DEFAULT_ITEMS = 4000
-MAX_ITEMS = 102_400  # 32 topics x 20 facets x 8 subjects, each in 20 wordings
+DEFAULT_ITEMS = {
+    "video": 4000,
+    "ecommerce": 2400,
+    "finance": 2600,
+    "news": 2400,
+    "social": 2500,
+    "support": 2800,
+}
+"""The authored catalogues, and the items that each comes with."""
 
 _ITEMS_PER_FACET = 25
 _MOST_FACETS = 20  # a topic
+_MOST_TELLINGS = 20  # of a subject
 _GOLDEN = (5**0.5 - 1) / 2
+_WORDING = "wording.toml"
+_COMMON = set("with what from that does when where thei your thing other their peopl".split())
+"""Stems of words that say nothing of a subject."""
 
 
 class Level(NamedTuple):
@@ -35,15 +46,18 @@ class Level(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What a video is about."""
+    """What an item is about."""
 
     topic: str
     facet: str
+    kind: str  # of the wording that fits it
     text: str
+    detail: str  # a sentence about it
     interests: tuple[str, ...]
+    slots: Mapping[str, Sequence[str]]  # what else wording may name, as a brand
 
 
-class Video(NamedTuple):
+class Item(NamedTuple):
     """A subject in one wording."""
 
     subject: Subject
@@ -52,54 +66,77 @@ class Video(NamedTuple):
     substance: float
 
 
-def make_videos(num_items: int, seed: int = 0) -> Columns:
-    """Returns the items of the video catalogue, the same for the same arguments.
+def make_items(name: str, num_items: int | None = None, seed: int = 0) -> Columns:
+    """Returns the items of an authored catalogue, the same for the same arguments.
 
     A catalogue smaller than the default one is a part of it, so that its texts come encoded too.
 
     Args:
-        num_items: number of items, at most `MAX_ITEMS`.
+        name: one of `DEFAULT_ITEMS`.
+        num_items: number of items, at most `most_items(name)`; None: the default.
         seed: draws the wording and the order of the items.
 
     Raises:
         ConfigError: more items are asked for than can be made.
     """
-    if num_items > MAX_ITEMS:
+    default = DEFAULT_ITEMS[name]
+    num_items = default if num_items is None else num_items
+    if num_items > most_items(name):
         raise ConfigError(
-            f"num_items={num_items} is more than catalog='video' can make: "
-            f"its most is {MAX_ITEMS}; ask for fewer or bring a table of your own."
+            f"num_items={num_items} is more than catalog={name!r} can make: "
+            f"its most is {most_items(name)}; ask for fewer or bring a table of your own."
         )
-    videos = _videos(max(num_items, DEFAULT_ITEMS), seed)[:num_items]
+    items = _items(name, max(num_items, default), seed)[:num_items]
     order = np.random.default_rng([seed, num_items]).permutation(num_items)
-    videos = [videos[index] for index in order]
+    items = [items[index] for index in order]
     return Columns(
-        texts=[_text(video) for video in videos],
-        topics=[video.subject.topic for video in videos],
-        facets=[video.subject.facet for video in videos],
-        substance=[video.substance for video in videos],
-        titles=[video.title for video in videos],
-        interests=_interests(),
+        texts=[_text(item) for item in items],
+        topics=[item.subject.topic for item in items],
+        facets=[item.subject.facet for item in items],
+        substance=[item.substance for item in items],
+        titles=[item.title for item in items],
+        interests={
+            (topic["topic"], facet["name"]): _interests(name, facet)
+            for topic in _topics(name)
+            for facet in topic["facets"]
+        },
     )
 
 
-def _videos(count: int, seed: int) -> list[Video]:
-    """The first videos on all subjects, then the second ones, and so on."""
+@lru_cache(maxsize=8)
+def most_items(name: str) -> int:
+    """Returns how many items an authored catalogue can make."""
+    facets = [facet for topic in _topics(name) for facet in topic["facets"][:_MOST_FACETS]]
+    return _MOST_TELLINGS * sum(len(facet["subjects"]) for facet in facets)
+
+
+def _items(name: str, count: int, seed: int) -> list[Item]:
+    """The first items on all subjects, then the second ones, and so on."""
     rng = np.random.default_rng([seed, count, 1])
-    subjects, levels = _subjects(count), _wording()
+    subjects = _subjects(name, count)
     repeats = -(-count // len(subjects))
-    variants = [list(_variants(subject, repeats, levels, rng)) for subject in subjects]
-    return [videos[repeat] for repeat in range(repeats) for videos in variants][:count]
+    variants = [list(_variants(name, subject, repeats, rng)) for subject in subjects]
+    return [items[repeat] for repeat in range(repeats) for items in variants][:count]
 
 
-def _subjects(num_items: int) -> list[Subject]:
+def _subjects(name: str, num_items: int) -> list[Subject]:
     """Subjects in use; any first n of them spread over as many topics and facets as n allows."""
-    topics = _topics()
+    topics = _topics(name)
     in_use = min(round(num_items / (len(topics) * _ITEMS_PER_FACET)), _MOST_FACETS)
+    common = _toml(name, _WORDING).get("slots", {})
     ranked = [
         (
             rank,
             number,
-            Subject(topic["topic"], facet["name"], text, tuple(map(_label, facet["interests"]))),
+            Subject(
+                topic["topic"],
+                facet["name"],
+                topic.get("kind", ""),
+                text,
+                facet["details"][rank] if "details" in facet else "",
+                _interests_for(name, facet, rank),
+                common | topic.get("slots", {}),
+            ),
         )
         for topic in topics
         for number, facet in enumerate(topic["facets"][:in_use])
@@ -108,18 +145,19 @@ def _subjects(num_items: int) -> list[Subject]:
     return [subject for *_, subject in sorted(ranked, key=lambda entry: entry[:2])]
 
 
-def _variants(
-    subject: Subject, count: int, levels: tuple[Level, ...], rng: np.random.Generator
-) -> Iterator[Video]:
-    """Videos on the subject, never two under one title.
+def _variants(name: str, subject: Subject, count: int, rng: np.random.Generator) -> Iterator[Item]:
+    """Items on the subject, never two under one title.
 
     The golden-ratio sequence spreads even three or four of them over the levels, and gives every
     level its share over all subjects.
     """
+    levels = _levels(name, subject.kind)
     ends = np.cumsum([level.share for level in levels])
     start = rng.random()
     title = [int(rng.integers(len(level.titles))) for level in levels]
     sentence = [int(rng.integers(len(level.sentences))) for level in levels]
+    first = {slot: int(rng.integers(len(choices))) for slot, choices in subject.slots.items()}
+    facet = _label(name, subject.facet)
     for repeat in range(count):
         position = (start + repeat * _GOLDEN) % 1.0 * ends[-1]
         number = int(np.searchsorted(ends[:-1], position, side="right"))
@@ -128,66 +166,97 @@ def _variants(
         ending = level.sentences[sentence[number] % len(level.sentences)]
         title[number] += 1
         sentence[number] += 1
-        interest = subject.interests[repeat % len(subject.interests)]
-        yield Video(
+        words = {
+            slot: choices[(first[slot] + repeat) % len(choices)]
+            for slot, choices in subject.slots.items()
+        }
+        words |= {
+            "facet": facet,
+            "subject": subject.text,
+            "detail": subject.detail,
+            "interest": subject.interests[repeat % len(subject.interests)],
+        }
+        yield Item(
             subject,
-            _capitalized(wording.format(facet=_label(subject.facet), subject=subject.text)),
-            _capitalized(ending.format(interest=interest)),
+            _capitalized(wording.format(**words)),
+            _capitalized(ending.format(**words)),
             level.substance,
         )
 
 
-def _text(video: Video) -> str:
-    stop = "" if video.title[-1] in ".?!" else "."
-    return f"{video.title}{stop} {video.sentence}"
+def _text(item: Item) -> str:
+    stop = "" if item.title[-1] in ".?!" else "."
+    return f"{item.title}{stop} {item.sentence}"
 
 
 def _capitalized(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-@lru_cache(maxsize=1)
-def _topics() -> tuple[dict[str, Any], ...]:
-    folder = files("llmrec_env").joinpath("content", "catalogues", "video")
+@lru_cache(maxsize=8)
+def _topics(name: str) -> tuple[dict[str, Any], ...]:
+    """The topics of a catalogue; a file holds one, or a list of them."""
+    folder = files("llmrec_env").joinpath("content", "catalogues", name)
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    names.remove("wording.toml")
-    return tuple(_toml(name) for name in names)
+    names.remove(_WORDING)
+    contents = [_toml(name, file) for file in names]
+    return tuple(topic for content in contents for topic in content.get("topics", [content]))
 
 
-@lru_cache(maxsize=1)
-def _wording() -> tuple[Level, ...]:
+@lru_cache(maxsize=32)
+def _levels(name: str, kind: str) -> tuple[Level, ...]:
+    """The wording of every level that fits subjects of a kind."""
+
+    def lines(level: dict[str, Any], part: str) -> tuple[str, ...]:
+        return (*level[part], *level.get(kind, {}).get(part, ()))
+
     return tuple(
-        Level(level["substance"], level["share"], tuple(level["titles"]), tuple(level["sentences"]))
-        for level in _toml("wording.toml")["levels"]
+        Level(level["substance"], level["share"], lines(level, "titles"), lines(level, "sentences"))
+        for level in _toml(name, _WORDING)["levels"]
     )
 
 
-def _interests() -> dict[tuple[str, str], tuple[str, ...]]:
-    return {
-        (topic["topic"], facet["name"]): tuple(map(_label, facet["interests"]))
-        for topic in _topics()
-        for facet in topic["facets"]
-    }
+def _interests(name: str, facet: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(_label(name, interest) for interest in facet["interests"])
 
 
-@lru_cache(maxsize=4096)
-def _label(name: str) -> str:
+def _interests_for(name: str, facet: dict[str, Any], rank: int) -> tuple[str, ...]:
+    """The interests that a subject may be filed under.
+
+    Where subjects have details these are the first, which is the widest, and those that share a
+    word with the subject which the first does not have; in `video` all.
+    """
+    widest, *others = interests = _interests(name, facet)
+    if "details" not in facet:
+        return interests
+    said = _stems(f"{facet['subjects'][rank]} {facet['details'][rank]}") - _stems(widest)
+    return (widest, *(other for other in others if said & _stems(other)))
+
+
+def _stems(text: str) -> set[str]:
+    """Beginnings of the longer words, so that `kite` and `kites` are one."""
+    return {word[:5].rstrip("s") for word in re.findall(r"\w{4,}", text.lower())} - _COMMON
+
+
+@lru_cache(maxsize=8192)
+def _label(name: str, label: str) -> str:
     """A facet's name or interest with the capitals that its words have in a sentence."""
-    name = name.removeprefix("the ")  # so that `an insane {facet} clip` holds for every label
-    pattern, written = _proper_names()
-    return pattern.sub(lambda match: written[match[0].lower()], name)
+    label = label.removeprefix("the ")  # so that `an insane {facet} clip` holds for every label
+    pattern, written = _proper_names(name)
+    return pattern.sub(lambda match: written[match[0].lower()], label)
 
 
-@lru_cache(maxsize=1)
-def _proper_names() -> tuple[re.Pattern[str], dict[str, str]]:
+@lru_cache(maxsize=8)
+def _proper_names(name: str) -> tuple[re.Pattern[str], dict[str, str]]:
     """A pattern of the words with capitals, and how each is written, by its small letters."""
     # Longer entries first, so that "American Civil War" is not taken for "American".
-    words = sorted(_toml("wording.toml")["proper"], key=len, reverse=True)
-    pattern = rf"(?<![\w-])(?:{'|'.join(map(re.escape, words))})(?![\w-])"
+    words = sorted(_toml(name, _WORDING).get("proper", ()), key=len, reverse=True)
+    any_word = "|".join(map(re.escape, words)) or "(?!)"  # without words nothing matches
+    pattern = rf"(?<![\w-])(?:{any_word})(?![\w-])"
     return re.compile(pattern, re.IGNORECASE), {word.lower(): word for word in words}
 
 
 @lru_cache(maxsize=64)
-def _toml(name: str) -> dict[str, Any]:
-    path = files("llmrec_env").joinpath("content", "catalogues", "video", name)
+def _toml(name: str, file: str) -> dict[str, Any]:
+    path = files("llmrec_env").joinpath("content", "catalogues", name, file)
     return tomllib.loads(path.read_text(encoding="utf-8"))
