@@ -1,7 +1,9 @@
-"""Geometry of encoded texts: cosines by facet and topic, and how visible substance is."""
+"""Geometry of encoded texts: cosines by facet and topic, how visible substance is, and variety."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,9 @@ _SUMMARIES = {
     "kept_variance": ("variance kept", ".986"),
     "scale": ("s_f: mean over phrases of their best item", ""),
     "substance_correlation": ("substance: probe against label", ".86"),
+    "distinct_1": ("distinct-1: different words, of all", ""),
+    "distinct_2": ("distinct-2: different word pairs, of all", ""),
+    "distinct_3": ("distinct-3: different word triples, of all", ""),
 }
 
 
@@ -53,8 +58,8 @@ def run(
         num_items: items to use; None: what the catalogue comes with.
 
     Returns:
-        Mean cosines as `raw_...` and `centred_...`, `kept_variance`, `scale` (s_f), and
-        `substance_correlation` where the catalogue has labels.
+        Mean cosines as `raw_...` and `centred_...`, `kept_variance`, `scale` (s_f),
+        `substance_correlation` where the catalogue has labels, and `distinct_1` to `distinct_3`.
     """
     items = Catalog.load(catalog, num_items=num_items)
     reader, axes = load_encoder_of(items, encoder, "auto")
@@ -72,6 +77,7 @@ def run(
     if items.substance is not None:
         probe = vectors @ substance_probe(reader.encode, space)
         measured["substance_correlation"] = float(np.corrcoef(probe, items.substance)[0, 1])
+    measured |= {f"distinct_{n}": distinct(items.texts, n) for n in (1, 2, 3)}
     size = f"{len(items):,} items, {len(phrases):,} phrases"
     print_tables(*_tables(measured, f"{items.name}, {size}, {encoder}, d={dim}"))
     return measured
@@ -108,6 +114,17 @@ def cosines(
     means["phrase_topic"] = _mean(table, same_topic & ~same_facet)
     means["phrase_other"] = _mean(table, ~same_topic)
     return means
+
+
+def distinct(texts: Sequence[str], n: int) -> float:
+    """Returns the share of different sequences of n words among all of them, texts apart.
+
+    The larger, the fewer visible templates; it falls with the number of texts, so compare as many.
+    Li et al., *A diversity-promoting objective function*, NAACL 2016.
+    """
+    words = [re.findall(r"\w+", text.lower()) for text in texts]
+    grams = [tuple(each[i : i + n]) for each in words for i in range(len(each) - n + 1)]
+    return len(set(grams)) / max(len(grams), 1)
 
 
 def _paired(a: _Rows, left: npt.NDArray[np.int64], b: _Rows, right: npt.NDArray[np.int64]) -> _Rows:

