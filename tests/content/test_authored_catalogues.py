@@ -54,7 +54,7 @@ def test_there_are_enough_topics_facets_and_texts(name: str):
 
 def test_every_subject_has_its_own_detail_and_no_phrase_is_written_twice(name: str):
     for facet in facets(name):
-        assert len(facet["subjects"]) == len(facet["details"]) == 6, facet["name"]
+        assert len(facet["subjects"]) == len(facet["details"]) == 8, facet["name"]
         assert len(facet["interests"]) == 3, facet["name"]
         assert all(detail[-1] in ".?" for detail in facet["details"]), facet["name"]
     for key in ("interests", "subjects"):
@@ -122,7 +122,15 @@ def test_levels_keep_their_shares_and_subjects_their_range(name: str):
 )
 def test_an_item_is_filed_under_the_widest_phrase_and_those_that_fit(subject, interests):
     subjects = generator._subjects("ecommerce", 2400)
-    assert [list(s.interests) for s in subjects if s.text == subject] == [interests]
+    assert [list(s.fitting) for s in subjects if s.text == subject] == [interests]
+
+
+def test_every_phrase_stands_in_some_text(name: str):
+    columns = items(name)
+    assert columns.interests is not None
+    everything = " ".join(columns.texts).lower()
+    said = [text.lower() in everything for texts in columns.interests.values() for text in texts]
+    assert np.mean(said) > 0.95
 
 
 def test_the_same_arguments_give_the_same_texts_in_every_process(run_python):

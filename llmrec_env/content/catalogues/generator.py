@@ -54,6 +54,7 @@ class Subject(NamedTuple):
     text: str
     detail: str  # a sentence about it
     interests: tuple[str, ...]
+    fitting: tuple[str, ...]  # those of them that it may be filed under
     slots: Mapping[str, Sequence[str]]  # what else wording may name, as a brand
 
 
@@ -134,7 +135,8 @@ def _subjects(name: str, num_items: int) -> list[Subject]:
                 topic.get("kind", ""),
                 text,
                 facet["details"][rank] if "details" in facet else "",
-                _interests_for(name, facet, rank),
+                _interests(name, facet),
+                _fitting(name, facet, rank),
                 common | topic.get("slots", {}),
             ),
         )
@@ -170,11 +172,13 @@ def _variants(name: str, subject: Subject, count: int, rng: np.random.Generator)
             slot: choices[(first[slot] + repeat) % len(choices)]
             for slot, choices in subject.slots.items()
         }
+        # What has no substance speaks to all who like the field.
+        interests = subject.interests if level.substance < 0 else subject.fitting
         words |= {
             "facet": facet,
             "subject": subject.text,
             "detail": subject.detail,
-            "interest": subject.interests[repeat % len(subject.interests)],
+            "interest": interests[repeat % len(interests)],
         }
         yield Item(
             subject,
@@ -220,7 +224,7 @@ def _interests(name: str, facet: dict[str, Any]) -> tuple[str, ...]:
     return tuple(_label(name, interest) for interest in facet["interests"])
 
 
-def _interests_for(name: str, facet: dict[str, Any], rank: int) -> tuple[str, ...]:
+def _fitting(name: str, facet: dict[str, Any], rank: int) -> tuple[str, ...]:
     """The interests that a subject may be filed under.
 
     Where subjects have details these are the first, which is the widest, and those that share a
