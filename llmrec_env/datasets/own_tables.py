@@ -58,7 +58,7 @@ class Reading:
                 f"format={given['format']!r} says how its files are read; leave out "
                 f"{', '.join(taken)}."
             )
-        return cls(**(decided | given))
+        return cls(**{**decided, **given})
 
     def __post_init__(self) -> None:
         check_reading(self.events, self.default_event, self.time_unit, "on_error", self.on_error)
