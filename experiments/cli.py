@@ -29,6 +29,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "learning-curves": ("studies.learning_curves", "return against steps of training"),
         "lookahead": ("studies.lookahead", "what valuing the future is worth, task by task"),
         "joint-ablation": ("studies.joint_ablation", "the joint recommender taken apart"),
+        "language": ("studies.language", "does it pay to train the encoder of the texts?"),
         "taste": ("studies.taste", "what taste is worth, and what can be known of it"),
         "off-policy": ("studies.off_policy", "policies judged from logs of another, and the truth"),
         "calibrate": ("studies.calibrate", "fit the simulator to timestamped logs"),

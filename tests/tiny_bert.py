@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from llmrec_env.simulation.kernel_cache import cache_home
+
 torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
@@ -54,3 +56,12 @@ def save_tiny_bert(directory: Path, seed: int = 0, positions: int = 128) -> Path
         )
         transformers.BertModel(config).save_pretrained(directory)
     return directory
+
+
+def own_cache(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Keeps what is encoded from now on in a folder, and machine code where it is."""
+    code = cache_home() / "machine_code"
+    for path in (folder, code):
+        path.mkdir(parents=True, exist_ok=True)
+    (folder / "machine_code").symlink_to(code)
+    patch.setenv("LLMREC_CACHE", str(folder))

@@ -23,10 +23,10 @@ from agents.joint.lora import (
     with_lora,
 )
 from llmrec_env.config import unknown
-from llmrec_env.content.encoders import WeightsError
+from llmrec_env.content.encoders import WeightsError, load_encoder
 from llmrec_env.content.encoders.blocks import Block, Tokens, pad_block, padding_values, tokenize
 from llmrec_env.content.encoders.protocol import normalize_texts
-from llmrec_env.content.encoders.transformer import find_device, pool
+from llmrec_env.content.encoders.transformer import find_device, native_dtype, pool
 from llmrec_env.content.encoders.weights import (
     digest_files,
     find_model,
@@ -38,6 +38,7 @@ from llmrec_env.content.encoders.weights import (
 Mode = Literal["frozen", "lora", "full"]
 
 MODES = ("frozen", "lora", "full")
+DTYPES = ("auto", "float32", "bfloat16")
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -56,7 +57,9 @@ class TextTower(nn.Module):
 
     Untrained, or in evaluation mode, its vectors are those of the encoder. `frozen` never learns
     and stays in evaluation mode; `lora` learns low-rank changes of the query and value projections
-    (Hu et al., LoRA, ICLR 2022); `full` learns every weight. On a GPU it trains in bfloat16.
+    (Hu et al., LoRA, ICLR 2022); `full` learns every weight. It trains in mixed precision
+    (Micikevicius et al., ICLR 2018) where the device computes with bfloat16 natively: products in
+    bfloat16, weights and their changes in float32.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class TextTower(nn.Module):
         max_length: int | None = None,
         batch_tokens: int = 4096,
         device: str = "auto",
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         seed: int = 0,
     ) -> None:
         """Loads the model whole, from this machine and from safetensors alone.
@@ -83,6 +87,7 @@ class TextTower(nn.Module):
             max_length: tokens kept of a text; by default as the encoder: 256 or what it can read.
             batch_tokens: texts of similar length run together, up to so many tokens.
             device: `auto` (the GPU where there is one), `cpu`, `cuda`, ...
+            dtype: of products in training; `auto`: `bfloat16` where the device has it natively.
             seed: draws the first change of `lora`, which adds nothing before it learns.
 
         Raises:
@@ -93,6 +98,8 @@ class TextTower(nn.Module):
         super().__init__()
         if mode not in MODES:
             raise ValueError(unknown("mode:", mode, list(MODES)))
+        if dtype not in DTYPES:
+            raise ValueError(unknown("dtype:", dtype, list(DTYPES)))
         self.directory = find_model(encoder)
         digests = digest_files(self.directory)
         if encoder == "minilm":
@@ -104,8 +111,12 @@ class TextTower(nn.Module):
         self.base = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         self.mode: Mode = mode
         self.batch_tokens = batch_tokens
+        # What never learns reads a text once, for all that come later.
+        self.encoder = load_encoder(encoder, device=device) if mode == "frozen" else None
         self._remembered: dict[str, dict[str, list[int]]] = {}
-        _, self.model, self.tokenizer = load_model(self.directory, find_device(device), "float32")
+        device = find_device(device)
+        self.dtype = native_dtype(device.partition(":")[0]) if dtype == "auto" else dtype
+        _, self.model, self.tokenizer = load_model(self.directory, device, "float32")
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # mean pooling does not read it: it would never learn
         self.model.requires_grad_(mode == "full")
@@ -143,6 +154,8 @@ class TextTower(nn.Module):
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Returns the unit vectors of the texts, (n, width); equal texts share one computation."""
+        if self.encoder:
+            return torch.from_numpy(self.encoder.encode(texts)).to(self.device)
         texts = normalize_texts(texts)
         index = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         if not index:
@@ -184,7 +197,7 @@ class TextTower(nn.Module):
         arrays = pad_block(tokens, block, padding_values(self.tokenizer))
         device = self.device
         inputs = {name: torch.from_numpy(ids).to(device) for name, ids in arrays.items()}
-        mixed = device.type == "cuda" and self.training
+        mixed = self.training and self.dtype == "bfloat16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed):
             hidden = self.model(**inputs).last_hidden_state
         return hidden.float(), inputs

@@ -13,7 +13,7 @@ from experiments.report import text_tables
 from experiments.report.figures import study_figures
 from experiments.report.text_tables import Cell, Table, number, percent
 from experiments.runs.runner import RunOptions, run_sweep
-from experiments.runs.spec import RunResult, RunSpec, task_config
+from experiments.runs.spec import RunResult, RunSpec
 from experiments.statistics.intervals import Interval, bootstrap_interval
 from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode
@@ -45,7 +45,6 @@ Part = Literal["weights", "parts", "users", "items"]
 
 def run(
     parts: tuple[Part, ...] = ("weights", "parts", "users", "items"),
-    language: tuple[Literal["lora", "full"], ...] = (),
     task: str = "llmrec/Drift-v1",
     env: EnvFields = NO_FIELDS,
     scale: study.ScaleFlags = _SCALE,
@@ -60,15 +59,14 @@ def run(
         parts: `weights` changes λ1 and λ2, `parts` takes parts away; `users` hides the past of the
             users played; `items` hides all clicks on a fifth of the items from training. The last
             two train one seed.
-        language: also train the language model, in these modes; minutes each on a CPU.
         task: a registered id.
 
     Returns:
         `variants`, `users` and `items`, as in the file.
     """
     base = RunSpec(task, DEFAULT, 0, users=scale.users, env=given_fields(env))
-    specs = _plan(base, parts, language, scale)
-    settings = {"task": task, "parts": parts, "language": language}
+    specs = _plan(base, parts, scale)
+    settings = {"task": task, "parts": parts}
     study.do_runs(specs, options, scale, base.env, **settings)
     variants = _variants(run_sweep(specs, options.output))  # all there: nothing runs again
     results: dict[str, Any] = {"variants": variants, "users": {}, "items": {}}
@@ -80,8 +78,6 @@ def run(
     returns = returns_known(results["users"])
     figure = study_figures.variants_and_known(shares, DEFAULT, returns)
     study.publish("joint", options.output, tables_of(results), figure, content=results)
-    for mode in language:
-        _print_size(mode, task_config(task, base.env).encoder)
     return results
 
 
@@ -96,15 +92,12 @@ def label_of(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _plan(
-    base: RunSpec, parts: Sequence[str], language: Sequence[str], scale: study.Scale
-) -> list[RunSpec]:
+def _plan(base: RunSpec, parts: Sequence[str], scale: study.Scale) -> list[RunSpec]:
     """Runs, world by world, so that each world is built once."""
     variants: dict[str, tuple[str, dict[str, Any]]] = {DEFAULT: (DEFAULT, base.settings)}
     for part, changes in (("weights", WEIGHTS), ("parts", PARTS)):
         if part in parts:
             variants |= {label_of(x): (DEFAULT, x | base.settings) for x in changes}
-    variants |= {f"joint-{mode}": (f"joint-{mode}", base.settings) for mode in language}
     specs = study.plan_runs((base.task,), REFERENCES, scale, base.env, label="references")
     for label, (agent, settings) in variants.items():
         specs += study.plan_runs(
@@ -180,10 +173,3 @@ def _cell(key: Any, value: Any) -> Cell:
     if key == "seconds":
         return number(value, decimals=1)
     return number(*value) if isinstance(value, tuple) else percent(value)
-
-
-def _print_size(mode: Literal["lora", "full"], encoder: str) -> None:
-    from agents.joint.text_tower import TextTower  # torch takes a second
-
-    trained = TextTower(encoder, mode).num_trained
-    print(f"joint-{mode}: {trained:,} weights of the language model learn")

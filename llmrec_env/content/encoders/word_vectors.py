@@ -38,6 +38,13 @@ _NOT_WORDS = re.compile(r"^\[.*\]$|^<.*>$")  # [CLS], [unused7], </s>
 _EULER = 0.5772156649
 
 
+class Bag(NamedTuple):
+    """The words of a text, in its order."""
+
+    ids: npt.NDArray[np.int64]  # (m,)
+    weights: npt.NDArray[np.float64]  # (m,)
+
+
 class _Loaded(NamedTuple):
     tokenizer: Any
     table: npt.NDArray[np.float64]  # (tokens, dim)
@@ -101,18 +108,27 @@ class WordVectorEncoder:
         vectors[:, 0] = 1.0
         if not texts:
             return vectors
-        tokenizer, table, weights = self._loaded
-        for row, tokens in zip(
-            vectors, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True
-        ):
-            ids = np.array(tokens.ids, np.int64)
-            ids = ids[weights[ids] > 0] if len(ids) else ids
+        table = self.table
+        for row, (ids, weights) in zip(vectors, self.bags(texts), strict=True):
             # Rows are added in the order of the text: no company and no BLAS changes a bit.
-            total = np.add.reduce(weights[ids, None] * table[ids], axis=0)
+            total = np.add.reduce(weights[:, None] * table[ids], axis=0)
             norm = np.sqrt(np.add.reduce(total * total))
             if norm > 0:
                 row[:] = total / norm
         return check_encoding(vectors, len(texts), self.dim, name=repr(self))
+
+    @property
+    def table(self) -> npt.NDArray[np.float64]:
+        """The static embedding of every token, (tokens, dim)."""
+        return self._loaded.table
+
+    def bags(self, texts: Sequence[str]) -> list[Bag]:
+        """Returns the words that each text's vector is a weighted sum of."""
+        tokenizer, _, weights = self._loaded
+        encoded = tokenizer.encode_batch(normalize_texts(texts), add_special_tokens=False)
+        ids = [np.array(tokens.ids, np.int64) for tokens in encoded]
+        words = [own[weights[own] > 0] for own in ids]
+        return [Bag(own, weights[own]) for own in words]
 
     @cached_property
     def _loaded(self) -> _Loaded:

@@ -10,10 +10,11 @@ from itertools import pairwise
 import gymnasium as gym
 import numpy as np
 import pytest
-from tiny_bert import WIDTH, WORDS, save_tiny_bert
+from tiny_bert import WIDTH, WORDS, own_cache, save_tiny_bert
 
 from agents.joint.text_tower import TextTower, batches
 from llmrec_env.content.encoders import EncoderError, WeightsError, load_encoder
+from llmrec_env.content.encoders.transformer import native_dtype
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("peft", reason="peft is not installed")
@@ -70,7 +71,7 @@ def test_untrained_vectors_are_those_of_the_encoder(bert, mode):
 
 
 def test_only_new_texts_are_tokenised(bert, monkeypatch):
-    tower, seen = TextTower(bert), []
+    tower, seen = TextTower(bert, "lora"), []
     tower.remember(["jazz film", "slow trains"])
     tokenize = tower.tokenize
     monkeypatch.setattr(
@@ -100,6 +101,25 @@ def test_what_learns_and_what_does_not(bert):
     tower(make_texts(4)).sum().backward()
     assert all(weight.grad is not None for weight in tower.trained().values())
     assert not TextTower(bert)(make_texts(4)).requires_grad
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_mixed_precision_learns_with_weights_of_float32(bert, mode):
+    towers = {x: TextTower(bert, mode, rank=4, dtype=x) for x in ("float32", "bfloat16")}
+    for tower in towers.values():
+        losses = learn(tower, steps=25, rate=3e-3)
+        assert losses[-1] < losses[0] - 0.5
+    assert all(x.dtype == torch.float32 for x in towers["bfloat16"].trained().values())
+    exact = TextTower(bert, mode, rank=4, dtype="float32")
+    exact.restore(towers["bfloat16"].state())
+    texts = make_texts(4)  # what is learnt is read in full precision
+    np.testing.assert_array_equal(towers["bfloat16"].vectors(texts), exact.vectors(texts))
+
+
+def test_auto_takes_the_gpu_where_there_is_one_and_native_products(bert):
+    tower = TextTower(bert, "lora")
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    assert tower.device.type == kind and tower.dtype == native_dtype(kind)
 
 
 @pytest.mark.parametrize("mode", ["lora", "full"])
@@ -233,7 +253,7 @@ def test_export_does_not_overwrite_the_base(bert):
 
 
 def test_environment_runs_on_the_exported_encoder(bert, tmp_path, monkeypatch, tiny):
-    monkeypatch.setenv("LLMREC_CACHE", str(tmp_path / "cache"))
+    own_cache(monkeypatch, tmp_path / "cache")
     tower = TextTower(bert, "lora")
     learn(tower)
     tower.export(tmp_path / "model")
@@ -248,6 +268,7 @@ def test_environment_runs_on_the_exported_encoder(bert, tmp_path, monkeypatch, t
     ("settings", "message"),
     [
         ({"mode": "half"}, "Unknown mode"),
+        ({"dtype": "float16"}, "Unknown dtype"),
         ({"max_length": 1}, "max_length=1 .*2 to 128"),
         ({"batch_tokens": 0}, "batch_tokens=0"),
         ({"mode": "lora", "rank": 0}, "rank=0"),
