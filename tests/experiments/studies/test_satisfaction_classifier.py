@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from tiny_bert import save_tiny_bert
+from tiny_bert import own_cache, save_tiny_bert
 
+from agents.joint.past import columns_of
+from agents.joint.recommender import Joint
 from agents.joint.satisfaction.pairs import Pair
 from experiments.studies import satisfaction_classifier
 
@@ -19,10 +21,11 @@ def study(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     bert = save_tiny_bert(folder / "bert")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LLMREC_CACHE", str(folder / "cache"))
+        own_cache(patch, folder / "cache")
         record = satisfaction_classifier.run(
             mode="lora",
-            max_pairs=200,
+            sizes=(60, 200),
+            test_pairs=200,
             epochs=1,
             env=tiny | {"encoder": str(bert), "num_users": 300},
             output=folder,
@@ -32,19 +35,41 @@ def study(tiny, tmp_path_factory):
 
 def test_figures_stand_beside_the_references(study):
     _, record = study
-    assert list(record["figures"]) == ["base rate", "cosine", "lora, T = 1", "lora"]
+    sizes = ["lora, 60 pairs", "lora, 200 pairs"]
+    assert list(record["figures"]) == ["base rate", "cosine", "joint", *sizes]
     assert record["figures"]["base rate"]["auc"] == 0.5
     assert all(0 <= row["auc"] <= 1 for row in record["figures"].values())
     assert record["pairs"]["train"] == 200 and record["pairs"]["validation"] == 50
+    assert [record["learnt_from"][name] for name in sizes] == [60, 200]
     assert sum(row["number"] for row in record["reliability"]) == record["pairs"]["test"]
-    assert record["figures"]["lora"]["auc"] == record["figures"]["lora, T = 1"]["auc"]
+    assert list(record["over_cosine"]) == ["joint", *sizes]
+    for name, (value, low, high) in record["over_cosine"].items():
+        auc = record["figures"][name]["auc"] - record["figures"]["cosine"]["auc"]
+        assert low < value < high and value == pytest.approx(auc)
 
 
 def test_file_holds_the_figures_and_no_text(study, world):
     folder, record = study
-    content = (folder / "satisfaction-lora.json").read_text(encoding="utf-8")
+    content = (folder / "satisfaction-lora-bi-encoder.json").read_text(encoding="utf-8")
     assert json.loads(content) == json.loads(json.dumps(record))
     assert not any(text in content for text in (*world.catalog.texts, *world.phrases.texts))
+
+
+def test_what_joint_expects_belongs_to_the_pairs(world, monkeypatch):
+    """Of a perfect `joint` every expectation is the outcome of its pair."""
+    parts, rows = satisfaction_classifier._parts(world, 50, 40, 0.0, 3)
+    steps = columns_of(satisfaction_classifier.public_data(world, "test"))
+    truth = np.where(steps[2] == 1, 9.0, -9.0)
+
+    def knows(agent, steps, expected):
+        expected[:] = truth
+
+    monkeypatch.setattr(Joint, "after", knows)
+    monkeypatch.setattr(Joint, "learn", lambda *_: None)
+    monkeypatch.setattr(Joint, "calibration", np.array([1.0, 0.0]), raising=False)
+    made = satisfaction_classifier._joint(world, rows, 50, 0)
+    label = [pair.satisfied for pair in parts["test"]]
+    assert (made.probability > 0.5).astype(int).tolist() == label and 0 < sum(label) < len(label)
 
 
 def test_splits_share_no_user(world):
