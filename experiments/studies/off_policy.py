@@ -29,8 +29,11 @@ from experiments.studies.off_policy_logs import (
     LoggedSlates,
     joined,
     log_slates,
+    modelled_rewards,
     predicted_rewards,
 )
+from experiments.studies.reward_models import REWARD_MODELS
+from llmrec_env.config import unknown
 
 TARGETS = ("random", "popular", "ease", "content", "content-recency", "drift-aware")
 LOGGED_BY = ("drift-aware", "content", "popular")
@@ -66,6 +69,7 @@ def run(
     worlds: int = 1,
     users: int | None = 400,
     forks: int = 4,
+    models: tuple[str, ...] = (),
     env: EnvFields = NO_FIELDS,
     output: Path = Path("runs/off-policy"),
     overwrite: bool = False,
@@ -81,6 +85,8 @@ def run(
         worlds: worlds 0 to worlds - 1.
         users: held-out test users of each world, who are logged; None: all.
         forks: copies of each session by which the truth is measured.
+        models: of rewards, of `reward_models.REWARD_MODELS`, to judge slates by beside the ridge
+            regression; they learn from the logs that come with the world.
         output: folder of the results.
         overwrite: delete the results that are there.
 
@@ -88,16 +94,20 @@ def run(
         ValueError: an unknown task, or an agent that acts otherwise or learns online.
     """
     _check(task, (*targets, *logged_by))
+    for name in models:
+        if name not in REWARD_MODELS:
+            raise ValueError(unknown("reward model", name, list(REWARD_MODELS)))
     fields = given_fields(env)
     config = {"task": task, "targets": targets, "logged_by": logged_by, "shares": shares}
     config |= {"threshold": threshold, "worlds": worlds, "users": users, "forks": forks}
+    config |= {"models": models}
     store.open_folder(output, config | {"env": fields}, resume=False, overwrite=overwrite)
     parts = []
     for world in range(worlds):
         spec = RunSpec(task, "random", world, users=users, env=fields)
-        parts.append(logs_of_world(spec, targets, logged_by, shares, forks))
+        parts.append(logs_of_world(spec, targets, logged_by, shares, forks, models))
     logs = joined(parts)
-    estimates = estimates_of(logs, threshold)
+    estimates = estimates_of(logs, threshold, models)
     store.write_manifest(output, config=config | {"env": fields}, jobs=1)
     tables = [summary_of(estimates), table_of(estimates, float(logs.rewards.sum(1).mean()))]
     study.publish("off-policy", output, tables, records=estimates)
@@ -124,6 +134,7 @@ def logs_of_world(
     logged_by: Sequence[str],
     shares: Sequence[float],
     forks: int,
+    models: Sequence[str] = (),
 ) -> LoggedSlates:
     """Returns the logs of one world's test users under a mixture of agents.
 
@@ -133,12 +144,14 @@ def logs_of_world(
         logged_by: names of the agents that are mixed.
         shares: how often each of them fills a slot.
         forks: by which the truth is measured.
+        models: names of the reward models.
     """
     fitted = {name: _fitted(spec, name) for name in targets}
     policy = SlotMixture([_fitted(spec, name) for name in logged_by], shares, seed=spec.world)
     users = users_of(spec)[: spec.users]
     env = environment(spec, policy.agents[0], len(users), spec.split)
-    logs = log_slates(policy, fitted, env, users, EVALUATION_SEED, forks)
+    made = [REWARD_MODELS[name](env) for name in models]
+    logs = log_slates(policy, fitted, env, users, EVALUATION_SEED, forks, made)
     return logs._replace(users=logs.users + spec.world * _WORLD)
 
 
@@ -149,16 +162,21 @@ def _fitted(spec: RunSpec, name: str) -> Agent:
 # --- estimating
 
 
-def estimates_of(logs: LoggedSlates, threshold: float) -> list[Estimate]:
+def estimates_of(
+    logs: LoggedSlates, threshold: float, models: Sequence[str] = ()
+) -> list[Estimate]:
     """Returns every estimate of every target, beside the truth."""
     predicted, expected = predicted_rewards(logs)
+    modelled = {name: modelled_rewards(logs, column) for column, name in enumerate(models)}
     estimates = []
     for policy, target in logs.targets.items():
         online = _mean(target.value)
         terms = off_policy_estimators.switched(
             logs.rewards, np.ones_like(logs.rewards), predicted, expected[policy], 0.0
         )
-        estimates.append(_estimate(policy, MODEL, MODEL, logs, online, terms, len(logs.users)))
+        direct = {MODEL: terms} | {name: _mean(x[policy]) for name, x in modelled.items()}
+        for name, terms in direct.items():
+            estimates.append(_estimate(policy, MODEL, name, logs, online, terms, len(logs.users)))
         for level in LEVELS:
             try:
                 weights = off_policy_estimators.importance_weights(
@@ -222,15 +240,17 @@ def _missing(
 
 def table_of(estimates: Sequence[Estimate], logged: float) -> Table:
     """Returns a row for each policy and level; an error that is clear is bold."""
-    rows, models = [], {x.policy: x for x in estimates if x.estimator == MODEL}
+    rows = []
+    models = dict.fromkeys(x.estimator for x in estimates if x.level == MODEL)
+    names = (*models, *ESTIMATORS[1:])
     for first in (x for x in estimates if x.estimator == "IPS"):
-        same = {x.estimator: x for x in estimates if (x.policy, x.level) == first[:2]}
-        same[MODEL] = models[first.policy]
+        own = [x for x in estimates if x.policy == first.policy]
+        same = {x.estimator: x for x in own if x.level in (MODEL, first.level)}
         cells: list[Cell | str] = [first.policy, first.level, number(*first.online, decimals=3)]
         cells += [f"{first.effective_steps:,.0f}"]
-        cells += [_cell(same[name]) for name in ESTIMATORS]
+        cells += [_cell(same[name]) for name in names]
         rows.append(cells)
-    heads = ["policy", "assumed", "online", "effective steps", *ESTIMATORS]
+    heads = ["policy", "assumed", "online", "effective steps", *names]
     steps = f"{estimates[0].steps:,} logged steps, which earned {logged:.3f} each"
     title = (
         f"reward of a step: online, and as estimated from {steps}; bold: off by more than chance"

@@ -7,7 +7,7 @@ policy's slate is shown to a copy of the user.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from llmrec_env.envs.vector import RecVectorEnv
 Floats = npt.NDArray[np.float64]
 FOLDS = 2
 """Parts of the users, the rewards of each predicted by a model of the others."""
+RewardModel = Callable[[Any, npt.NDArray[np.int64]], Floats]
+"""Expected reward of slates, (n,), by `dict` observations and candidate indices, (n, K)."""
 _RIDGE = 10.0  # steps' worth of the prior that a feature tells nothing
 _STRIDE = np.uint64(0x9E3779B97F4A7C15)  # between noise keys of forks
 
@@ -30,6 +32,7 @@ class Target(NamedTuple):
     probabilities: Floats  # (m, K), that it fills each slot as it was
     features: npt.NDArray[np.float32]  # (m, K, F), of what it would show
     value: Floats  # (m,), mean reward of forks that showed it
+    modelled: Floats  # (m, R), what each reward model expects of it
 
 
 class LoggedSlates(NamedTuple):
@@ -39,6 +42,7 @@ class LoggedSlates(NamedTuple):
     rewards: Floats  # (m, K), of each slot
     propensities: Floats  # (m, K)
     features: npt.NDArray[np.float32]  # (m, K, F), of what was shown
+    modelled: Floats  # (m, R), what each reward model expects of it
     targets: dict[str, Target]
 
 
@@ -49,6 +53,7 @@ def log_slates(
     users: npt.NDArray[np.int64],
     seed: int,
     forks: int = 4,
+    models: Sequence[RewardModel] = (),
 ) -> LoggedSlates:
     """Returns the steps of one session with each user under the logging policy.
 
@@ -59,6 +64,7 @@ def log_slates(
         users: ids, (n,).
         seed: of the sessions.
         forks: copies of each session, with other noise, that each target is shown to once.
+        models: of what slates earn.
 
     Raises:
         ValueError: users may consume several items, of which the reward tells only the sum.
@@ -80,11 +86,14 @@ def log_slates(
             name: np.asarray(x.act(observation, starts), np.int64) for name, x in targets.items()
         }
         slates = policy.act(observation, starts)
-        told = {name: _target(env, observation, slates, shown[name], forks) for name in shown}
+        told = {
+            name: _target(env, observation, slates, shown[name], forks, models) for name in shown
+        }
         features = slot_features(observation, slates)
+        modelled = _modelled(models, observation, slates)
         observation, reward, terminated, truncated, info = env.step(slates)
         rewards = reward[:, None] * (info["choice"][:, None] == np.arange(slates.shape[1]))
-        step = LoggedSlates(users, rewards, policy.propensities, features, told)
+        step = LoggedSlates(users, rewards, policy.propensities, features, modelled, told)
         steps.append(_rows(step, running))
         running, starts = running & ~(terminated | truncated), np.zeros(n, np.bool_)
     return joined(steps)
@@ -96,9 +105,21 @@ def _target(
     slates: npt.NDArray[np.int64],
     shown: npt.NDArray[np.int64],
     forks: int,
+    models: Sequence[RewardModel],
 ) -> Target:
-    value = np.mean([_fork_rewards(env, shown, fork) for fork in range(forks)], axis=0)
-    return Target((slates == shown).astype(np.float64), slot_features(observation, shown), value)
+    return Target(
+        (slates == shown).astype(np.float64),
+        slot_features(observation, shown),
+        np.mean([_fork_rewards(env, shown, fork) for fork in range(forks)], axis=0),
+        _modelled(models, observation, shown),
+    )
+
+
+def _modelled(
+    models: Sequence[RewardModel], observation: Any, slates: npt.NDArray[np.int64]
+) -> Floats:
+    columns = [model(observation, slates) for model in models]
+    return np.stack(columns, 1) if columns else np.empty((len(slates), 0))
 
 
 def _fork_rewards(env: RecVectorEnv, slates: npt.NDArray[np.int64], fork: int) -> Floats:
@@ -164,6 +185,20 @@ def predicted_rewards(logs: LoggedSlates) -> tuple[Floats, dict[str, Floats]]:
             for name, target in logs.targets.items():
                 others[name][held, k] = target.features[held, k] @ weights
     return own, others
+
+
+def modelled_rewards(logs: LoggedSlates, model: int) -> dict[str, Floats]:
+    """Returns what a reward model expects of the slates of each target, (m,).
+
+    It is scaled so that it foretells the mean reward of what was logged; the steps of a user by the
+    steps of others.
+    """
+    fold, rewards = logs.users // 10 % FOLDS, logs.rewards.sum(1)
+    scale = np.empty(len(rewards))
+    for part in range(FOLDS):
+        learnt = fold != part
+        scale[fold == part] = rewards[learnt].sum() / logs.modelled[learnt, model].sum()
+    return {name: scale * target.modelled[:, model] for name, target in logs.targets.items()}
 
 
 def _ridge(features: npt.NDArray[np.float32], rewards: Floats) -> Any:

@@ -287,10 +287,20 @@ def bi_encoded(tower: TextTower, pairs: Sequence[Pair]) -> Tensor:
     total = torch.zeros_like(item).index_add(
         0, torch.tensor(owner, device=item.device).long(), past
     )
-    mean = nn.functional.normalize(total, dim=1)
+    return joined_features(total, item)
+
+
+def joined_features(past: Tensor, item: Tensor) -> Tensor:
+    """Returns what the head of a bi-encoder reads, (n, 3 width + 2).
+
+    Args:
+        past: sums of the unit vectors of the behaviour texts, (n, width); 0 for none.
+        item: unit vectors of the items, (n, width).
+    """
+    mean = nn.functional.normalize(past, dim=1)
     cosine = (mean * item).sum(dim=1, keepdim=True)
-    nothing = (total == 0).all(dim=1, keepdim=True).to(item.dtype)
-    scale = tower.width**0.5  # makes numbers of the size of 1
+    nothing = (past == 0).all(dim=1, keepdim=True).to(item.dtype)
+    scale = item.shape[1] ** 0.5  # makes numbers of the size of 1
     others = torch.cat([mean, item, scale * mean * item], dim=1)
     return torch.cat([scale * cosine, nothing, _SHARE * scale * others], dim=1)
 

@@ -15,6 +15,7 @@ from experiments.studies.off_policy_logs import (
     LoggedSlates,
     Target,
     log_slates,
+    modelled_rewards,
     predicted_rewards,
 )
 
@@ -73,11 +74,15 @@ def test_rewards_are_predicted_by_a_model_of_other_users():
     weights = np.array([[1.0, 2.0, 0.0], [0.0, -1.0, 0.5]])
     rewards = np.einsum("mkf,kf->mk", features, weights)
     users = np.arange(4000) * 10 + 9
-    other = Target(rewards, 2.0 * features, rewards[:, 0])
-    logs = LoggedSlates(users, rewards, np.ones_like(rewards), features, {"b": other})
+    modelled = rewards.sum(1, keepdims=True) / 4.0
+    other = Target(rewards, 2.0 * features, rewards[:, 0], 3.0 * modelled)
+    columns = users, rewards, np.ones_like(rewards), features, modelled
+    logs = LoggedSlates(*columns, {"b": other})
     own, others = predicted_rewards(logs)
     np.testing.assert_allclose(own, rewards, atol=0.05)
     np.testing.assert_allclose(others["b"], 2.0 * own, atol=1e-5)
+    scaled = modelled_rewards(logs, 0)["b"]  # the scale of the logs, found again
+    np.testing.assert_allclose(scaled, 3.0 * rewards.sum(1), atol=1e-9)
     held = users // 10 % 2 == 0
     spoilt = logs._replace(rewards=np.where(held[:, None], 99.0, rewards))
     np.testing.assert_array_equal(predicted_rewards(spoilt)[0][held], own[held])
@@ -86,7 +91,7 @@ def test_rewards_are_predicted_by_a_model_of_other_users():
 def test_the_logging_policy_itself_is_judged_by_what_it_earned(tiny, tmp_path):
     plan = {"targets": ("content", "popular"), "logged_by": ("content",), "shares": (1.0,)}
     where = {"env": tiny, "output": tmp_path / "study"}
-    estimates = off_policy.run(**plan, users=N, forks=2, **where)
+    estimates = off_policy.run(**plan, users=N, forks=2, models=("joint",), **where)
     own = [x for x in estimates if x.policy == "content" and x.level in LEVELS]
     assert len(own) == 4 * 4
     values = [x.estimate.value for x in own if x.estimator in ("IPS", "SNIPS")]
@@ -94,6 +99,8 @@ def test_the_logging_policy_itself_is_judged_by_what_it_earned(tiny, tmp_path):
     assert all(not x.error.is_clear for x in own if x.estimator == "IPS")
     none = [x for x in estimates if x.policy == "popular" and x.level == "slate"]
     assert all(x.estimate is None and x.effective_steps == 0 for x in none)
+    direct = [x.estimator for x in estimates if x.level == off_policy.MODEL]
+    assert direct == ["model", "joint"] * 2
     lines = off_policy.accuracies(estimates)
     slate = next(x for x in lines if (x.level, x.estimator) == ("slate", "DR"))
     assert (slate.judged, slate.policies) == (1, 2)
@@ -107,3 +114,5 @@ def test_what_cannot_be_judged_is_refused(tmp_path):
         off_policy.run(targets=("ppo",), output=tmp_path)
     with pytest.raises(ValueError, match="Did you mean 'content'"):
         off_policy.run(targets=("contents",), output=tmp_path)
+    with pytest.raises(ValueError, match="Did you mean 'joint'"):
+        off_policy.run(models=("joints",), output=tmp_path)
