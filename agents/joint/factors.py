@@ -23,9 +23,10 @@ Ids = npt.NDArray[np.int64]
 
 _DAMPING = 0.9  # of the steps by turns
 _BIAS_DAMPING = 0.7
-_BIAS_VARIANCE = 0.05  # of the items' biases, in log-odds
+_BIAS_VARIANCE = 0.05  # of the items' biases, in log-odds, to start from
+_BIAS_VARIANCES = 1e-4, 1.0  # smallest and largest
 _SHARPNESS = 4.0  # of the kernel of texts
-_LANDMARKS = 256
+_LANDMARKS = 256, 1024  # a quarter of the items up to 256; of more items, one of 16 up to 1024
 _ROUNDS = 8  # of k-means
 
 
@@ -66,7 +67,8 @@ def text_basis(vectors: npt.NDArray[np.float32], seed: int) -> Doubles:
         seed: of the texts that the landmarks, found by k-means, begin with.
     """
     rows = vectors.astype(np.float64)
-    count = min(_LANDMARKS, max(len(rows) // 4, 1))
+    few, many = _LANDMARKS
+    count = max(min(len(rows) // 4, few), min(len(rows) // 16, many), 1)
     centres = rows[np.random.default_rng([seed, 41]).permutation(len(rows))[:count]]
     centres, _ = spherical_k_means(rows, centres, _ROUNDS)
     values, axes = np.linalg.eigh(_kernel(centres, centres) + 1e-3 * np.eye(count))
@@ -104,6 +106,7 @@ class FactorModel:
         self.mean, self.variance = np.zeros(rank), np.ones(rank)  # of users
         self.map = np.zeros((basis.shape[1], rank))
         self.click_bias, self.text_bias = np.zeros(num_items), np.zeros(num_items)
+        self.bias_variances = [_BIAS_VARIANCE, _BIAS_VARIANCE]
 
     def learn(self, sweeps: int) -> Learnt:
         """Returns what is learnt in some rounds by turns."""
@@ -184,8 +187,7 @@ class FactorModel:
         self.items, self.map = self.items * size, self.map * size
 
     def _learn_items(self, pull: sparse.csr_matrix, weight: sparse.csr_matrix) -> None:
-        deviation, basis = self.prior.deviation, self.basis
-        predicted = basis @ self.map
+        deviation, predicted = self.prior.deviation, self.basis @ self.map
         precision, gradient = _evidence(
             pull.T.tocsr(), weight.T.tocsr(), self.users, self.user_spread, self.items
         )
@@ -195,27 +197,38 @@ class FactorModel:
         eye = np.eye(self.items.shape[1])
         self.item_spread = np.linalg.inv(precision + eye / deviation)
         self.items = self.items + _DAMPING * _times(self.item_spread, gradient)
-        if self.prior.text_map == 0:
-            return
-        share = 1.0 / (1.0 / known + deviation)
-        for j in range(self.items.shape[1]):
-            weighted = (basis * share[:, j, None]).T
-            ridge = np.eye(basis.shape[1]) / self.prior.text_map
-            self.map[:, j] = np.linalg.solve(weighted @ basis + ridge, weighted @ alone[:, j])
+        if self.prior.text_map:
+            self._learn_map(1.0 / (1.0 / known + deviation), alone)
+
+    def _learn_map(self, share: Doubles, alone: Doubles) -> None:
+        """Regresses what clicks say of items on their texts; what it leaves open adds to spread."""
+        basis = self.basis
+        precision = (basis * share.mean(axis=1, keepdims=True)).T @ basis
+        precision += np.eye(basis.shape[1]) / self.prior.text_map
+        covariance = np.linalg.inv(precision)
+        self.map = covariance @ (basis.T @ (share * alone))
+        narrow = basis.astype(np.float32)
+        unsure = (narrow @ covariance.astype(np.float32) * narrow).sum(axis=1)
+        inherited = self.item_spread / self.prior.deviation  # what of the prediction is left
+        self.item_spread = self.item_spread + unsure[:, None, None] * (inherited @ inherited)
 
     def _learn_biases(self) -> None:
+        """Moves biases and their variances, of clicks and of satisfaction."""
         q, (_, choice, satisfied) = self.q, self._chances()
-        num_items = self.shape[1]
-        if q["click"]:
-            clicks = np.bincount(self.chosen, minlength=num_items)
-            gradient = clicks - np.bincount(self.places[1], choice.ravel(), num_items)
-            spread = np.bincount(self.places[1], (choice * (1.0 - choice)).ravel(), num_items)
-            self.click_bias += _newton(q["click"], gradient, spread, self.click_bias)
-        if q["text"]:
-            error = self.clicks.satisfied[self.row] - satisfied
-            gradient = np.bincount(self.chosen, error, num_items)
-            spread = np.bincount(self.chosen, satisfied * (1.0 - satisfied), num_items)
-            self.text_bias += _newton(q["text"], gradient, spread, self.text_bias)
+        num_items, shown = self.shape[1], self.places[1]
+        error = self.clicks.satisfied[self.row] - satisfied
+        clicks = np.bincount(self.chosen, minlength=num_items)
+        gradients = (
+            q["click"] * (clicks - np.bincount(shown, choice.ravel(), num_items)),
+            q["text"] * np.bincount(self.chosen, error, num_items),
+        )
+        spreads = (
+            q["click"] * np.bincount(shown, (choice * (1.0 - choice)).ravel(), num_items),
+            q["text"] * np.bincount(self.chosen, satisfied * (1.0 - satisfied), num_items),
+        )
+        for j, bias in enumerate((self.click_bias, self.text_bias)):
+            bias += _newton(gradients[j], spreads[j], bias, self.bias_variances[j])
+            self.bias_variances[j] = _variance(bias, spreads[j], self.bias_variances[j])
 
 
 def _evidence(
@@ -237,10 +250,15 @@ def _times(matrices: Doubles, vectors: Doubles) -> Doubles:
     return np.einsum("nrs,ns->nr", matrices, vectors)
 
 
-def _newton(strength: float, gradient: Doubles, spread: Doubles, bias: Doubles) -> Doubles:
+def _variance(bias: Doubles, spread: Doubles, before: float) -> float:
+    """Variance of biases, (N,), by evidence: their squares by how many are known (MacKay 1992)."""
+    known = (spread / (spread + 1.0 / before)).sum()
+    return float(np.clip((bias**2).sum() / max(known, 1.0), *_BIAS_VARIANCES))
+
+
+def _newton(gradient: Doubles, spread: Doubles, bias: Doubles, variance: float) -> Doubles:
     """A damped Newton step of biases, (N,), with a prior."""
-    gradient = strength * gradient - bias / _BIAS_VARIANCE
-    return _BIAS_DAMPING * gradient / (strength * spread + 1.0 / _BIAS_VARIANCE)
+    return _BIAS_DAMPING * (gradient - bias / variance) / (spread + 1.0 / variance)
 
 
 def _sigmoid(x: Doubles) -> Doubles:

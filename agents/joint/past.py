@@ -32,6 +32,8 @@ class Past:
     features: Floats  # (m, K, 7), of memory.TEXT_FEATURES
     tired: Floats  # (m, K)
     goodwill: Floats  # (m,)
+    popularity: Floats  # (m, K), by all that satisfied but the step itself
+    alike: Floats  # (m, K), cosine with the nearest on the slate, above what is usual
     texts: Texts
 
     @classmethod
@@ -50,6 +52,8 @@ class Past:
         read_logs(texts, columns_of(data), features, tired, goodwill)
         user, step = np.nonzero(logs.slates[:, :, 0] >= 0)
         at, items = (user, step), logs.items[user, step]
+        own = logs.feedback[at] == 1
+        counts = np.bincount(logs.slates[at][own], minlength=len(texts.popularity))
         slot = (logs.slates[at] == items[:, None]).argmax(axis=1)
         return cls(
             users=user.astype(np.int64),
@@ -61,6 +65,8 @@ class Past:
             features=features[at],
             tired=tired[at],
             goodwill=goodwill[at],
+            popularity=_by_others(texts.popularity, counts, logs.slates[at], own),
+            alike=_alike(texts.rows, logs.slates[at]),
             texts=texts,
         )
 
@@ -85,10 +91,11 @@ class Past:
         return Steps(
             features=tensor(self.features, self.features.shape),
             taste=tensor(scores),
+            alike=tensor(self.alike),
             tired=tensor(self.tired),
             goodwill=tensor(self.goodwill, m),
             substance=tensor(self.texts.substance[self.slates]),
-            popularity=tensor(self.texts.popularity[self.slates]),
+            popularity=tensor(self.popularity),
             click_bias=tensor(0.0 if taste is None else taste.click_bias[self.slates]),
             text_bias=tensor(0.0 if taste is None else taste.text_bias[self.slates]),
             choice=torch.from_numpy(self.choice.astype(np.int64)),
@@ -101,7 +108,7 @@ class Past:
         steps = self.steps()
         with torch.no_grad():
             nothing = torch.zeros(self.slates.shape, dtype=torch.float64)
-            text = steps.features @ response.text_weights() if response.text else nothing
+            text = response.text_scores(steps) if response.text else nothing
             return Clicks(
                 users=self.users,
                 items=self.slates.astype(np.int64),
@@ -111,6 +118,35 @@ class Past:
                 utility=response.utilities(nothing, steps)[:, :-1].numpy(),
                 log_odds=response.log_odds(nothing, steps).numpy(),
             )
+
+
+def _by_others(
+    popularity: Floats, counts: Ids, slates: npt.NDArray[np.int32], own: npt.NDArray[np.bool_]
+) -> Floats:
+    """Popularity of shown items, (m, K), without a step's own clicks, which it would foretell.
+
+    Args:
+        popularity: of the items, proportional to log(1 + count), (N,).
+        counts: of clicks that satisfied, (N,).
+        slates: (m, K).
+        own: which slots were clicked and satisfied, (m, K).
+    """
+    once_less = np.log1p(np.maximum(counts - 1, 0)) / np.log1p(np.maximum(counts, 1))
+    return (popularity[slates] * np.where(own, once_less[slates], 1.0)).astype(np.float32)
+
+
+def _alike(rows: Floats, slates: npt.NDArray[np.int32]) -> Floats:
+    """Cosine of shown items with the nearest one on their slate, less the median, (m, K).
+
+    Results of one search stand together: what is shown tells what the user looked for.
+    """
+    nearest, slots = np.zeros(slates.shape, np.float32), np.arange(slates.shape[1])
+    for part in np.array_split(np.arange(len(slates)), 1 + len(slates) // 10_000):
+        vectors = rows[slates[part]]
+        cosines = vectors @ vectors.transpose(0, 2, 1)
+        cosines[:, slots, slots] = -1.0
+        nearest[part] = cosines.max(axis=2)
+    return nearest - np.median(nearest).astype(np.float32)
 
 
 def columns_of(data: PublicData) -> tuple[npt.NDArray[Any], ...]:

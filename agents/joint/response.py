@@ -42,7 +42,7 @@ _WEIGHTS = (0.3, 0.3, 0.0, -0.2, -0.5, 0.5, 0.3)  # of TEXT_FEATURES
 _PRIOR = 20.0  # steps that a parameter at a distance of 1 from its start has against it
 _UNIT = torch.tensor(5.0, dtype=torch.float64)
 """Logits of the choice for a relevance of 1: what fixes the scale of relevance."""
-_RATING = {"rating_slope": 1.0, "rating_bias": 0.0}
+_LOGS_ALONE = {"rating_slope": 1.0, "rating_bias": 0.0, "alike": 0.0}
 PARAMETERS = np.dtype(
     [("weights", np.float64, (NUM_FEATURES,))]
     + [
@@ -93,6 +93,7 @@ class Steps(NamedTuple):
 
     features: Tensor  # (m, K, 7)
     taste: Tensor  # (m, K), what the factors add to the text
+    alike: Tensor  # (m, K), see `past.Past`
     tired: Tensor  # (m, K)
     goodwill: Tensor  # (m,)
     substance: Tensor  # (m, K)
@@ -117,7 +118,7 @@ class Response(nn.Module):
         super().__init__()
         self.click, self.text = click, text
         self.weights = nn.Parameter(torch.tensor(_WEIGHTS, dtype=torch.float64))
-        starts = _CHOICE | _SATISFACTION | _RATING
+        starts = _CHOICE | _SATISFACTION | _LOGS_ALONE
         fixed = torch.zeros(NUM_FEATURES, dtype=torch.float64)
         fixed[SKIPPED] = -skipped
         self.register_buffer("fixed", fixed)
@@ -133,9 +134,17 @@ class Response(nn.Module):
         """Returns the weights of TEXT_FEATURES, (7,)."""
         return torch.where(self.fixed == 0, self.weights, self.fixed)
 
+    def text_scores(self, steps: Steps) -> Tensor:
+        """Returns what the texts say of the items on each slate, (m, K).
+
+        A logging policy that shows search results shows what users look for; what is alike on a
+        slate tells so in logs, so that the weights need not.
+        """
+        return steps.features @ self.text_weights() + self.now()["alike"] * steps.alike
+
     def relevance(self, steps: Steps) -> Tensor:
         """Returns f of the items on each slate, (m, K)."""
-        text = steps.features @ self.text_weights() if self.text else 0.0
+        text = self.text_scores(steps) if self.text else 0.0
         return SOFTNESS * functional.softplus((text + steps.taste) / SOFTNESS)
 
     def utilities(self, f: Tensor, steps: Steps) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agents.joint.calibration import calibrated
+from agents.joint.factors import Clicks, FactorModel, Prior, text_basis
 from agents.joint.past import Past, Place, columns_of
 from agents.joint.recommender import Joint
 from agents.joint.response import PARAMETERS, Response
@@ -96,11 +97,35 @@ def test_what_is_compiled_is_what_learns(fitted, steps):
     blank.after(columns_of(fitted.data), expected)
     rows = np.flatnonzero(past.choice < 5)
     some = past.take(rows)
+    popularity = torch.tensor(fitted.texts.popularity[some.slates], dtype=torch.float64)
     with torch.no_grad():
         known = some.steps(blank.learnt.taste)
+        known = known._replace(alike=torch.zeros_like(known.alike), popularity=popularity)
         odds = blank.response.log_odds(blank.response.relevance(known), known)
     chosen = odds.numpy()[np.arange(len(rows)), some.choice]
     np.testing.assert_allclose(expected[some.users, some.times], chosen, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_is_not_foretold_by_its_own_click(fitted):
+    """Popularity counts what satisfied others; the step itself is left out."""
+    past, logs = Past.of(fitted.data, fitted.texts), fitted.data.logs
+    counts = np.bincount(logs.slates[logs.feedback == 1], minlength=600)
+    own = (np.arange(5) == past.choice[:, None]) & past.satisfied[:, None]
+    left = np.log1p(counts[past.slates] - own) / np.log1p(counts.max())
+    np.testing.assert_allclose(past.popularity, left, atol=1e-6)
+
+
+def test_what_is_alike_on_a_slate_is_told_from_the_rest(fitted):
+    past, vectors = Past.of(fitted.data, fitted.texts), fitted.texts.rows
+    nearest = [
+        max(vectors[slate[k]] @ vectors[slate[j]] for j in range(5) if j != k)
+        for slate in past.slates[:20]
+        for k in range(5)
+    ]
+    alike = past.alike[:20].ravel()
+    np.testing.assert_allclose(alike - alike[0], np.array(nearest) - nearest[0], atol=1e-5)
+    assert abs(np.median(past.alike)) < 1e-6
+    assert fitted.response.raw["alike"].item() > 0.05  # logs show what users look for
 
 
 def test_a_slate_is_worth_what_its_items_are_chosen_for(fitted, new_vec):
@@ -180,8 +205,6 @@ def test_a_place_tells_one_step_from_many_and_from_another_session(new_vec):
 
 def test_factors_tell_who_likes_what_texts_do_not(world):
     """Two kinds of users and of items, all texts alike: choices alone tell them apart."""
-    from agents.joint.factors import Clicks, FactorModel, Prior
-
     rng = np.random.default_rng(0)
     users, items = np.repeat(np.arange(80), 30), rng.integers(40, size=(2400, 3))
     liked = (items + users[:, None]) % 2 == 0
@@ -199,6 +222,30 @@ def test_factors_tell_who_likes_what_texts_do_not(world):
     assert (spread < 2 * 0.01).all()  # what was seen is known better than before
 
 
+@pytest.mark.parametrize("differ", [False, True])
+def test_biases_vary_as_much_as_items_do(differ):
+    rng = np.random.default_rng(0)
+    users, items = np.arange(4000) % 100, rng.integers(40, size=(4000, 2))
+    appeal = 1.5 * rng.normal(size=40) if differ else np.zeros(40)
+    utility = np.c_[appeal[items] - 1.0, np.zeros(4000)]
+    choice = (utility + rng.gumbel(size=(4000, 3))).argmax(axis=1)
+    flat = np.zeros((4000, 2))
+    clicks = Clicks(users, items, choice, np.ones(4000, bool), flat, flat - 1.0, flat)
+    q = np.zeros(1, PARAMETERS)
+    q["click"], q["relevance_choice"] = 1.0, 5.0
+    model = FactorModel(clicks, q[0], np.zeros((40, 1)), 0, Prior(0.01, 0.0))
+    model.learn(12)
+    assert model.bias_variances[0] > 0.5 if differ else model.bias_variances[0] < 0.02
+
+
+def test_larger_catalogues_have_more_landmarks():
+    rng = np.random.default_rng(0)
+    for items, landmarks in ((8, 2), (400, 100), (2000, 256), (8000, 500)):
+        vectors = rng.normal(size=(items, 8)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        assert text_basis(vectors, 0).shape == (items, landmarks)
+
+
 def test_items_that_nobody_met_inherit_from_their_kin(fitted):
     data, cold = fitted.data, np.arange(600) % 6 == 0
     logs = data.logs
@@ -211,6 +258,8 @@ def test_items_that_nobody_met_inherit_from_their_kin(fitted):
         agent.learn(apart, EnvConfig(slate_size=5))
         assert agent.learnt.taste.factors[cold].any() == (text_map > 0)
         assert not agent.learnt.taste.click_bias[cold].any()
+        spread = np.trace(agent.learnt.taste.spread, axis1=1, axis2=2)
+        assert spread[cold].mean() > spread[~cold].mean()
 
 
 def test_probabilities_are_calibrated(fitted, new_vec):
