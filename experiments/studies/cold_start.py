@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,19 @@ from llmrec_env.world import PublicData, consumption_of, load_world
 
 KNOWN = (0, 1, 5)
 """Logged slates known of a user, beside all of them."""
-BY_USERS = ("random", "popular", "content", "drift-aware", "joint")
-BY_ITEMS = ("content", "collaborative", "joint")
+Variants = Mapping[str, tuple[str, dict[str, Any]]]
+"""Agents and their settings, by label."""
+_HALVES: Variants = {
+    "joint": ("joint", {}),
+    "joint, λ1 = 0": ("joint", {"click": 0.0}),
+    "joint, λ2 = 0": ("joint", {"text": 0.0}),
+}
+BY_USERS: Variants = {x: (x, {}) for x in ("random", "popular", "content", "drift-aware")} | _HALVES
+BY_ITEMS: Variants = (
+    {x: (x, {}) for x in ("content", "collaborative")}
+    | _HALVES
+    | {"joint, no map of texts": ("joint", {"text_map": 0.0})}
+)
 COLD_SHARE = 0.2
 """Of the items, those whose clicks are withheld."""
 _DRAW = 23
@@ -52,7 +63,7 @@ def cold_users(base: RunSpec, worlds: int) -> dict[str, dict[int, dict[str, Inte
         worlds: worlds 0 to worlds - 1.
 
     Returns:
-        `return`, and the paired improvement over `content`, by agent and number of slates known.
+        `return`, and the paired improvement over `content`, by label and number of slates known.
     """
     sessions: dict[str, dict[int, Worlds]] = {}
     for spec in _specs(base, BY_USERS, worlds, "cold users"):
@@ -62,7 +73,7 @@ def cold_users(base: RunSpec, worlds: int) -> dict[str, dict[int, dict[str, Inte
         for slates in (*(x for x in KNOWN if x < logged), logged):
             histories = known_histories(env.simulator.world, users, slates)
             episodes = rollout(agent, env, users, EVALUATION_SEED, histories=histories)
-            sessions.setdefault(spec.agent, {}).setdefault(slates, []).append(episodes)
+            sessions.setdefault(spec.label, {}).setdefault(slates, []).append(episodes)
     return {
         name: {
             slates: _returns(own) | {"content": _improvement(own, sessions["content"][slates])}
@@ -81,7 +92,8 @@ def cold_items(base: RunSpec, worlds: int) -> dict[str, dict[str, Any]]:
         worlds: worlds 0 to worlds - 1.
 
     Returns:
-        By agent, the `return`; the shares of cold items in what was `shown` and `consumed`; and
+        By label, the `return` and what of it cold items earned, `return_cold`; the shares of cold
+        items in what was `shown` and `consumed`; and
         the shares that satisfied of the cold items consumed, `satisfied`, and of the others,
         `satisfied_others`; None where nothing was consumed.
     """
@@ -91,8 +103,11 @@ def cold_items(base: RunSpec, worlds: int) -> dict[str, dict[str, Any]]:
     for spec in _specs(base, BY_ITEMS, worlds, "cold items"):
         agent = _trained(spec, cold[spec.world])
         episodes = rollout(agent, *_held_out(spec, agent), EVALUATION_SEED)
-        sessions.setdefault(spec.agent, []).append(episodes)
-    return {name: _returns(own) | _shares(own, cold) for name, own in sessions.items()}
+        sessions.setdefault(spec.label, []).append(episodes)
+    return {
+        name: _returns(own) | _returns(own, cold) | _shares(own, cold)
+        for name, own in sessions.items()
+    }
 
 
 def withheld(data: PublicData, cold: npt.NDArray[np.bool_], seed: int = 0) -> PublicData:
@@ -144,14 +159,18 @@ def _drawn(num_items: int, world: int) -> npt.NDArray[np.bool_]:
     return cold
 
 
-def _specs(base: RunSpec, agents: Sequence[str], worlds: int, what: str) -> Iterable[RunSpec]:
+def _specs(base: RunSpec, variants: Variants, worlds: int, what: str) -> Iterable[RunSpec]:
     """Runs under a progress bar, world by world so that each world is built once."""
     specs = [
         dataclasses.replace(
-            base, agent=agent, world=world, settings=base.settings if agent == "joint" else {}
+            base,
+            agent=agent,
+            world=world,
+            label=label,
+            settings=base.settings | own if agent == "joint" else own,
         )
         for world in range(worlds)
-        for agent in agents
+        for label, (agent, own) in variants.items()
     ]
     return track(specs, what, console=Console(stderr=True), transient=True)
 
@@ -171,15 +190,25 @@ def _held_out(spec: RunSpec, agent: Agent) -> tuple[RecVectorEnv, Ids]:
     return environment(spec, agent, len(users), spec.split), users
 
 
-def _scores(sessions: Worlds) -> Scores:
-    returns = np.concatenate([episodes.reward.sum(axis=1) for episodes in sessions])
+def _scores(sessions: Worlds, cold: list[npt.NDArray[np.bool_]] | None = None) -> Scores:
+    """Returns of sessions; of cold items alone if they are given."""
+    parts = [episodes.reward for episodes in sessions]
+    if cold is not None:
+        parts = [
+            reward * (is_cold[np.maximum(episodes.item, 0)] & (episodes.item >= 0))
+            for reward, episodes, is_cold in zip(parts, sessions, cold, strict=True)
+        ]
+    returns = np.concatenate([reward.sum(axis=1) for reward in parts])
     users = np.concatenate([episodes.user for episodes in sessions])
     worlds = np.repeat(np.arange(len(sessions)), len(sessions[0].user))
     return Scores.of(returns, worlds, users)
 
 
-def _returns(sessions: Worlds) -> dict[str, Any]:
-    return {"return": bootstrap_interval(_scores(sessions))}
+def _returns(
+    sessions: Worlds, cold: list[npt.NDArray[np.bool_]] | None = None
+) -> dict[str, Interval]:
+    name = "return" if cold is None else "return_cold"
+    return {name: bootstrap_interval(_scores(sessions, cold))}
 
 
 def _improvement(own: Worlds, other: Worlds) -> Interval | None:

@@ -11,6 +11,7 @@ import numpy as np
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report import text_tables
 from experiments.report.figures import study_figures
+from experiments.report.figures.style import save
 from experiments.report.text_tables import Cell, Table, number, percent
 from experiments.runs.runner import RunOptions, run_sweep
 from experiments.runs.spec import RunResult, RunSpec
@@ -28,9 +29,11 @@ COMPARED = ("content", "ease", "drift-aware", DEFAULT)
 WEIGHTS: tuple[dict[str, Any], ...] = (
     {"click": 0.0},
     {"text": 0.0},
-    {"click": 1.0, "text": 0.3},
-    {"click": 0.3, "text": 1.0},
+    {"text": 0.3},
+    {"click": 0.3},
 )
+GRID = (0.0, 0.1, 0.3, 1.0, 3.0)
+"""Of λ1 and of λ2; they are not 0 together."""
 PARTS: tuple[dict[str, Any], ...] = (
     {"rank": 0},  # both losses, texts and biases alone
     {"text_map": 0.0},
@@ -40,7 +43,7 @@ PARTS: tuple[dict[str, Any], ...] = (
 _SCALE = study.Scale(worlds=1)
 _OPTIONS = RunOptions(output=Path("runs/joint-ablation"))
 
-Part = Literal["weights", "parts", "users", "items"]
+Part = Literal["weights", "parts", "users", "items", "grid"]
 
 
 def run(
@@ -57,19 +60,23 @@ def run(
 
     Args:
         parts: `weights` changes λ1 and λ2, `parts` takes parts away; `users` hides the past of the
-            users played; `items` hides all clicks on a fifth of the items from training. The last
-            two train one seed.
+            users played; `items` hides all clicks on a fifth of the items from training. These
+            two train one seed. `grid` tries every pair of λ1 and λ2, for a heat map.
         task: a registered id.
 
     Returns:
-        `variants`, `users` and `items`, as in the file.
+        `variants`, `users`, `items` and `grid`, as in the file.
     """
     base = RunSpec(task, DEFAULT, 0, users=scale.users, env=given_fields(env))
     specs = _plan(base, parts, scale)
     settings = {"task": task, "parts": parts}
     study.do_runs(specs, options, scale, base.env, **settings)
     variants = _variants(run_sweep(specs, options.output))  # all there: nothing runs again
-    results: dict[str, Any] = {"variants": variants, "users": {}, "items": {}}
+    grid = _grid_of(variants) if "grid" in parts else {}
+    if "weights" not in parts:  # the heat map says it
+        tried = {label_of(x) for x in _on_grid().values() if x}
+        variants = {name: x for name, x in variants.items() if name not in tried}
+    results: dict[str, Any] = {"variants": variants, "users": {}, "items": {}, "grid": grid}
     if "users" in parts:
         results["users"] = cold_users(base, scale.worlds)
     if "items" in parts:
@@ -78,7 +85,15 @@ def run(
     returns = returns_known(results["users"])
     figure = study_figures.variants_and_known(shares, DEFAULT, returns)
     study.publish("joint", options.output, tables_of(results), figure, content=results)
+    if grid:
+        _draw(grid, options.output)
     return results
+
+
+def _draw(grid: Mapping[float, Mapping[float, Interval]], folder: Path) -> None:
+    values = {click: {text: x.value for text, x in row.items()} for click, row in grid.items()}
+    heat_map = study_figures.heat_map(values, "return", "λ1, choices", "λ2, satisfaction")
+    save(heat_map, folder / "figures" / "joint-grid")
 
 
 # --- variants
@@ -92,12 +107,33 @@ def label_of(settings: Mapping[str, Any]) -> str:
     )
 
 
+def _on_grid() -> dict[tuple[float, float], dict[str, Any]]:
+    """Settings that differ from the default, by λ1 and λ2."""
+    return {
+        (click, text): {name: x for name, x in (("click", click), ("text", text)) if x != 1.0}
+        for click in GRID
+        for text in GRID
+        if click or text
+    }
+
+
+def _grid_of(variants: Mapping[str, Mapping[str, Any]]) -> dict[float, dict[float, Interval]]:
+    """Returns by λ1, and by λ2."""
+    grid: dict[float, dict[float, Interval]] = {click: {} for click in GRID}
+    for (click, text), settings in _on_grid().items():
+        grid[click][text] = variants[label_of(settings) or DEFAULT]["return"]
+    return grid
+
+
 def _plan(base: RunSpec, parts: Sequence[str], scale: study.Scale) -> list[RunSpec]:
     """Runs, world by world, so that each world is built once."""
     variants: dict[str, tuple[str, dict[str, Any]]] = {DEFAULT: (DEFAULT, base.settings)}
     for part, changes in (("weights", WEIGHTS), ("parts", PARTS)):
         if part in parts:
             variants |= {label_of(x): (DEFAULT, x | base.settings) for x in changes}
+    if "grid" in parts:
+        changed = [x for x in _on_grid().values() if x]
+        variants |= {label_of(x): (DEFAULT, x | base.settings) for x in changed}
     specs = study.plan_runs((base.task,), REFERENCES, scale, base.env, label="references")
     for label, (agent, settings) in variants.items():
         specs += study.plan_runs(
@@ -152,6 +188,7 @@ def tables_of(results: Mapping[str, Any]) -> list[Table]:
             results["items"],
             {
                 "return": "return [95 %]",
+                "return_cold": "from cold items [95 %]",
                 "shown": "of what is shown",
                 "consumed": "of consumption",
                 "satisfied": "satisfied",
@@ -159,7 +196,17 @@ def tables_of(results: Mapping[str, Any]) -> list[Table]:
             },
         ),
     ]
+    if results["grid"]:
+        tables.append(_grid_table(results["grid"]))
     return [table for table in tables if table.rows]
+
+
+def _grid_table(grid: Mapping[float, Mapping[float, Interval]]) -> Table:
+    rows = [
+        [f"λ1 = {click:g}", *(number(*row[x]) if x in row else "" for x in GRID)]
+        for click, row in grid.items()
+    ]
+    return Table(["", *(f"λ2 = {x:g}" for x in GRID)], rows, "return by the weights of the losses")
 
 
 def _table(title: str, rows: Mapping[str, Mapping[Any, Any]], heads: Mapping[Any, str]) -> Table:

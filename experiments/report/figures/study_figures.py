@@ -111,6 +111,33 @@ def variants_and_known(
 
 
 @styled
+def heat_map(values: Mapping[float, Mapping[float, float]], name: str, y: str, x: str) -> Figure:
+    """Returns values by two parameters, written into cells of their colour.
+
+    Args:
+        values: by the value of one parameter, downwards, and of the other; some may be missing.
+        name: of the values.
+        y: name of the first parameter.
+        x: name of the second one.
+    """
+    columns = sorted({column for row in values.values() for column in row})
+    cells = np.array([[row.get(column, np.nan) for column in columns] for row in values.values()])
+    figure = Figure((COLUMN, 0.8 * COLUMN))
+    axes = figure.subplots()
+    axes.imshow(cells, cmap="viridis")
+    middle = (np.nanmin(cells) + np.nanmax(cells)) / 2.0
+    for (i, j), value in np.ndenumerate(cells):
+        if np.isfinite(value):
+            colour = "white" if value < middle else INK
+            axes.text(j, i, f"{value:.1f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(columns)), [f"{column:g}" for column in columns])
+    axes.set_yticks(range(len(values)), [f"{row:g}" for row in values])
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(name, loc="left")
+    return figure
+
+
+@styled
 def calibration(panels: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
     """Returns frequencies against predicted probabilities, a panel for each kind of event.
 

@@ -121,6 +121,8 @@ def test_without_clicks_only_texts_tell_something_about_items(study):
         assert items[name]["shown"] > 1.3 * items["collaborative"]["shown"]
         assert 0.05 < items[name]["consumed"] < 0.5
         assert 0.0 < items[name]["satisfied"] < 1.0 > items[name]["satisfied_others"] > 0.0
+    for row in items.values():
+        assert 0.0 <= row["return_cold"].value < row["return"].value
 
 
 def test_tables_show_intervals_and_leave_out_what_is_not_there(study, capsys):
@@ -139,9 +141,23 @@ def test_parts_can_be_left_out(tiny, tmp_path):
     assert results["users"] == results["items"] == {} and drawn(tmp_path)
 
 
+def test_the_grid_is_every_pair_of_weights_but_none(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(joint_ablation, "GRID", (0.0, 1.0))
+    scale, options = Scale(worlds=1, users=3), RunOptions(output=tmp_path)
+    results = joint_ablation.run(parts=("grid",), env=tiny, scale=scale, options=options)
+    grid = results["grid"]
+    assert {click: list(row) for click, row in grid.items()} == {0.0: [1.0], 1.0: [0.0, 1.0]}
+    assert grid[1.0][1.0] == results["variants"]["joint"]["return"] != grid[0.0][1.0]
+    assert list(results["variants"]) == [*joint_ablation.REFERENCES, "joint"]
+    assert (tmp_path / "figures" / "joint-grid.png").exists()
+    assert "λ1 = 1" in (tmp_path / "joint.md").read_text(encoding="utf-8")
+
+
 def test_a_world_is_a_run_of_held_out_users(tiny):
     base = RunSpec(TASK, "joint", 0, users=4, env=tiny, settings={"sweeps": 1})
-    *_, spec = cold_start._specs(base, ("joint", "content"), 2, "")
+    variants = {"blind": ("joint", {"rank": 0}), "content": ("content", {})}
+    *_, joint, spec = cold_start._specs(base, variants, 2, "")
+    assert (joint.label, joint.settings) == ("blind", {"sweeps": 1, "rank": 0})
     assert (spec.agent, spec.world, spec.settings) == ("content", 1, {})
     env, users = cold_start._held_out(spec, cold_start._trained(spec))
     assert users.tolist() == [9, 19, 29, 39] and env.config.split == "test"
