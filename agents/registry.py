@@ -260,6 +260,7 @@ _SPECS = (
             "slates": "greedy",
             "mmr": 0.1,
             "explore": 0.08,
+            "ema_decay": 0.9,
             "steps": 64,
             "learning_rate": 0.01,
             "future_rate": 2e-3,

@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.base import learn_in_segments, segment_seed
 from agents.registry import defaults_of
-from agents.rl.slateq.slate_values import Future, add_future, explore_slots, state_features
+from agents.rl.slateq.settings import Settings
+from agents.rl.slateq.slate_values import (
+    Advantage,
+    Future,
+    add_future,
+    explore_slots,
+    state_features,
+)
+from agents.rl.slateq.taste import Taste
 from agents.rl.slateq.tracking import Tracker
 from agents.rl.slateq.unrolling import Rollout, descend, learn_future, learn_logs, unrolled
-from agents.rl.slateq.user_model import UserModel
+from agents.rl.slateq.user_model import Exported, UserModel
 from agents.saving import write_agent
 from agents.slates import SLATES
-from llmrec_env.config import unknown
 from llmrec_env.envs.vector import RecVectorEnv
 
 _ROLLOUTS = 6  # the latest, which the future learns from
@@ -34,51 +42,6 @@ _ADVICE = (
     "for rewards that are not numbers."
 )
 _HUGE = 1e6  # a weight as large is no longer a number that anything can be made of
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of the learner, all of them needed; their values are in `agents/registry.py`.
-
-    Raises:
-        ValueError: there is no such way to make slates, or not with this mmr.
-    """
-
-    gamma: float
-    """Discount; 0 looks no further than the step."""
-    td_lambda: float
-    """λ of the returns that V learns from."""
-    slates: str
-    """How a slate is made of values, of SLATES."""
-    mmr: float
-    """Penalty for likeness to what is above on the slate."""
-    explore: float
-    """Share of slots filled at random while learning."""
-    steps: int
-    """Of each session between two updates, through which gradients flow."""
-    learning_rate: float
-    """Of the user model, at its height."""
-    future_rate: float
-    """Learning rate of the future."""
-    lr_half_life: int
-    """Steps after which learning rates have halved; they fall as 1 / (1 + steps / lr_half_life)."""
-    shrinkage: float
-    """Strength, in steps, of the prior that items are what their texts say."""
-    warm_up: int
-    """Updates before the future begins to count."""
-    ramp: int
-    """Updates in which it then comes to count in full."""
-    log_epochs: int
-    """Passes over the logs before acting."""
-
-    def __post_init__(self) -> None:
-        if self.slates not in SLATES:
-            raise ValueError(unknown("slates", self.slates, list(SLATES)))
-        if self.slates == "exact" and self.mmr > 0:
-            raise ValueError(
-                f"slates='exact' knows no penalty for likeness, but mmr={self.mmr}; set mmr=0, or "
-                "slates='greedy'."
-            )
 
 
 class SlateQ:
@@ -116,17 +79,18 @@ class SlateQ:
         return self.tracker.belief @ self.tracker.model.phrases
 
     def _decide(
-        self, observation: Any, starts: npt.NDArray[np.bool_]
+        self, observation: Any, starts: npt.NDArray[np.bool_], learning: bool = False
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Slates, ITEM_FEATURES of all candidates, and features of the states."""
         tracker = self.tracker
-        tracker.observe(observation, starts)
+        tracker.observe(observation, starts, learning)
         odds, items = tracker.appraise(observation["candidates"])
         states = state_features(observation, tracker)
         q = tracker.model.parameters[0]
         value = q["reward"] * (items[..., 0] * items[..., 1]).astype(np.float64)
         if self.settings.gamma > 0:
-            add_future(*self.future.exported(), states, items, self._lookahead(), value)
+            advantage: Advantage = self._acting["future"].exported()
+            add_future(*advantage, states, items, self._lookahead(), value)
         if not (np.isfinite(odds).all() and np.isfinite(value).all()):
             raise FloatingPointError(f"the value of a candidate is not finite; {_ADVICE}")
         examination = np.arange(1, self.slate_size + 1) ** -q["position"]
@@ -158,6 +122,7 @@ class SlateQ:
         try:
             if not self._state and segment == 0:
                 learn_logs(self.model, env.public_data(), self.settings, self.seed)
+                self.averaged.update_parameters(self._learners)
             steps = self._learn_online(env, num_steps, segment, done)
         except FloatingPointError:
             self._take(before)
@@ -168,12 +133,14 @@ class SlateQ:
     def _learn_online(self, env: Any, num_steps: int, segment: int, done: int) -> int:
         """Collects rollouts and updates in turn; returns the environment steps it took."""
         self._rng = np.random.default_rng([self.seed, segment, 3])
-        self.tracker = Tracker(self.model.exported())
+        self.tracker = Tracker(self._exported())
         size = self.settings.steps * env.num_envs
         rollouts: list[Rollout] = []
         observation, _ = env.reset(seed=segment_seed(self.seed, segment))
         position = observation, np.ones(env.num_envs, np.bool_)
-        updates = max(round(num_steps / size), 1)
+        updates = -(
+            -num_steps // size
+        )  # rounded up: what is left for the last segment is not short
         for steps in range(done + size, done + (updates + 1) * size, size):
             position, rollout = self._collect(env, position)
             rollouts = [*rollouts, rollout][-_ROLLOUTS:]
@@ -186,7 +153,8 @@ class SlateQ:
                     f"steps; {_ADVICE}"
                 )
             self.updates += 1
-            self.tracker.model = self.model.exported()
+            self.averaged.update_parameters(self._learners)
+            self.tracker.model = self._exported()
             if self.on_steps:
                 self.on_steps(steps)
         return updates * size
@@ -196,24 +164,33 @@ class SlateQ:
         self._logged_steps = env.public_data().logs.items.size
         if self._built:
             return
-        self.model = UserModel(env.public_data(), self.seed)
+        self.model = UserModel(env.public_data())
         with torch.random.fork_rng(devices=[]):  # do not consume the caller's RNG state
             torch.manual_seed(self.seed)
             self.future = Future()
         rate = self.settings.learning_rate
-        slow = [self.model.shared_taste]
-        fast = [x for name, x in self.model.named_parameters() if name != "shared_taste"]
-        groups = [{"params": fast, "full": rate}, {"params": slow, "full": 0.2 * rate}]
+        groups = [{"params": [*self.model.parameters()], "full": rate}]
         future = [{"params": [*self.future.parameters()], "full": self.settings.future_rate}]
         self.optimisers = torch.optim.Adam(groups), torch.optim.Adam(future)
-        self.tracker = Tracker(self.model.exported())
+        self._learners = torch.nn.ModuleDict({"model": self.model, "future": self.future})
+        average = get_ema_multi_avg_fn(self.settings.ema_decay)
+        self.averaged = AveragedModel(self._learners, multi_avg_fn=average)
+        self.tracker = Tracker(self._exported())
         self._built = True
+
+    @property
+    def _acting(self) -> Any:
+        """What acts: averages of the `model` and the `future` that learn."""
+        return self.averaged.module
+
+    def _exported(self) -> Exported:
+        return self._acting["model"].exported()._replace(taste=self.model.taste)
 
     def _collect(self, env: Any, position: Any) -> tuple[Any, Rollout]:
         """Collects the steps of an update from a position, and returns that after them."""
         (observation, starts), rollout = position, Rollout()
         for _ in range(self.settings.steps):
-            slates, items, states = self._decide(observation, starts)
+            slates, items, states = self._decide(observation, starts, learning=True)
             candidates = observation["candidates"]
             explore_slots(slates, candidates, self.settings.explore, self._rng)
             rollout.begin(self.tracker, starts, states, items, slates, candidates)
@@ -250,7 +227,13 @@ class SlateQ:
         return copy.deepcopy(self._weights() | {"optimisers": optimisers, "updates": self.updates})
 
     def _weights(self) -> dict[str, dict[str, torch.Tensor]]:
-        parts = {"model": dict(self.model.named_parameters()), "future": self.future.state_dict()}
+        parts = {
+            "model": dict(self.model.named_parameters()),
+            "future": self.future.state_dict(),
+            "averaged": dict(self.averaged.named_parameters()),
+            "taste": {x: torch.from_numpy(y) for x, y in self.model.taste._asdict().items()},
+        }
+        parts["averaged"]["n_averaged"] = self.averaged.n_averaged
         return {name: {k: v.detach() for k, v in part.items()} for name, part in parts.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -267,8 +250,10 @@ class SlateQ:
     def _take_weights(self, parts: dict[str, dict[str, torch.Tensor]], updates: int) -> None:
         self.model.load_state_dict(parts["model"], strict=False)
         self.future.load_state_dict(parts["future"])
+        self.averaged.load_state_dict(parts["averaged"], strict=False)
+        self.model.taste = Taste(**{name: x.numpy().copy() for name, x in parts["taste"].items()})
         self.updates = updates
-        self.tracker = Tracker(self.model.exported())
+        self.tracker = Tracker(self._exported())
 
     def save(self, path: Path) -> None:
         """Writes settings and weights."""
@@ -283,7 +268,8 @@ class SlateQ:
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes weights that `save` wrote."""
         self._prepare(env)
-        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "future": {}}
+        names = ("model", "future", "averaged", "taste")
+        parts: dict[str, dict[str, torch.Tensor]] = {name: {} for name in names}
         for key, value in weights.items():
             part, _, name = key.partition(".")
             if part in parts:

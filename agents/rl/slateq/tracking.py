@@ -8,23 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.rl.slateq.user_model import MOST, TASTES, Exported
+from agents.joint.posterior import factorise, solve_lower
+from agents.joint.response import SOFTNESS, bend
+from agents.rl.slateq.taste import learn_taste, taste_score
+from agents.rl.slateq.user_model import MOST, Exported
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.inner_products import cosines
 
 _MOST, _STEP = np.float32(MOST), np.float32(3.0)
+_SPREAD = 0.576  # width of a softplus by a deviation: its value at 0 is then E max(x, 0)
 ITEM_FEATURES = ("relevance", "satisfaction", "satiation", "substance")
 """What is said of each candidate: f, P(z = 1), how satiated the user is, its substance."""
-
-
-@kernel
-def taste_preference(model, belief, taste, out):
-    """Writes a user's own taste and that of people with these interests, (TASTES,)."""
-    for r in range(out.shape[0]):
-        out[r] = taste[r]
-    for p in range(belief.shape[0]):
-        for r in range(out.shape[0]):
-            out[r] += belief[p] * model.shared_taste[p, r]
 
 
 @kernel
@@ -37,22 +31,18 @@ def believed_interest(model, belief, interest):
 
 
 @kernel
-def appraise(model, q, closeness, preference, goodwill, item):
-    """Returns f, the utility at rank 1, the log-odds of satisfaction, and tiredness of an item.
+def appraise(model, q, f, closeness, goodwill, item):
+    """Returns the utility at rank 1, the log-odds of satisfaction, and tiredness of an item.
 
     Args:
-        closeness: of the item to the interest and to what was consumed lately, (2,).
+        f: its relevance.
+        closeness: to what was consumed lately.
     """
-    taste = 0.0
-    for r in range(preference.shape[0]):
-        taste += preference[r] * model.tastes[item, r]
-    f = max(closeness[0], np.float32(0.0))
-    tiredness = 1.0 - math.exp(-max(closeness[1], np.float32(0.0)))
-    utility = q.relevance * f + model.biases[item, 0] + taste - q.satiation_choice * tiredness
+    tiredness = 1.0 - math.exp(-max(closeness, np.float32(0.0)))
+    utility = q.relevance * f + model.biases[item, 0] - q.satiation_choice * tiredness
     utility -= q.lure * model.substance[item] + q.null_utility
-    odds = q.satisfaction * f + model.biases[item, 1] + q.taste_satisfaction * taste
-    odds -= q.satiation_satisfaction * tiredness
-    return f, utility, odds + q.goodwill_satisfaction * goodwill + q.session_bias, tiredness
+    odds = q.satisfaction * f + model.biases[item, 1] - q.satiation_satisfaction * tiredness
+    return utility, odds + q.goodwill_satisfaction * goodwill + q.session_bias, tiredness
 
 
 @kernel
@@ -64,13 +54,18 @@ def compare(model, belief, satiation, items, directions, closeness):
 
 
 @kernel
-def expect(model, q, closeness, preference, goodwill, slate, odds, satisfaction):
-    """Writes the odds of choosing each slot and P(z = 1) there, (K,); returns 1 + their sum."""
+def expect(model, q, closeness, mean, goodwill, slate, odds, satisfaction, slope):
+    """Writes the odds of choosing each slot and P(z = 1) there, (K,); returns 1 + their sum.
+
+    Args:
+        mean: of the user's taste, (r,).
+        slope: receives that of f by what it is made of, text and taste, (K,).
+    """
     total = 1.0
     for slot in range(slate.shape[0]):
-        _, utility, log_odds, _ = appraise(
-            model, q, closeness[:, slot], preference, goodwill, slate[slot]
-        )
+        x = closeness[0, slot] + taste_score(mean, model.taste.factors, slate[slot])
+        f, slope[slot] = bend(x, SOFTNESS)
+        utility, log_odds, _ = appraise(model, q, f, closeness[1, slot], goodwill, slate[slot])
         odds[slot] = math.exp(min(utility - q.position * math.log(slot + 1.0), 50.0))
         satisfaction[slot] = 1.0 / (1.0 + math.exp(-log_odds))
         total += odds[slot]
@@ -78,21 +73,29 @@ def expect(model, q, closeness, preference, goodwill, slate, odds, satisfaction)
 
 
 @kernel
-def pull_of(model, q, slate, item, satisfied, odds, total, satisfaction, interest_pull, taste_pull):
-    """Writes where the choice pulls the interest, (d,), and the taste, (TASTES,)."""
-    interest_pull[:], taste_pull[:] = 0.0, 0.0
+def pull_of(model, q, slate, item, satisfied, odds, total, satisfaction, interest_pull):
+    """Writes where the choice pulls the interest, (d,)."""
+    interest_pull[:] = 0.0
     for slot in range(slate.shape[0]):
         pull = -q.passed * odds[slot] / total
-        move = -q.taste_passed * odds[slot] / total
         if slate[slot] == item:
-            surprise = satisfied - satisfaction[slot]
-            pull += q.chosen + q.satisfied * surprise
-            move += q.taste_chosen + q.taste_satisfied * surprise
+            pull += q.chosen + q.satisfied * (satisfied - satisfaction[slot])
         strength = np.float32(pull)
         for j in range(interest_pull.shape[0]):
             interest_pull[j] += strength * model.vectors[slate[slot], j]
-        for r in range(taste_pull.shape[0]):
-            taste_pull[r] += move * model.tastes[slate[slot], r]
+
+
+@kernel
+def likelihood_of(q, slate, item, satisfied, odds, total, satisfaction, slope, pull, weight):
+    """Writes slope and curvature of the log-likelihood by what f of each slot is made of, (K,)."""
+    for slot in range(slate.shape[0]):
+        p, step = odds[slot] / total, q.relevance * slope[slot]
+        pull[slot], weight[slot] = -step * p, step * step * p * (1.0 - p)
+        if slate[slot] == item:
+            p, pull[slot] = satisfaction[slot], pull[slot] + step
+            step = q.satisfaction * slope[slot]
+            pull[slot] += step * (satisfied - p)
+            weight[slot] += step * step * p * (1.0 - p)
 
 
 @kernel
@@ -112,41 +115,36 @@ def move_belief(model, q, belief, pull, query, change):
 
 
 @kernel
-def learn_steps(model, parameters, belief, taste, satiation, goodwill, steps, since):
+def learn_steps(model, parameters, state, steps, since, learning):
     """Moves the state of each session by its last steps, oldest first.
 
     Args:
+        state: of Tracker.
         steps: slates (n, s, K), items, feedback and queries (n, s), newest first.
         since: number of steps to learn from, (n,).
+        learning: whether what is new also teaches what items are like, (n,).
     """
     q = parameters[0]
+    belief, satiation, goodwill, mean, precision = state
     slates, items, feedback, queries = steps
-    k, d = slates.shape[2], satiation.shape[1]
+    k, d, r = slates.shape[2], satiation.shape[1], mean.shape[1]
     odds, satisfaction, closeness = np.empty(k), np.empty(k), np.empty((2, k), np.float32)
     directions, interest_pull = np.empty((2, d), np.float32), np.empty(d, np.float32)
+    slope, pull, weight = np.empty(k), np.empty(k), np.empty(k)
     change = np.empty(belief.shape[1], np.float32)
-    preference, taste_pull = np.empty(taste.shape[1]), np.empty(taste.shape[1])
+    room = np.empty(r), np.empty((k, r)), np.empty((k, r, r)), np.empty((r, r)), np.empty((r, r))
     for i in range(belief.shape[0]):
         for s in range(since[i] - 1, -1, -1):
             slate, item = slates[i, s], items[i, s]
             if slate[0] < 0:
                 continue
-            taste_preference(model, belief[i], taste[i], preference)
             compare(model, belief[i], satiation[i], slate, directions, closeness)
-            total = expect(model, q, closeness, preference, goodwill[i], slate, odds, satisfaction)
-            satisfied = 1.0 if feedback[i, s] == 1 else 0.0
-            pull_of(
-                model,
-                q,
-                slate,
-                item,
-                satisfied,
-                odds,
-                total,
-                satisfaction,
-                interest_pull,
-                taste_pull,
-            )
+            expected = odds, satisfaction, slope
+            total = expect(model, q, closeness, mean[i], goodwill[i], slate, *expected)
+            z = 1.0 if feedback[i, s] == 1 else 0.0
+            pull_of(model, q, slate, item, z, odds, total, satisfaction, interest_pull)
+            likelihood_of(q, slate, item, z, odds, total, satisfaction, slope, pull, weight)
+            learn_taste(model.taste, slate, mean[i], precision[i], pull, weight, learning[i], room)
             goodwill[i] *= q.goodwill
             for j in range(d):
                 satiation[i, j] *= q.satiation
@@ -155,26 +153,37 @@ def learn_steps(model, parameters, belief, taste, satiation, goodwill, steps, si
                 for j in range(d):
                     satiation[i, j] += model.vectors[item, j]
             move_belief(model, q, belief[i], interest_pull, queries[i, s], change)
-            for r in range(taste_pull.shape[0]):
-                taste[i, r] = q.taste * taste[i, r] + taste_pull[r]
 
 
 @kernel
-def appraise_candidates(
-    model, parameters, belief, taste, satiation, goodwill, known, candidates, odds, features
-):
+def write_relevance(closeness, mean, lower, factors, item, part):
+    """Returns f of an item, with what is not known of the user's taste on either side of it."""
+    solve_lower(lower, factors[item], part)
+    variance = 0.0
+    for j in range(part.shape[0]):
+        variance += part[j] * part[j]
+    width = math.sqrt(SOFTNESS**2 + _SPREAD**2 * variance)
+    f, _ = bend(closeness + taste_score(mean, factors, item), width)
+    return f
+
+
+@kernel
+def appraise_candidates(model, parameters, state, known, candidates, odds, features):
     """Writes the odds of choosing each candidate at rank 1, (n, c), and its ITEM_FEATURES.
 
     Args:
+        state: of Tracker.
         known: relevance of the candidates, (n, c), which taste is part of; (n, 0): to be computed.
     """
-    q = parameters[0]
-    preference, directions = np.empty(taste.shape[1]), np.empty((2, satiation.shape[1]), np.float32)
+    q, factors = parameters[0], model.taste.factors
+    belief, satiation, goodwill, mean, precision = state
+    directions, r = np.empty((2, satiation.shape[1]), np.float32), mean.shape[1]
     closeness = np.empty((2, candidates.shape[1]), np.float32)
+    lower, part = np.empty((r, r)), np.empty(r)
     for i in range(candidates.shape[0]):
-        taste_preference(model, belief[i], taste[i], preference)
         ids = np.maximum(candidates[i], 0)
         compare(model, belief[i], satiation[i], ids, directions, closeness)
+        factorise(precision[i], lower)
         for c in range(candidates.shape[1]):
             item = candidates[i, c]
             if item < 0:
@@ -182,10 +191,10 @@ def appraise_candidates(
                 features[i, c] = 0.0
                 continue
             if known.shape[1] > 0:
-                closeness[0, c], preference[:] = known[i, c], 0.0
-            f, utility, log_odds, tiredness = appraise(
-                model, q, closeness[:, c], preference, goodwill[i], item
-            )
+                f = np.float64(known[i, c])
+            else:
+                f = write_relevance(closeness[0, c], mean[i], lower, factors, item, part)
+            utility, log_odds, tiredness = appraise(model, q, f, closeness[1, c], goodwill[i], item)
             odds[i, c] = math.exp(min(max(utility, -12.0), 12.0))
             features[i, c, 0], features[i, c, 1] = f, 1.0 / (1.0 + math.exp(-log_odds))
             features[i, c, 2], features[i, c, 3] = tiredness, model.substance[item]
@@ -200,34 +209,32 @@ class Tracker:
         self.belief = np.empty((0, len(model.prior)), np.float32)
         self.relevance: npt.NDArray[np.float32] | None = None
 
-    def observe(self, observation: Any, starts: npt.NDArray[np.bool_]) -> None:
+    def observe(
+        self, observation: Any, starts: npt.NDArray[np.bool_], learning: bool = False
+    ) -> None:
         """Learns from what came since the last observation; at a start, from what is told.
 
         Args:
             observation: `dict` observations of n sessions.
             starts: whether the session begins here, (n,); a new n counts as all beginning.
+            learning: whether steps of the session also teach what items are like.
         """
         n = len(observation["candidates"])
         if len(self.belief) != n:
             starts = np.ones(n, np.bool_)
             self.belief = np.empty((n, len(self.model.prior)), np.float32)
-            self.taste = np.empty((n, TASTES), np.float32)
             self.satiation = np.empty((n, self.model.vectors.shape[1]), np.float32)
             self.goodwill = np.empty(n, np.float32)
-        self.belief[starts] = self.model.prior
-        self.taste[starts], self.satiation[starts], self.goodwill[starts] = 0.0, 0.0, 0.0
+            self.mean = np.empty((n, *self.model.taste.mean.shape))
+            self.precision = np.empty((n, *self.model.taste.start.shape))
+        self.belief[starts], self.mean[starts] = self.model.prior, self.model.taste.mean
+        self.precision[starts] = self.model.taste.start
+        self.satiation[starts], self.goodwill[starts] = 0.0, 0.0
         names = ("slates", "items", "satisfied", "queries")
         steps = tuple(observation[f"recent_{name}"] for name in names)
         since = np.where(starts, steps[0].shape[1], 1)
         learn_steps(
-            self.model,
-            self.model.parameters,
-            self.belief,
-            self.taste,
-            self.satiation,
-            self.goodwill,
-            steps,
-            since,
+            self.model, self.model.parameters, self._whole, steps, since, learning & ~starts
         )
         self.relevance = observation.get("true_relevance")
         if self.relevance is not None:
@@ -235,14 +242,23 @@ class Tracker:
 
     def _know(self, observation: Any) -> None:
         """Takes what a privileged observation tells in place of what was tracked."""
-        self.belief[:], self.taste[:] = observation["true_weights"], 0.0
+        self.belief[:], self.mean[:] = observation["true_weights"], 0.0
         self.satiation[:] = observation["true_satiation"]
         self.goodwill[:] = observation["true_goodwill"][:, 0]
 
     @property
     def state(self) -> tuple[npt.NDArray[np.float32], ...]:
-        """Belief (n, P), taste (n, TASTES), satiation (n, d) and goodwill (n,), not copied."""
-        return self.belief, self.taste, self.satiation, self.goodwill
+        """Belief (n, P), satiation (n, d) and goodwill (n,), not copied."""
+        return self.belief, self.satiation, self.goodwill
+
+    @property
+    def _whole(self) -> tuple[npt.NDArray[Any], ...]:
+        return *self.state, self.mean, self.precision
+
+    def taste(self, items: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Returns what the relevance of items, (n, k) ids, has beside the texts."""
+        factors = self.model.taste.factors[items]
+        return np.einsum("nkr,nr->nk", factors, self.mean).astype(np.float32)
 
     def appraise(
         self, candidates: npt.NDArray[np.int32]
@@ -252,16 +268,8 @@ class Tracker:
         known = self.relevance
         known = np.empty((len(candidates), 0), np.float32) if known is None else known
         features = np.empty((*candidates.shape, len(ITEM_FEATURES)), np.float32)
+        state = self._whole
         appraise_candidates(
-            self.model,
-            self.model.parameters,
-            self.belief,
-            self.taste,
-            self.satiation,
-            self.goodwill,
-            known,
-            candidates,
-            odds,
-            features,
+            self.model, self.model.parameters, state, known, candidates, odds, features
         )
         return odds, features

@@ -9,13 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.joint.factors import Clicks
 from agents.rl.slateq.slate_values import Future, targets
+from agents.rl.slateq.taste import taste_of
 from agents.rl.slateq.tracking import Tracker
 from agents.rl.slateq.user_model import State, Transition, UserModel
 from llmrec_env.world import PublicData
 
 _BATCH = 128  # users of the logs
-_COLUMNS = ("slate", "choice", "satisfied", "query", "reward", "done", "states", "item_features")
+_COLUMNS = (
+    *("slate", "choice", "satisfied", "query", "taste"),
+    *("reward", "done", "states", "item_features"),
+)
 
 
 class Rollout:
@@ -25,6 +30,7 @@ class Rollout:
     choice: npt.NDArray[np.int64]  # slot, K for none
     satisfied: npt.NDArray[np.float32]
     query: npt.NDArray[np.int64]
+    taste: npt.NDArray[np.float32]  # of the slots, beside the texts
     reward: npt.NDArray[np.float32]
     done: npt.NDArray[np.bool_]
     states: npt.NDArray[np.float32]
@@ -52,7 +58,9 @@ class Rollout:
         rows = np.flatnonzero(starts) if self.entries else np.arange(len(starts))
         self.entries.append((rows, [part[rows] for part in tracker.state]))
         self._lists["states"].append(states)
-        self._lists["slate"].append(np.take_along_axis(candidates, slates, 1).astype(np.int64))
+        ids = np.take_along_axis(candidates, slates, 1).astype(np.int64)
+        self._lists["slate"].append(ids)
+        self._lists["taste"].append(tracker.taste(ids))
         self._slate_features = np.take_along_axis(item_features, slates[..., None], 1)
         if tracker.relevance is not None:
             relevance = np.take_along_axis(tracker.relevance, slates, 1)
@@ -116,12 +124,12 @@ def unrolled(model: UserModel, rollouts: list[Rollout]) -> torch.Tensor:
             known = zip(*(rollout.known[t] for rollout in rollouts), strict=True)
             *parts_of_state, relevance = (torch.from_numpy(np.concatenate(x)) for x in known)
             state = State(*parts_of_state)
-        names = ("slate", "choice", "satisfied", "query", "reward")
+        names = ("slate", "choice", "satisfied", "query", "taste", "reward")
         row = [
             torch.from_numpy(np.concatenate([getattr(r, x)[t] for r in rollouts])) for x in names
         ]
-        prediction, state = model.step(q, state, Transition(*row[:4]), relevance)
-        error = (prediction.reward - row[4]).square() * prediction.consumed
+        prediction, state = model.step(q, state, Transition(*row[:5]), relevance)
+        error = (prediction.reward - row[5]).square() * prediction.consumed
         parts.append((prediction.choice_loss + prediction.satisfaction_loss + error).mean())
     return torch.stack(parts).mean()
 
@@ -165,18 +173,19 @@ def learn_future(
 
 
 def learn_logs(model: UserModel, data: PublicData, settings: Any, seed: int) -> None:
-    """Fits the user model to logged slates.
+    """Fits the user model to logged slates by their texts, then taste to what these leave.
 
     Args:
         model: learns in place.
         data: with the logs of the training users.
         settings: `log_epochs`, `learning_rate` and `shrinkage` of the learner.
-        seed: of the order of users.
+        seed: of the order of users, and of landmarks among the texts.
+
+    Raises:
+        FloatingPointError: the model of the texts is not finite.
     """
-    logs = data.logs
-    n, steps, k = logs.slates.shape
-    choice = np.where(logs.items >= 0, (logs.slates == logs.items[..., None]).argmax(2), k)
-    columns = (logs.slates, choice, (logs.satisfied == 1).astype(np.float32), logs.queries)
+    logged = logged_steps(data)
+    n, steps = len(logged[0].slate), len(logged)
     optimiser = torch.optim.Adam(model.parameters(), lr=2.0 * settings.learning_rate)
     rng = np.random.default_rng([seed, 11])
     for epoch in range(settings.log_epochs):
@@ -185,18 +194,56 @@ def learn_logs(model: UserModel, data: PublicData, settings: Any, seed: int) -> 
             group["lr"] = 2.0 * settings.learning_rate * share
         for rows in np.array_split(rng.permutation(n), max(n // _BATCH, 1)):
             q, state, parts = model.parameters_now(), model.start(len(rows)), []
-            for t in range(steps):
-                slate, choices, satisfied, query = (column[rows, t] for column in columns)
-                transition = Transition(
-                    torch.from_numpy(slate.astype(np.int64)),
-                    torch.from_numpy(choices.astype(np.int64)),
-                    torch.from_numpy(satisfied),
-                    torch.from_numpy(query.astype(np.int64)),
-                )
-                prediction, state = model.step(q, state, transition)
+            for step in logged:
+                own = Transition(*(column[rows] for column in step))
+                prediction, state = model.step(q, state, own)
                 parts.append((prediction.choice_loss + prediction.satisfaction_loss).mean())
             loss = torch.stack(parts).mean() + model.penalty(settings.shrinkage, n * steps)
             descend(optimiser, model, loss)
+    clicks = clicks_of(model, logged)
+    if not all(np.isfinite(x).all() for x in (clicks.text, clicks.utility, clicks.log_odds)):
+        raise FloatingPointError("what was learnt from the logs is not finite; lower learning_rate")
+    if (clicks.choice < clicks.items.shape[1]).any():
+        q = {name: float(value.detach()) for name, value in model.parameters_now().items()}
+        q |= {"relevance_choice": q["relevance"], "relevance_satisfaction": q["satisfaction"]}
+        q |= {"click": 1.0, "text": 1.0}
+        model.taste, biases = taste_of(clicks, q, data.items.vectors, seed)
+        with torch.no_grad():
+            model.biases.copy_(torch.tensor(biases))
+
+
+def logged_steps(data: PublicData) -> list[Transition]:
+    """Returns the logged steps of all users, oldest first; their taste is not known yet."""
+    logs = data.logs
+    slates, items, satisfied = logs.slates.astype(np.int64), logs.items, logs.satisfied == 1
+    choice = (slates == items[..., None]).argmax(axis=2)
+    choice[items < 0] = slates.shape[2]
+    columns = (slates, choice, satisfied.astype(np.float32), logs.queries.astype(np.int64))
+    taste = torch.zeros(len(slates), slates.shape[2])
+    steps = ([torch.from_numpy(x[:, t].copy()) for x in columns] for t in range(slates.shape[1]))
+    return [Transition(a, b, c, d, taste) for a, b, c, d in steps]
+
+
+@torch.no_grad()
+def clicks_of(model: UserModel, logged: list[Transition]) -> Clicks:
+    """Returns the logged steps with what the model says of each slot but taste and biases."""
+    q, columns = model.parameters_now(), []
+    n = len(logged[0].slate)
+    for rows in np.array_split(np.arange(n), n // 1024 + 1):
+        state = model.start(len(rows))
+        for step in (Transition(*(column[rows] for column in step)) for step in logged):
+            ids = step.slate.clamp(min=0)
+            seen = model.appraise(q, state, ids, step.taste)
+            utility = seen.utility - q["relevance"] * seen.relevance - model.biases[ids][..., 0]
+            odds = seen.log_odds - q["satisfaction"] * seen.relevance - model.biases[ids][..., 1]
+            there = (step.slate[:, 0] >= 0).numpy()
+            parts = (ids, step.choice, step.satisfied == 1, seen.text, utility, odds)
+            columns.append([x[there] for x in (rows, *(part.numpy() for part in parts))])
+            _, state = model.step(q, state, step)
+    users, items, choice, satisfied, *numbers = (
+        np.concatenate(x) for x in zip(*columns, strict=True)
+    )
+    return Clicks(users, items, choice, satisfied, *(x.astype(np.float64) for x in numbers))
 
 
 def descend(optimiser: torch.optim.Optimizer, module: torch.nn.Module, loss: Any) -> float:

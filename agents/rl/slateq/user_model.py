@@ -1,11 +1,12 @@
 """Recurrent user model, learnt from what users choose: who wants what now.
 
-Its state is a belief over the catalogue's interest phrases (how much the user wants each), a
-text-free taste, satiation and goodwill. What a user does with a slate moves the belief along the
-gradient of the likelihood of that choice (an exponentiated-gradient step: Kivinen and Warmuth,
-Information and Computation 132, 1997): what was expected teaches little, what surprises much. How
-far each observation moves it, how fast it forgets, and what items are like beside their texts are
-parameters, trained through time by the likelihood of choices, satisfaction and rewards.
+Its state is a belief over the catalogue's interest phrases (how much the user wants each),
+satiation and goodwill; taste beside the texts (`taste.py`) is given to it as a number an item. What
+a user does with a slate moves the belief along the gradient of the likelihood of that choice (an
+exponentiated-gradient step: Kivinen and Warmuth, Information and Computation 132, 1997): what was
+expected teaches little, what surprises much. How far each observation moves it, how fast it
+forgets, and how items are chosen beside their relevance are parameters, trained through time by the
+likelihood of choices, satisfaction and rewards.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from agents.joint.response import SOFTNESS
+from agents.rl.slateq.taste import Taste, no_taste
 from llmrec_env.world import PublicData
 
 Tensor = torch.Tensor
-TASTES = 8
 PRIOR_MASS, LEAST_MASS = 7.0, 0.5
 """Sums of the belief over all phrases: before anything is known, and at the least."""
 MOST = 1.5
@@ -44,21 +46,16 @@ STARTS: dict[str, tuple[str, float]] = {  # the optimiser sums gradients in this
     "relevance": ("positive", 4.7),
     "reward": ("free", 1.0),
     "satiation": ("share", 0.85),
-    "taste": ("share", 0.98),
-    "taste_chosen": ("positive", 0.1),
-    "taste_passed": ("positive", 0.1),
-    "taste_satisfied": ("positive", 0.1),
-    "taste_satisfaction": ("free", 1.0),
     "satiation_choice": ("positive", 0.3),
     "goodwill_satisfaction": ("free", 0.05),
 }
 """Bounds of the single parameters, and where they start.
 
 Effects on the choice: `relevance`, `position`, `satiation_choice`, `lure`, `null_utility`; on
-satisfaction: `satisfaction` (of the relevance), `taste_satisfaction`, `satiation_satisfaction`,
-`goodwill_satisfaction`, `session_bias`; how far an item that was `chosen`, `passed` over or that
-`satisfied`, and a `query`, move the belief, and `taste_*` the taste; what the belief loses in a
-step (`forgetting`), and what is kept of `taste`, `satiation` and `goodwill`; the scale of `reward`.
+satisfaction: `satisfaction` (of the relevance), `satiation_satisfaction`, `goodwill_satisfaction`,
+`session_bias`; how far an item that was `chosen`, `passed` over or that `satisfied`, and a `query`,
+move the belief; what the belief loses in a step (`forgetting`), and what is kept of `satiation` and
+`goodwill`; the scale of `reward`.
 """
 BOUNDS: dict[str, tuple[Callable[[float], float], Callable[[Tensor], Tensor]]] = {
     "positive": (math.log, torch.exp),
@@ -73,7 +70,6 @@ class State(NamedTuple):
     """What is believed of n users."""
 
     belief: Tensor  # (n, P), weights of the phrases
-    taste: Tensor  # (n, TASTES)
     satiation: Tensor  # (n, d)
     goodwill: Tensor  # (n,)
 
@@ -85,6 +81,7 @@ class Transition(NamedTuple):
     choice: Tensor  # (n,), slot, K for none
     satisfied: Tensor  # (n,), 0 or 1
     query: Tensor  # (n,), phrase id, -1 for none
+    taste: Tensor  # (n, K), what the slots' relevance has beside the texts
 
 
 class Prediction(NamedTuple):
@@ -100,6 +97,7 @@ class Appraisal(NamedTuple):
     """Slates as a user is believed to see them."""
 
     vectors: Tensor  # (n, K, d)
+    text: Tensor  # (n, K), relevance by the texts alone, not cut at 0
     relevance: Tensor  # (n, K)
     utility: Tensor  # (n, K)
     log_odds: Tensor  # (n, K), of satisfaction
@@ -121,13 +119,10 @@ class UserModel(nn.Module):
     phrases: Tensor  # (P, d), by the mean cosine of a phrase and its best item: f = 1 is the best
     substance: Tensor  # (N,)
 
-    def __init__(self, data: PublicData, seed: int = 0) -> None:
-        """Takes the public texts' encodings.
+    taste: Taste
 
-        Args:
-            data: of the world.
-            seed: of the items' first tastes.
-        """
+    def __init__(self, data: PublicData) -> None:
+        """Takes the public texts' encodings."""
         super().__init__()
         items, phrases = data.items, data.phrase_vectors
         best = (phrases @ items.vectors.T).max(1).mean()
@@ -139,10 +134,8 @@ class UserModel(nn.Module):
             for name, (bound, start) in STARTS.items()
         )
         num_items, num_phrases = len(items.vectors), len(phrases)
-        tastes = np.random.default_rng([seed, 5]).normal(size=(num_items, TASTES))
         self.biases = nn.Parameter(torch.zeros(num_items, 2))  # of the choice, of satisfaction
-        self.tastes = nn.Parameter(torch.tensor(0.05 * tastes, dtype=torch.float32))
-        self.shared_taste = nn.Parameter(torch.zeros(num_phrases, TASTES))
+        self.taste = no_taste(num_items)
         self.least = LEAST_MASS / num_phrases
         self.prior_start = math.log(PRIOR_MASS / num_phrases)
         self.prior = nn.Parameter(torch.full((num_phrases,), self.prior_start))
@@ -155,7 +148,7 @@ class UserModel(nn.Module):
         """Returns the state of n users of whom nothing is known."""
         belief = self._prior_now().expand(n, -1)
         zeros = torch.zeros(n, self.vectors.shape[1])
-        return State(belief, torch.zeros(n, TASTES), zeros, torch.zeros(n))
+        return State(belief, zeros, torch.zeros(n))
 
     def step(
         self,
@@ -173,7 +166,7 @@ class UserModel(nn.Module):
             relevance: of the slots where it is known, (n, K), which taste is part of.
         """
         present, ids = transition.slate[:, 0] >= 0, transition.slate.clamp(min=0)
-        appraisal = self._appraise(q, state, ids, relevance)
+        appraisal = self.appraise(q, state, ids, transition.taste, relevance)
         prediction, outcome = _predict(q, appraisal, transition, present)
         after = self._updated(q, state, ids, appraisal, outcome, transition)
         parts = [
@@ -182,26 +175,30 @@ class UserModel(nn.Module):
         ]
         return prediction, State(*parts)
 
-    def _appraise(
-        self, q: dict[str, Tensor], state: State, ids: Tensor, relevance: Tensor | None
+    def appraise(
+        self,
+        q: dict[str, Tensor],
+        state: State,
+        ids: Tensor,
+        taste: Tensor,
+        relevance: Tensor | None = None,
     ) -> Appraisal:
+        """Returns slates, (n, K) ids, as users in a state are believed to see them."""
         vectors, interest = self.vectors[ids], state.belief @ self.phrases
-        f = torch.relu(torch.einsum("nkd,nd->nk", vectors, interest))
-        preference = state.taste + state.belief @ self.shared_taste
-        taste = torch.einsum("nkr,nr->nk", self.tastes[ids], preference)
-        if relevance is not None:
-            f, taste = relevance, torch.zeros_like(relevance)
+        text = torch.einsum("nkd,nd->nk", vectors, interest)
+        f = SOFTNESS * functional.softplus((text + taste) / SOFTNESS)
+        f = f if relevance is None else relevance
         satiation = torch.einsum("nkd,nd->nk", vectors, state.satiation)
         satiation = 1.0 - torch.exp(-torch.relu(satiation))
         biases, substance = self.biases[ids], self.substance[ids]
-        utility = q["relevance"] * f + biases[..., 0] + taste - q["satiation_choice"] * satiation
+        utility = q["relevance"] * f + biases[..., 0] - q["satiation_choice"] * satiation
         log_ranks = torch.arange(1, ids.shape[1] + 1, dtype=torch.float32).log()
         utility = utility - q["lure"] * substance - q["position"] * log_ranks
         utility = utility - q["null_utility"]
-        odds = q["satisfaction"] * f + biases[..., 1] + q["taste_satisfaction"] * taste
+        odds = q["satisfaction"] * f + biases[..., 1]
         odds = odds - q["satiation_satisfaction"] * satiation
         odds = odds + (q["goodwill_satisfaction"] * state.goodwill)[:, None] + q["session_bias"]
-        return Appraisal(vectors, f, utility, odds)
+        return Appraisal(vectors, text, f, utility, odds)
 
     def _updated(
         self,
@@ -221,13 +218,9 @@ class UserModel(nn.Module):
         belief = (1.0 - q["forgetting"]) * state.belief * change.exp()
         belief = belief + q["forgetting"] * self._prior_now()
         belief = belief + q["query"] * self._queried(transition)
-        pull = q["taste_chosen"] * chosen - q["taste_passed"] * expected
-        pull = pull + q["taste_satisfied"] * surprise
-        taste = q["taste"] * state.taste + torch.einsum("nk,nkr->nr", pull, self.tastes[ids])
         consumption = (chosen * consumed[:, None])[..., None]
         return State(
             belief.clamp(self.least, MOST),
-            taste,
             q["satiation"] * state.satiation + (consumption * vectors).sum(1),
             q["goodwill"] * state.goodwill + (consumption[..., 0] * substance).sum(1),
         )
@@ -243,8 +236,7 @@ class UserModel(nn.Module):
 
     def penalty(self, strength: float, steps: int) -> Tensor:
         """Returns what pulls items towards their texts alone; it fades as steps are seen."""
-        squares = self.biases.square().sum() + self.tastes.square().sum()
-        squares = squares + 2.0 * self.shared_taste.square().sum()
+        squares = self.biases.square().sum()
         return strength / steps * squares + 3e-4 * (self.prior - self.prior_start).square().sum()
 
     def exported(self) -> Exported:
@@ -254,8 +246,7 @@ class UserModel(nn.Module):
             for name, value in self.parameters_now().items():
                 q[name] = float(value)
             prior = self._prior_now()
-        learnt = (self.biases, self.tastes, self.shared_taste, prior)
-        biases, tastes, shared_taste, prior = (x.detach().numpy().copy() for x in learnt)
+        biases, prior = (x.detach().numpy().copy() for x in (self.biases, prior))
         return Exported(
             parameters=q,
             phrases_across=np.ascontiguousarray(self.phrases.numpy().T),
@@ -263,8 +254,7 @@ class UserModel(nn.Module):
             vectors=self.vectors.numpy(),
             substance=self.substance.numpy(),
             biases=biases,
-            tastes=tastes,
-            shared_taste=shared_taste,
+            taste=self.taste,
             prior=prior,
             least=np.float32(self.least),
         )
@@ -279,8 +269,7 @@ class Exported(NamedTuple):
     vectors: npt.NDArray[np.float32]  # (N, d)
     substance: npt.NDArray[np.float32]  # (N,)
     biases: npt.NDArray[np.float32]  # (N, 2)
-    tastes: npt.NDArray[np.float32]  # (N, TASTES)
-    shared_taste: npt.NDArray[np.float32]  # (P, TASTES)
+    taste: Taste  # not a copy: it learns while it is used
     prior: npt.NDArray[np.float32]  # (P,)
     least: np.float32
 

@@ -57,6 +57,31 @@ def test_user_steps_are_counted_and_reported(train_env):
     assert reports == [132, 164, 196, 228]
 
 
+def test_a_segment_is_whole_updates_rounded_up(train_env):
+    assert SlateQ(3, **SHORT).learn(train_env, 65, 0, 0) == 96
+
+
+def test_it_acts_by_averages_of_what_it_learnt(train_env):
+    agent, latest = SlateQ(3, **SHORT), SlateQ(3, ema_decay=0.0, **SHORT)
+    for one in (agent, latest):
+        one.fit(train_env, 128)
+    acting = agent.tracker.model.biases
+    assert np.abs(acting - agent.model.biases.detach().numpy()).max() > 0.0
+    np.testing.assert_allclose(latest.tracker.model.biases, latest.model.biases.detach().numpy())
+
+
+def test_acting_teaches_it_nothing_about_items(train_env, new_vec):
+    agent = SlateQ(3, **SHORT)
+    agent.fit(train_env, 64)
+    before = agent.model.taste.factors.copy()
+    env = new_vec(3, split="test", **MODES)
+    observation, starts = env.reset(seed=1)[0], np.ones(3, bool)
+    for _ in range(5):
+        observation, *_ = env.step(agent.act(observation, starts))
+        starts = np.zeros(3, bool)
+    np.testing.assert_array_equal(before, agent.model.taste.factors)
+
+
 @pytest.mark.parametrize("cause", ["rate", "reward"])
 def test_a_loss_that_is_not_finite_stops_it_with_what_it_was(train_env, cause, monkeypatch):
     agent = SlateQ(3, **SHORT)
@@ -140,7 +165,11 @@ def test_told_states_are_learnt_from_as_they_were(new_vec):
     relevance = torch.rand(n, k, generator=rng)
     state, slate = agent.model.start(n), torch.arange(n * k).reshape(n, k)
     transition = Transition(
-        slate, torch.zeros(n, dtype=torch.int64), torch.ones(n), torch.full((n,), -1)
+        slate,
+        torch.zeros(n, dtype=torch.int64),
+        torch.ones(n),
+        torch.full((n,), -1),
+        torch.zeros(n, k),
     )
     q = agent.model.parameters_now()
     told, _ = agent.model.step(q, state, transition, relevance)
@@ -154,6 +183,20 @@ def test_told_states_are_learnt_from_as_they_were(new_vec):
 def _made(split, n, reset="next_step", **told):
     kwargs = dict(world_seed=100, split=split, autoreset_mode=reset, **MODES, **told)
     return gymnasium.make_vec("llmrec/Drift-v1", num_envs=n, **kwargs).unwrapped
+
+
+@pytest.mark.slow
+def test_tastes_of_items_are_found_in_logs_and_better_with_sessions():
+    env, explained = _made("train", 64, "same_step"), []
+    truth = env.simulator.world.traits["taste"] - env.simulator.world.traits["taste"].mean(axis=0)
+    for steps in (1, 50_000):
+        agent = SlateQ(1)
+        agent.fit(env, steps)
+        factors = agent.model.taste.factors - agent.model.taste.factors.mean(axis=0)
+        rest = truth - factors @ np.linalg.lstsq(factors, truth, rcond=None)[0]
+        explained.append(1.0 - float((rest**2).sum() / (truth**2).sum()))
+    assert explained[0] > 0.25
+    assert explained[1] > explained[0] + 0.03, explained
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from agents.rl.slateq.user_model import (  # noqa: E402
 )
 
 N, STEPS, K = 6, 12, 5
+NAMES = ("slates", "items", "satisfied", "queries")
 
 
 @pytest.fixture
@@ -27,12 +28,14 @@ def data(new_vec):
 @pytest.fixture
 def model(data):
     """With all that is learnt away from where it starts."""
-    model = UserModel(data, seed=1)
+    model = UserModel(data)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
         model.prior[:2] += torch.tensor([-4.0, 6.0])  # beyond what a belief can be
+    factors = 0.2 * np.random.default_rng(3).normal(size=model.taste.factors.shape)
+    model.taste = model.taste._replace(factors=factors)
     return model
 
 
@@ -50,10 +53,28 @@ def _steps(data, seed=0):
     return slates, items[..., 0].astype(np.int32), satisfied, queries, choice
 
 
-def _transition(steps, t):
+def _transition(steps, t, taste=None):
     slates, _, satisfied, queries, choice = (torch.from_numpy(x[:, t].copy()) for x in steps)
     satisfaction = (satisfied == 1).float()
-    return Transition(slates.long(), choice.long(), satisfaction, queries.long())
+    taste = torch.zeros(slates.shape) if taste is None else torch.from_numpy(taste)
+    return Transition(slates.long(), choice.long(), satisfaction, queries.long(), taste)
+
+
+def _followed(model, data, steps):
+    """The tracker and the torch state after the steps, and what the tracker knows of taste."""
+    tracker, observation = Tracker(model.exported()), _observation(steps, data)
+    state, starts = model.start(N), np.ones(N, bool)
+    nothing = {f"recent_{x}": np.full_like(observation[f"recent_{x}"], -1) for x in NAMES}
+    tracker.observe(observation | nothing, starts)
+    with torch.no_grad():
+        for t in range(STEPS):
+            taste = tracker.taste(np.maximum(steps[0][:, t], 0))
+            _, state = model.step(model.parameters_now(), state, _transition(steps, t, taste))
+            new = {
+                f"recent_{x}": y[:, t : t + 1].copy() for x, y in zip(NAMES, steps, strict=False)
+            }
+            tracker.observe(observation | new, ~starts)
+    return tracker, state
 
 
 def _observation(steps, data):
@@ -67,28 +88,29 @@ def _observation(steps, data):
 
 def test_the_compiled_recurrence_is_the_one_that_is_trained(model, data):
     steps = _steps(data)
-    tracker = Tracker(model.exported())
-    tracker.observe(_observation(steps, data), np.ones(N, bool))
-    state = model.start(N)
-    with torch.no_grad():
-        for t in range(STEPS):
-            _, state = model.step(model.parameters_now(), state, _transition(steps, t))
+    tracker, state = _followed(model, data, steps)
+    whole = Tracker(model.exported())
+    whole.observe(_observation(steps, data), np.ones(N, bool))
+    assert np.abs(tracker.mean[1:]).min() > 0.0
+    np.testing.assert_array_equal(whole.mean, tracker.mean)
     for own, other in zip(tracker.state, state, strict=True):
         np.testing.assert_allclose(own, other.numpy(), rtol=2e-4, atol=2e-5)
 
 
 def test_candidates_are_prediction_as_slates_are(model, data):
     steps = _steps(data)
-    tracker = Tracker(model.exported())
-    observation = _observation(steps, data)
-    tracker.observe(observation, np.ones(N, bool))
-    odds, features = tracker.appraise(observation["candidates"][:, :1])
-    slate = torch.from_numpy(observation["candidates"][:, :1]).long()
-    alone = Transition(slate, torch.zeros(N, dtype=torch.long), torch.ones(N), torch.full((N,), -1))
-    state = model.start(N)
+    tracker, state = _followed(model, data, steps)
+    tracker.precision *= 1e9  # nothing about taste is unsure
+    candidates = np.arange(N * 8, dtype=np.int32).reshape(N, 8)[:, :1]
+    odds, features = tracker.appraise(candidates)
+    alone = Transition(
+        torch.from_numpy(candidates).long(),
+        torch.zeros(N, dtype=torch.long),
+        torch.ones(N),
+        torch.full((N,), -1),
+        torch.from_numpy(tracker.taste(candidates)),
+    )
     with torch.no_grad():
-        for t in range(STEPS):
-            _, state = model.step(model.parameters_now(), state, _transition(steps, t))
         prediction, _ = model.step(model.parameters_now(), state, alone)
     np.testing.assert_allclose(np.log1p(1.0 / odds[:, 0]), prediction.choice_loss, rtol=1e-3)
     np.testing.assert_allclose(-np.log(features[:, 0, 1]), prediction.satisfaction_loss, rtol=1e-3)
@@ -148,6 +170,7 @@ def _after(model, choice, query=-1, item=3):
     transition = Transition(
         *(torch.tensor([[item, *others]]), torch.tensor([choice]), torch.ones(1)),
         torch.tensor([phrase if query == "own" else -1]),
+        torch.zeros(1, K),
     )
     state = model.start(1)
     _, after = model.step(model.parameters_now(), state, transition)
