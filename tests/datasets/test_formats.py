@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.cli import main
 from llmrec_env.config import ConfigError
 from llmrec_env.content.catalogues import CatalogError
 from llmrec_env.content.catalogues.saved import read_columns
@@ -208,6 +209,16 @@ def test_long_texts_are_cut_and_topics_that_lack_are_other(tmp_path):
     assert len(columns.texts[3]) <= 1000 and columns.texts[3].endswith("word")
     assert columns.texts[1] == f"{title_of(1)}. sturdy light"
     assert columns.topics is not None and columns.topics[0] == "other"
+
+
+def test_the_command_line_takes_a_format(tmp_path, capsys):
+    items, logs = movielens_csv(tmp_path)
+    options = ["--format", "movielens-25m", "--items", str(items), "--logs", str(logs)]
+    options += ["--encoder", "hashing", "--output", str(tmp_path / "world")]
+    assert main(["world", *options]) == 0
+    assert f"{len(interactions())} of {len(interactions())} records" in capsys.readouterr().out
+    assert main(["world", *options, "--time-unit", "ms"]) == 1
+    assert "leave out time_unit" in capsys.readouterr().err
 
 
 # --- bad input
