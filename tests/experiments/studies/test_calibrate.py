@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -85,14 +84,14 @@ def test_the_search_finds_its_way_to_users_who_switch_often():
     vectors, topics = moved.items.vectors, moved.catalog.topics
     real = measured(simulated(moved, 30, 200), vectors, topics)
     found = calibrate.search(real, base, 30, 200, 60, 0)
-    assert found["switch_rate"] > 0.06 and found["choice_quality"] > 0.7
+    assert 0.1 < found["switch_rate"] < 0.3  # it is .2
+    assert found["choice_quality"] > 0.4  # 1.5; the default is .25
 
     def misfit(**changes: Any) -> float:
         world = load_world(EnvConfig(**(base | changes), world_seed=6))
         apart = distances(real, measured(simulated(world, 30, 200), vectors, topics))
         return float(np.mean(np.abs([x for name, x in apart.items() if name not in NOT_FITTED])))
 
-    assert misfit(**found) < 0.6 * misfit()
+    assert misfit(**found) < 0.75 * misfit()
     usual = busyness(load_world(EnvConfig(**base)))
     assert busyness(load_world(EnvConfig(**(base | found)))) == pytest.approx(usual, rel=0.3)
-    assert dataclasses.replace(EnvConfig(), **found)
