@@ -89,6 +89,8 @@ def run(
     Returns:
         Settings, figures by model, improvements in AUC, and the reliability table of the last size.
     """
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
     config = EnvConfig.from_kwargs({**env, "world_seed": world})
     settings: dict[str, Any] = {"mode": mode, "reading": reading, "world": world, "seed": seed}
     settings |= {"sizes": sizes, "browsed": browsed, "users": config.num_users}
@@ -97,7 +99,7 @@ def run(
     parts, rows = _parts(loaded, max(sizes), test_pairs, browsed, seed)
     made = _references(loaded, parts)
     if joint and not browsed:
-        made.append(_joint(loaded, rows, len(parts["train"]), seed))
+        made.append(_joint(loaded, rows, seed))
     for size in sizes:
         made.append(_classified(parts, size, settings, epochs, log_folder))
     label = [pair.satisfied for pair in parts["test"]]
@@ -147,18 +149,19 @@ def _references(world: World, parts: dict[str, list[Pair]]) -> list[Predictions]
     ]
 
 
-def _joint(world: World, rows: npt.NDArray[np.intp], pairs: int, seed: int) -> Predictions:
+def _joint(world: World, rows: npt.NDArray[np.intp], seed: int) -> Predictions:
     """What `joint` expected of some of the clicks of the test users, before each."""
     started = time.perf_counter()
-    agent = Joint(seed)
-    agent.learn(world.public(), world.config)
+    agent, data = Joint(seed), world.public()
+    agent.learn(data, world.config)
     seconds = time.perf_counter() - started
     steps = columns_of(public_data(world, "test"))
     expected = np.zeros(steps[1].shape)
     agent.after(steps, expected)
     clicked = (steps[1] >= 0) & (steps[0][:, :, 0] >= 0)
     slope, offset = agent.calibration
-    return Predictions("joint", expit(slope * expected[clicked][rows] + offset), pairs, seconds)
+    chance = expit(slope * expected[clicked][rows] + offset)
+    return Predictions("joint", chance, int((data.logs.items >= 0).sum()), seconds)
 
 
 def _classified(

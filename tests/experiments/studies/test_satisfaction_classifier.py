@@ -28,7 +28,7 @@ def study(tiny, tmp_path_factory):
             test_pairs=200,
             epochs=1,
             env=tiny | {"encoder": str(bert), "num_users": 300},
-            output=folder,
+            output=folder / "out",
         )
     return folder, record
 
@@ -50,7 +50,7 @@ def test_figures_stand_beside_the_references(study):
 
 def test_file_holds_the_figures_and_no_text(study, world):
     folder, record = study
-    content = (folder / "satisfaction-lora-bi-encoder.json").read_text(encoding="utf-8")
+    content = (folder / "out/satisfaction-lora-bi-encoder.json").read_text(encoding="utf-8")
     assert json.loads(content) == json.loads(json.dumps(record))
     assert not any(text in content for text in (*world.catalog.texts, *world.phrases.texts))
 
@@ -67,7 +67,7 @@ def test_what_joint_expects_belongs_to_the_pairs(world, monkeypatch):
     monkeypatch.setattr(Joint, "after", knows)
     monkeypatch.setattr(Joint, "learn", lambda *_: None)
     monkeypatch.setattr(Joint, "calibration", np.array([1.0, 0.0]), raising=False)
-    made = satisfaction_classifier._joint(world, rows, 50, 0)
+    made = satisfaction_classifier._joint(world, rows, 0)
     label = [pair.satisfied for pair in parts["test"]]
     assert (made.probability > 0.5).astype(int).tolist() == label and 0 < sum(label) < len(label)
 
