@@ -20,6 +20,7 @@ from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode
 from experiments.studies import study
 from experiments.studies.cold_start import cold_items, cold_users
+from experiments.studies.user_groups import improvements_by_group
 
 REFERENCES = ("content", "ease", "collaborative", "drift-aware")
 DEFAULT = "joint"
@@ -32,6 +33,11 @@ WEIGHTS: tuple[dict[str, Any], ...] = (
     {"text": 0.3},
     {"click": 0.3},
 )
+HALVES: dict[str, dict[str, Any]] = {
+    "collaborative half": {"click": 0.0},
+    "text half": {"text": 0.0},
+}
+"""Of WEIGHTS, those in which a half is missing, by its name."""
 GRID = (0.0, 0.1, 0.3, 1.0, 3.0)
 """Of λ1 and of λ2; they are not 0 together."""
 PARTS: tuple[dict[str, Any], ...] = (
@@ -59,24 +65,31 @@ def run(
     `joint.json`, `joint.md` and a figure.
 
     Args:
-        parts: `weights` changes λ1 and λ2, `parts` takes parts away; `users` hides the past of the
-            users played; `items` hides all clicks on a fifth of the items from training. These
-            two train one seed. `grid` tries every pair of λ1 and λ2, for a heat map.
+        parts: `weights` changes λ1 and λ2, and tells what each half adds to users of weak and of
+            strong taste, of clear and of unclear texts; `parts` takes parts away; `users` hides
+            the past of the users played; `items` hides all clicks on a fifth of the items from
+            training. These two train one seed. `grid` tries every pair of λ1 and λ2, for a heat
+            map.
         task: a registered id.
 
     Returns:
-        `variants`, `users`, `items` and `grid`, as in the file.
+        `variants`, `groups`, `users`, `items` and `grid`, as in the file.
     """
     base = RunSpec(task, DEFAULT, 0, users=scale.users, env=given_fields(env))
     specs = _plan(base, parts, scale)
     settings = {"task": task, "parts": parts}
     study.do_runs(specs, options, scale, base.env, **settings)
-    variants = _variants(run_sweep(specs, options.output))  # all there: nothing runs again
+    sessions, seconds = _sessions(run_sweep(specs, options.output))  # nothing runs again
+    variants = _variants(sessions, seconds)
     grid = _grid_of(variants) if "grid" in parts else {}
     if "weights" not in parts:  # the heat map says it
         tried = {label_of(x) for x in _on_grid().values() if x}
         variants = {name: x for name, x in variants.items() if name not in tried}
     results: dict[str, Any] = {"variants": variants, "users": {}, "items": {}, "grid": grid}
+    results["groups"] = {}
+    if "weights" in parts:
+        halves = {name: sessions[label_of(x)] for name, x in HALVES.items()}
+        results["groups"] = improvements_by_group(base, sessions[DEFAULT], halves)
     if "users" in parts:
         results["users"] = cold_users(base, scale.worlds)
     if "items" in parts:
@@ -142,14 +155,23 @@ def _plan(base: RunSpec, parts: Sequence[str], scale: study.Scale) -> list[RunSp
     return sorted(specs, key=lambda spec: spec.world)
 
 
-def _variants(results: Sequence[RunResult]) -> dict[str, dict[str, Any]]:
-    """Return, improvements and seconds of training of each variant; pairs share random numbers."""
+def _sessions(
+    results: Sequence[RunResult],
+) -> tuple[dict[str, list[Episode]], dict[str, list[float]]]:
+    """Sessions, and seconds of each training, by variant."""
     sessions: dict[str, list[Episode]] = {}
     seconds: dict[str, list[float]] = {}
     for result in results:
         name = result.spec.agent if result.spec.agent in REFERENCES else result.spec.label
         sessions.setdefault(name, []).extend(result.episodes)
         seconds.setdefault(name, []).append(result.seconds["training"])
+    return sessions, seconds
+
+
+def _variants(
+    sessions: Mapping[str, Sequence[Episode]], seconds: Mapping[str, Sequence[float]]
+) -> dict[str, dict[str, Any]]:
+    """Return, improvements and seconds of training of each variant; pairs share random numbers."""
     variants = {}
     for name, own in sessions.items():
         row: dict[str, Any] = {"return": bootstrap_interval(scores_of(own))}
@@ -181,6 +203,11 @@ def tables_of(results: Mapping[str, Any]) -> list[Table]:
             {"return": "return [95 %]"}
             | {x: f"improvement over {x}" for x in COMPARED}
             | {"seconds": "training, s"},
+        ),
+        _table(
+            "what each half adds, by thirds of the users",
+            results["groups"],
+            {name: f"{name} [95 %]" for name in HALVES},
         ),
         _table("return, by logged slates known of a user", returns, {x: str(x) for x in slates}),
         _table(
@@ -215,7 +242,7 @@ def _table(title: str, rows: Mapping[str, Mapping[Any, Any]], heads: Mapping[Any
 
 
 def _cell(key: Any, value: Any) -> Cell:
-    if value is None or key in COMPARED:
+    if value is None or key in COMPARED or key in HALVES:
         return text_tables.improvement(value)
     if key == "seconds":
         return number(value, decimals=1)

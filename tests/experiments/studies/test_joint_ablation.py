@@ -65,6 +65,13 @@ def test_improvements_are_over_the_same_users(study):
                 assert row[other].low <= row[other].value <= row[other].high
 
 
+def test_each_half_is_judged_in_thirds_of_the_users(study):
+    _, results = study
+    assert len(results["groups"]) == 6
+    for row in results["groups"].values():
+        assert list(row) == list(joint_ablation.HALVES)
+
+
 def test_users_whose_past_is_known_are_those_of_the_benchmark(study, tiny):
     _, results = study
     warmup = EnvConfig(**tiny).warmup_slates
@@ -130,6 +137,7 @@ def test_tables_show_intervals_and_leave_out_what_is_not_there(study, capsys):
     print_tables(*joint_ablation.tables_of(results | {"items": {}}))
     printed = capsys.readouterr().out
     assert "text=0" in printed and "logged slates known" in printed
+    assert "taste strength: low" in printed
     assert "cold items" not in printed
     assert " % [" in printed and "**" in (study[0] / "joint.md").read_text(encoding="utf-8")
 
@@ -138,7 +146,7 @@ def test_parts_can_be_left_out(tiny, tmp_path):
     options = RunOptions(output=tmp_path)
     results = joint_ablation.run(parts=(), env=tiny, scale=Scale(1, users=3), options=options)
     assert list(results["variants"]) == [*joint_ablation.REFERENCES, "joint"]
-    assert results["users"] == results["items"] == {} and drawn(tmp_path)
+    assert results["users"] == results["items"] == results["groups"] == {} and drawn(tmp_path)
 
 
 def test_the_grid_is_every_pair_of_weights_but_none(tiny, tmp_path, monkeypatch):
