@@ -8,6 +8,7 @@ sessions with training users, after a start from their logs.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -138,9 +139,8 @@ class SlateQ:
         rollouts: list[Rollout] = []
         observation, _ = env.reset(seed=segment_seed(self.seed, segment))
         position = observation, np.ones(env.num_envs, np.bool_)
-        updates = -(
-            -num_steps // size
-        )  # rounded up: what is left for the last segment is not short
+        # Rounded up, so that what is left for the last segment is not short.
+        updates = math.ceil(num_steps / size)
         for steps in range(done + size, done + (updates + 1) * size, size):
             position, rollout = self._collect(env, position)
             rollouts = [*rollouts, rollout][-_ROLLOUTS:]

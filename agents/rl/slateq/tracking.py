@@ -156,7 +156,7 @@ def learn_steps(model, parameters, state, steps, since, learning):
 
 
 @kernel
-def write_relevance(closeness, mean, lower, factors, item, part):
+def expected_relevance(closeness, mean, lower, factors, item, part):
     """Returns f of an item, with what is not known of the user's taste on either side of it."""
     solve_lower(lower, factors[item], part)
     variance = 0.0
@@ -193,7 +193,7 @@ def appraise_candidates(model, parameters, state, known, candidates, odds, featu
             if known.shape[1] > 0:
                 f = np.float64(known[i, c])
             else:
-                f = write_relevance(closeness[0, c], mean[i], lower, factors, item, part)
+                f = expected_relevance(closeness[0, c], mean[i], lower, factors, item, part)
             utility, log_odds, tiredness = appraise(model, q, f, closeness[1, c], goodwill[i], item)
             odds[i, c] = math.exp(min(max(utility, -12.0), 12.0))
             features[i, c, 0], features[i, c, 1] = f, 1.0 / (1.0 + math.exp(-log_odds))
