@@ -282,8 +282,8 @@ _SPECS = (
             "shrinkage": Uniform(0.5, 32.0, log=True),
         },
         ladder=True,
-        training_rate=7_500.0,
-        fitting_seconds=26.0,
+        training_rate=4_800.0,
+        fitting_seconds=35.0,
     ),
     AgentSpec(
         "belief-oracle",

@@ -70,6 +70,48 @@ def add_taste(posterior, i, taste, ids, scores):
 
 
 @kernel
+def move_factors(own, precision, others, spreads, ids, pull, weight, gradient, lower):
+    """Moves Gaussian factors by a Newton step of the likelihood of products with others.
+
+    Args:
+        own: mean, (r,), with its `precision`, (r, r).
+        others: factors, (n, r), and how unsure they are, `spreads`, (n, r, r).
+        ids: which of them it was multiplied by, (K,).
+        pull: slope of the log-likelihood by each product, (K,); `weight`: its curvature.
+        gradient: room for (r,) numbers; `lower`: for (r, r).
+    """
+    gradient[:] = 0.0
+    for k in range(ids.shape[0]):
+        factors, spread = others[ids[k]], spreads[ids[k]]
+        for a in range(own.shape[0]):
+            gradient[a] += pull[k] * factors[a]
+            for b in range(own.shape[0]):
+                precision[a, b] += weight[k] * (factors[a] * factors[b] + spread[a, b])
+                gradient[a] -= weight[k] * spread[a, b] * own[b]
+    factorise(precision, lower)
+    solve_lower(lower, gradient, gradient)
+    solve_upper(lower, gradient)
+    for a in range(own.shape[0]):
+        own[a] += gradient[a]
+
+
+@kernel
+def unsure_relevance(x, lower, factors, part):
+    """Returns f of text and taste x, and the variance of x, as the user's factors are unsure.
+
+    Args:
+        lower: Cholesky factor of their precision, (r, r).
+        factors: of the item, (r,); `part`: room for as many.
+    """
+    solve_lower(lower, factors, part)
+    variance = 0.0
+    for j in range(part.shape[0]):
+        variance += part[j] * part[j]
+    f, _ = bend(x, math.sqrt(SOFTNESS**2 + _SPREAD**2 * variance))
+    return f, variance
+
+
+@kernel
 def learn_step(
     q, posterior, i, texts, taste, slate, item, satisfied, scores, tired, goodwill, room
 ):
@@ -104,19 +146,7 @@ def learn_step(
             pull[k] += q.text * step * ((1.0 if satisfied else 0.0) - p)
             weight[k] += q.text * step * step * p * (1.0 - p)
     mean, precision = posterior.mean[i], posterior.precision[i]
-    gradient[:] = 0.0
-    for k in range(slate.shape[0]):
-        factors, spread = taste.factors[slate[k]], taste.spread[slate[k]]
-        for a in range(mean.shape[0]):
-            gradient[a] += pull[k] * factors[a]
-            for b in range(mean.shape[0]):
-                precision[a, b] += weight[k] * (factors[a] * factors[b] + spread[a, b])
-                gradient[a] -= weight[k] * spread[a, b] * mean[b]
-    factorise(precision, lower)
-    solve_lower(lower, gradient, gradient)
-    solve_upper(lower, gradient)
-    for a in range(mean.shape[0]):
-        mean[a] += gradient[a]
+    move_factors(mean, precision, taste.factors, taste.spread, slate, pull, weight, gradient, lower)
     return expected
 
 
@@ -191,12 +221,8 @@ def appraise(
             if candidates[i, c] < 0:
                 odds[i, c], value[i, c], log_odds[i, c] = 0.0, 0.0, 0.0
                 continue
-            solve_lower(lower, taste.factors[ids[c]], part)
-            variance = 0.0
-            for j in range(r):
-                variance += part[j] * part[j]
             x = scores[c] + (bonus[i, c] if bonus.shape[1] > 0 else 0.0)
-            f, _ = bend(x, math.sqrt(SOFTNESS**2 + _SPREAD**2 * variance))
+            f, variance = unsure_relevance(x, lower, taste.factors[ids[c]], part)
             utility, logit = respond(q, texts, taste, ids[c], f, tired[c], memory.goodwill[i])
             odds[i, c] = math.exp(min(max(utility, -_HUGE), _HUGE))
             satisfied = 1.0 / (1.0 + math.exp(-logit))

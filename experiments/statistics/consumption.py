@@ -200,24 +200,22 @@ def _of_topics(topics: npt.NDArray[np.integer]) -> Floats:
 def _of_popularity(consumed: Floats) -> dict[str, Floats]:
     """Inequality of items in each resample, (B, N)."""
     ranked = np.sort(consumed, axis=1)
-    n = ranked.shape[1]
-    total = ranked.sum(axis=1)
-    top = max(n // 100, 1)
-    return {
-        "popularity (Gini)": ranked @ np.arange(1 - n, n, 2) / (n * total),
-        "popularity, top 1 %": ranked[:, -top:].sum(axis=1) / total,
-    }
+    top = max(ranked.shape[1] // 100, 1)
+    share = ranked[:, -top:].sum(axis=1) / ranked.sum(axis=1)
+    return {"popularity (Gini)": _gini(ranked), "popularity, top 1 %": share}
 
 
 def _of_activity(activity: Floats, resampling: Resampling) -> Interval:
-    def gini(ranked: Floats) -> Floats:
-        n = ranked.shape[-1]
-        return ranked @ np.arange(1 - n, n, 2) / (n * ranked.sum(axis=-1))
-
     rng = np.random.default_rng(_DRAW)
     drawn = rng.choice(activity, (resampling.resamples, len(activity)))
-    ends = percentiles(gini(np.sort(drawn, axis=1)), resampling)
-    return Interval(float(gini(np.sort(activity))), *ends.tolist())
+    ends = percentiles(_gini(np.sort(drawn, axis=1)), resampling)
+    return Interval(float(_gini(np.sort(activity))), *ends.tolist())
+
+
+def _gini(ranked: Floats) -> Floats:
+    """Of rising counts, (..., n); as `metrics.gini`, of many rows at once."""
+    n = ranked.shape[-1]
+    return ranked @ np.arange(1 - n, n, 2) / (n * ranked.sum(axis=-1))
 
 
 def _known(items: Ids) -> int:

@@ -169,8 +169,7 @@ def real_records(catalog: str) -> tuple[Records, float]:
     records = movielens_records() if catalog == "movielens" else load_records(catalog)
     if records.timestamp is None:
         raise RecordsError(f"{catalog}: the logs have no times; without them nothing moves.")
-    low, high = records.rating_range
-    return records, low + 0.75 * (high - low)
+    return records, records.satisfying_rating
 
 
 def consumed(records: Records, threshold: float, length: int, most_users: int) -> Consumption:

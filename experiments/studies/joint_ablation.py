@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report import text_tables
 from experiments.report.figures import study_figures
 from experiments.report.figures.style import save
 from experiments.report.text_tables import Cell, Table, number, percent
 from experiments.runs.runner import RunOptions, run_sweep
-from experiments.runs.spec import RunResult, RunSpec
+from experiments.runs.spec import RunSpec
 from experiments.statistics.intervals import Interval, bootstrap_interval
 from experiments.statistics.leaderboard import scores_of
 from experiments.store import Episode
@@ -79,14 +77,15 @@ def run(
     specs = _plan(base, parts, scale)
     settings = {"task": task, "parts": parts}
     study.do_runs(specs, options, scale, base.env, **settings)
-    sessions, seconds = _sessions(run_sweep(specs, options.output))  # nothing runs again
+    done = run_sweep(specs, options.output)  # all there: nothing runs again
+    sessions, seconds = study.sessions_by(done, _name)
     variants = _variants(sessions, seconds)
     grid = _grid_of(variants) if "grid" in parts else {}
     if "weights" not in parts:  # the heat map says it
         tried = {label_of(x) for x in _on_grid().values() if x}
         variants = {name: x for name, x in variants.items() if name not in tried}
-    results: dict[str, Any] = {"variants": variants, "users": {}, "items": {}, "grid": grid}
-    results["groups"] = {}
+    results: dict[str, Any] = {"variants": variants, "groups": {}, "users": {}, "items": {}}
+    results["grid"] = grid
     if "weights" in parts:
         halves = {name: sessions[label_of(x)] for name, x in HALVES.items()}
         results["groups"] = improvements_by_group(base, sessions[DEFAULT], halves)
@@ -155,21 +154,12 @@ def _plan(base: RunSpec, parts: Sequence[str], scale: study.Scale) -> list[RunSp
     return sorted(specs, key=lambda spec: spec.world)
 
 
-def _sessions(
-    results: Sequence[RunResult],
-) -> tuple[dict[str, list[Episode]], dict[str, list[float]]]:
-    """Sessions, and seconds of each training, by variant."""
-    sessions: dict[str, list[Episode]] = {}
-    seconds: dict[str, list[float]] = {}
-    for result in results:
-        name = result.spec.agent if result.spec.agent in REFERENCES else result.spec.label
-        sessions.setdefault(name, []).extend(result.episodes)
-        seconds.setdefault(name, []).append(result.seconds["training"])
-    return sessions, seconds
+def _name(spec: RunSpec) -> str:
+    return spec.agent if spec.agent in REFERENCES else spec.label
 
 
 def _variants(
-    sessions: Mapping[str, Sequence[Episode]], seconds: Mapping[str, Sequence[float]]
+    sessions: Mapping[str, Sequence[Episode]], seconds: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     """Return, improvements and seconds of training of each variant; pairs share random numbers."""
     variants = {}
@@ -177,7 +167,7 @@ def _variants(
         row: dict[str, Any] = {"return": bootstrap_interval(scores_of(own))}
         for other in COMPARED:
             row[other] = None if other == name else study.improvement_of(own, sessions[other])
-        variants[name] = row | {"seconds": float(np.mean(seconds[name]))}
+        variants[name] = row | {"seconds": seconds[name]}
     return variants
 
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report import text_tables
 from experiments.report.text_tables import Column, Table, number
@@ -94,18 +92,14 @@ def run(
 
 
 def _compared(results: Sequence[RunResult]) -> list[Variant]:
-    sessions: dict[str, list[Episode]] = {}
-    seconds: dict[str, list[float]] = {}
-    for result in results:
-        sessions.setdefault(result.spec.label, []).extend(result.episodes)
-        seconds.setdefault(result.spec.label, []).append(result.seconds["training"])
+    sessions, seconds = study.sessions_by(results, lambda spec: spec.label)
     return [
         Variant(
             name,
             bootstrap_interval(scores_of(own)),
             _improvement(sessions, name, name.split(" + ")[0]),
             _improvement(sessions, name, REFERENCE),
-            float(np.mean(seconds[name])),
+            seconds[name],
         )
         for name, own in sessions.items()
     ]

@@ -103,8 +103,7 @@ def run(
         print("implicit-als is left out: the library implicit is not installed (extra `dev`)")
         agents = tuple(name for name in agents if name != "implicit-als")
     records, texts = read_logs(logs, min_ratings, encoder, dim)
-    low, high = records.rating_range
-    liked = low + 0.75 * (high - low) if threshold is None else threshold
+    liked = records.satisfying_rating if threshold is None else threshold
     protocol, part = Protocol(texts, liked), _latest(records, test_share)
     print(f"{len(part.train):,} records to learn from, {len(part.test):,} to find")
     results: dict[str, dict[str, Scores]] = {}

@@ -6,11 +6,12 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
@@ -19,7 +20,7 @@ from experiments import store
 from experiments.report.figures.style import save
 from experiments.report.text_tables import Table, markdown, print_tables
 from experiments.runs.runner import RunOptions, run_specs
-from experiments.runs.spec import RunSpec, check_names, task_config
+from experiments.runs.spec import RunResult, RunSpec, check_names, task_config
 from experiments.statistics.intervals import Interval, improvement_if_defined
 from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode, Row
@@ -115,6 +116,18 @@ def do_runs(
     config = dataclasses.asdict(scale) | {"env": dict(env)} | settings
     rows = run_specs(specs, options, config)
     return rows, group(store.read_table(options.output, Episode))
+
+
+def sessions_by(
+    results: Iterable[RunResult], name: Callable[[RunSpec], str]
+) -> tuple[dict[str, list[Episode]], dict[str, float]]:
+    """Returns sessions, and mean seconds of training, by what a name is made of each run."""
+    sessions: dict[str, list[Episode]] = {}
+    seconds: dict[str, list[float]] = {}
+    for result in results:
+        sessions.setdefault(name(result.spec), []).extend(result.episodes)
+        seconds.setdefault(name(result.spec), []).append(result.seconds["training"])
+    return sessions, {x: float(np.mean(values)) for x, values in seconds.items()}
 
 
 def improvement_of(own: Sequence[Episode], other: Sequence[Episode]) -> Interval | None:

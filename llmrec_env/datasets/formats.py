@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from llmrec_env.config import ConfigError, unknown
-from llmrec_env.content.catalogues.movielens import article_in_front
+from llmrec_env.content.catalogues.movielens import article_in_front, film_text
 from llmrec_env.content.cells import MalformedError, number_of
 from llmrec_env.content.table_lines import Lines, open_lines
 from llmrec_env.content.table_reader import Names, Row, Table, TableReader
@@ -142,10 +142,9 @@ def _film_of(item: Any, title: Any, genres: list[str], made: set[str]) -> Cells:
     name = _YEAR.sub("", full)
     if not name:
         raise MalformedError("no title; write one, or delete the row")
-    kinds = (", ".join(genres).lower() or "no genre").capitalize()
-    text = f"{name}. {kinds}."
+    text = film_text(name, genres)
     if text in made:  # a remake
-        text = f"{full}. {kinds}."
+        text = film_text(full, genres)
     made.add(text)
     return {"item": item, "title": name, "text": text}
 

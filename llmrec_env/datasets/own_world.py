@@ -99,8 +99,7 @@ def make_world(
     parameters: dict[str, Any] = {"encoder": encoder, "dim": dim}
     parameters |= _sizes(len(catalog), len(phrases), report)
     if records is not None:
-        low, high = how.rating_range
-        estimates = estimate(records, catalog.topics, threshold=low + 0.75 * (high - low))
+        estimates = estimate(records, catalog.topics, threshold=records.satisfying_rating)
         columns = _with_estimates(columns, catalog.topic_names, estimates)
         parameters |= _within(estimates.parameters, parameters)
         report += [f"estimated: {', '.join(estimates.parameters)}, quality, topic shares"]

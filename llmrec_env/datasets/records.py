@@ -103,6 +103,12 @@ class Records:
             timestamp=None if self.timestamp is None else self.timestamp[rows],
         )
 
+    @property
+    def satisfying_rating(self) -> float:
+        """The rating from which on one satisfies: three quarters of the way up their range."""
+        low, high = self.rating_range
+        return low + 0.75 * (high - low)
+
     def clicks(self, threshold: float = 4.0) -> tuple[npt.NDArray[np.int64], ...]:
         """Returns (user, item, satisfied) of clicks and ratings, each (m,), as recommenders learn.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.joint.factors import Clicks, FactorModel, Prior, text_basis
-from agents.joint.posterior import factorise, solve_lower, solve_upper
+from agents.joint.posterior import factorise, move_factors, solve_lower, solve_upper
 from llmrec_env.simulation.compilation import kernel
 
 Doubles = npt.NDArray[np.float64]
@@ -79,57 +79,26 @@ def taste_score(mean, factors, item):
 
 
 @kernel
-def learn_from(own, precision, others, other_spreads, pull, weight, gradient, lower):
-    """Moves Gaussian factors by a Newton step of the likelihood of products with others.
-
-    Args:
-        own: mean, (r,), with its `precision`, (r, r).
-        others: what it was multiplied by, (K, r), and how unsure that is, (K, r, r).
-        pull: slope of the log-likelihood by each product, (K,); `weight`: its curvature.
-        gradient: room for (r,) numbers; `lower`: for (r, r).
-    """
-    gradient[:] = 0.0
-    for k in range(pull.shape[0]):
-        for a in range(own.shape[0]):
-            gradient[a] += pull[k] * others[k, a]
-            for b in range(own.shape[0]):
-                precision[a, b] += weight[k] * (
-                    others[k, a] * others[k, b] + other_spreads[k, a, b]
-                )
-                gradient[a] -= weight[k] * other_spreads[k, a, b] * own[b]
-    factorise(precision, lower)
-    solve_lower(lower, gradient, gradient)
-    solve_upper(lower, gradient)
-    for a in range(own.shape[0]):
-        own[a] += gradient[a]
-
-
-@kernel
 def learn_taste(taste, slate, mean, precision, pull, weight, learning, room):
     """Moves a user's factors by a step, and if `learning` those of the items shown.
 
     Args:
         mean: of the user's factors, (r,), with their `precision`, (r, r).
         pull: slope of the log-likelihood by aᵀq of each slot, (K,); `weight`: its curvature.
-        room: (r,), (K, r), (K, r, r) and 2 (r, r) numbers.
+        room: (r,), (K, r), (K, r, r) and 2 (r, r) numbers, and the slots 0 to K - 1.
     """
-    gradient, others, spreads, lower, spread = room
+    gradient, others, spreads, lower, spread, slots = room
     for k in range(slate.shape[0]):
         others[k], spreads[k] = taste.factors[slate[k]], taste.spread[slate[k]]
     if learning:
         invert(precision, lower, spread)
-        spreads_of_user, before = spread.reshape(1, *spread.shape), mean.copy().reshape(1, -1)
+        user, user_spread = mean.copy().reshape(1, -1), spread.reshape(1, *spread.shape)
         for k in range(slate.shape[0]):
-            item = slate[k]
-            learn_from(
-                taste.factors[item],
-                taste.precision[item],
-                before,
-                spreads_of_user,
-                pull[k : k + 1],
-                weight[k : k + 1],
-                gradient,
-                lower,
+            item, slope, curvature = slate[k], pull[k : k + 1], weight[k : k + 1]
+            own, own_precision = taste.factors[item], taste.precision[item]
+            only = slots[:1]
+            move_factors(
+                own, own_precision, user, user_spread, only, slope, curvature, gradient, lower
             )
-            invert(taste.precision[item], lower, taste.spread[item])
-    learn_from(mean, precision, others, spreads, pull, weight, gradient, lower)
+            invert(own_precision, lower, taste.spread[item])
+    move_factors(mean, precision, others, spreads, slots, pull, weight, gradient, lower)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.joint.posterior import factorise, solve_lower
+from agents.joint.posterior import factorise, unsure_relevance
 from agents.joint.response import SOFTNESS, bend
 from agents.rl.slateq.taste import learn_taste, taste_score
 from agents.rl.slateq.user_model import MOST, Exported
@@ -16,7 +16,6 @@ from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.inner_products import cosines
 
 _MOST, _STEP = np.float32(MOST), np.float32(3.0)
-_SPREAD = 0.576  # width of a softplus by a deviation: its value at 0 is then E max(x, 0)
 ITEM_FEATURES = ("relevance", "satisfaction", "satiation", "substance")
 """What is said of each candidate: f, P(z = 1), how satiated the user is, its substance."""
 
@@ -132,7 +131,8 @@ def learn_steps(model, parameters, state, steps, since, learning):
     directions, interest_pull = np.empty((2, d), np.float32), np.empty(d, np.float32)
     slope, pull, weight = np.empty(k), np.empty(k), np.empty(k)
     change = np.empty(belief.shape[1], np.float32)
-    room = np.empty(r), np.empty((k, r)), np.empty((k, r, r)), np.empty((r, r)), np.empty((r, r))
+    gradient, lower, spread = np.empty(r), np.empty((r, r)), np.empty((r, r))
+    room = gradient, np.empty((k, r)), np.empty((k, r, r)), lower, spread, np.arange(k)
     for i in range(belief.shape[0]):
         for s in range(since[i] - 1, -1, -1):
             slate, item = slates[i, s], items[i, s]
@@ -153,18 +153,6 @@ def learn_steps(model, parameters, state, steps, since, learning):
                 for j in range(d):
                     satiation[i, j] += model.vectors[item, j]
             move_belief(model, q, belief[i], interest_pull, queries[i, s], change)
-
-
-@kernel
-def expected_relevance(closeness, mean, lower, factors, item, part):
-    """Returns f of an item, with what is not known of the user's taste on either side of it."""
-    solve_lower(lower, factors[item], part)
-    variance = 0.0
-    for j in range(part.shape[0]):
-        variance += part[j] * part[j]
-    width = math.sqrt(SOFTNESS**2 + _SPREAD**2 * variance)
-    f, _ = bend(closeness + taste_score(mean, factors, item), width)
-    return f
 
 
 @kernel
@@ -193,7 +181,8 @@ def appraise_candidates(model, parameters, state, known, candidates, odds, featu
             if known.shape[1] > 0:
                 f = np.float64(known[i, c])
             else:
-                f = expected_relevance(closeness[0, c], mean[i], lower, factors, item, part)
+                x = closeness[0, c] + taste_score(mean[i], factors, item)
+                f, _ = unsure_relevance(x, lower, factors[item], part)
             utility, log_odds, tiredness = appraise(model, q, f, closeness[1, c], goodwill[i], item)
             odds[i, c] = math.exp(min(max(utility, -12.0), 12.0))
             features[i, c, 0], features[i, c, 1] = f, 1.0 / (1.0 + math.exp(-log_odds))

@@ -18,8 +18,15 @@ from llmrec_env.world import PublicData
 
 _BATCH = 128  # users of the logs
 _COLUMNS = (
-    *("slate", "choice", "satisfied", "query", "taste"),
-    *("reward", "done", "states", "item_features"),
+    "slate",
+    "choice",
+    "satisfied",
+    "query",
+    "taste",
+    "reward",
+    "done",
+    "states",
+    "item_features",
 )
 
 

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import io
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,11 @@ def article_in_front(title: str) -> str:
     return _ARTICLE.sub(front, title)
 
 
+def film_text(title: str, genres: Sequence[str]) -> str:
+    """Returns what is said of a film, as `The Hangover. Comedy, crime.` is."""
+    return f"{title}. {(', '.join(genres).lower() or 'no genre').capitalize()}."
+
+
 @lru_cache(maxsize=1)
 def _films() -> dict[str, list[Any]]:
     """Films by falling number of ratings, ties by MovieLens id, no two with one text."""
@@ -104,11 +110,10 @@ def _films() -> dict[str, list[Any]]:
     for movie, row in zip(movies.index, movies.itertuples(index=False), strict=True):
         title = article_in_front(" ".join(str(row.title).split()))
         genres = tuple(name.lower() for name in str(row.genres).split("|") if "(" not in name)
-        sentence = (", ".join(genres) or "no genre").capitalize()
         # Without the year: with it, texts cluster by decade before they do by genre.
-        text = f"{title}. {sentence}."
+        text = film_text(title, genres)
         if text in seen:  # a remake
-            text = f"{title} ({int(row.year)}). {sentence}."
+            text = film_text(f"{title} ({int(row.year)})", genres)
         if text not in seen:
             seen.add(text)
             for column, value in zip(table, (int(movie), text, title, genres), strict=True):

@@ -7,13 +7,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from agents.rl.slateq.taste import invert, learn_from, learn_taste, no_taste  # noqa: E402
+from agents.joint.posterior import move_factors  # noqa: E402
+from agents.rl.slateq.taste import invert, learn_taste, no_taste  # noqa: E402
 
 K, R, ITEMS = 4, 8, 50
 
 
 def _room():
-    return np.empty(R), np.empty((K, R)), np.empty((K, R, R)), np.empty((R, R)), np.empty((R, R))
+    square = np.empty((R, R)), np.empty((R, R))
+    return np.empty(R), np.empty((K, R)), np.empty((K, R, R)), *square, np.arange(K)
 
 
 def _log_likelihood(mean, factors, chosen):
@@ -41,7 +43,8 @@ def test_steps_find_the_factors_of_a_user_whose_items_are_known():
         expected = expected / (1.0 + expected.sum())
         pull = np.eye(K + 1)[chosen][:K] - expected
         weight = expected * (1.0 - expected)
-        learn_from(mean, precision, others, np.zeros((K, R, R)), pull, weight, gradient, lower)
+        known, ids = np.zeros((K, R, R)), np.arange(K)
+        move_factors(mean, precision, others, known, ids, pull, weight, gradient, lower)
     assert np.corrcoef(mean, truth)[0, 1] > 0.99
     assert np.linalg.norm(mean - truth) < 0.25 * np.linalg.norm(truth)
 
@@ -52,7 +55,8 @@ def test_what_is_unsure_of_an_item_teaches_little():
         mean, precision = np.zeros(R), np.eye(R)
         others, unsure = np.ones((1, R)), np.tile(spread * np.eye(R), (1, 1, 1))
         pull, weight = np.array([0.5]), np.array([0.25])
-        learn_from(mean, precision, others, unsure, pull, weight, np.empty(R), np.empty((R, R)))
+        room = np.empty(R), np.empty((R, R))
+        move_factors(mean, precision, others, unsure, np.arange(1), pull, weight, *room)
         moved.append(np.linalg.norm(mean))
     assert moved[1] < 0.6 * moved[0]
 
