@@ -16,6 +16,7 @@ import numpy.typing as npt
 from agents.joint.memory import LAST, remember, write_text_scores
 from agents.joint.response import SOFTNESS, bend, respond
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.elementary import exp64
 
 Doubles = npt.NDArray[np.float64]
 
@@ -96,19 +97,34 @@ def move_factors(own, precision, others, spreads, ids, pull, weight, gradient, l
 
 
 @kernel
-def unsure_relevance(x, lower, factors, part):
-    """Returns f of text and taste x, and the variance of x, as the user's factors are unsure.
+def unsure_relevance(x, lower, factors, ids, parts, f, variance):
+    """Writes f of items of text and taste x, and how unsure x is of the user's factors, (c,).
+
+    Candidates lie side by side in the loops, so that the compiler makes vectors of them.
 
     Args:
-        lower: Cholesky factor of their precision, (r, r).
-        factors: of the item, (r,); `part`: room for as many.
+        x: (c,).
+        lower: Cholesky factor of the precision of the user's factors, (r, r).
+        factors: of all items, (N, r); `ids`: which of them, (c,).
+        parts: room, (r, c).
+        f: receives the relevance, (c,).
+        variance: receives that of x, (c,).
     """
-    solve_lower(lower, factors, part)
-    variance = 0.0
-    for j in range(part.shape[0]):
-        variance += part[j] * part[j]
-    f, _ = bend(x, math.sqrt(SOFTNESS**2 + _SPREAD**2 * variance))
-    return f, variance
+    rank, count = lower.shape[0], ids.shape[0]
+    for c in range(count):
+        variance[c] = 0.0
+        for j in range(rank):
+            parts[j, c] = factors[ids[c], j]
+    for j in range(rank):  # forward substitution: parts become the solutions of L y = q
+        inverse = 1.0 / lower[j, j]
+        for k in range(j):
+            for c in range(count):
+                parts[j, c] -= lower[j, k] * parts[k, c]
+        for c in range(count):
+            parts[j, c] *= inverse
+            variance[c] += parts[j, c] * parts[j, c]
+    for c in range(count):
+        f[c], _ = bend(x[c], math.sqrt(SOFTNESS**2 + _SPREAD**2 * variance[c]))
 
 
 @kernel
@@ -210,22 +226,27 @@ def appraise(
     r = posterior.mean.shape[1]
     interest = np.empty(texts.rows.shape[1], np.float32)
     scratch = np.empty((LAST + 1, count + 16), np.float32)
-    scores, tired = np.empty(count), np.empty(count)
-    lower, part = np.empty((r, r)), np.empty(r)
+    x, tired, f, variance = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
+    satisfied, lower, parts = np.empty(count), np.empty((r, r)), np.empty((r, count))
     for i in range(n):
         ids = np.maximum(candidates[i], 0)
-        write_text_scores(memory, i, texts, q.weights, ids, interest, scratch, scores, tired)
-        add_taste(posterior, i, taste, ids, scores)
+        write_text_scores(memory, i, texts, q.weights, ids, interest, scratch, x, tired)
+        add_taste(posterior, i, taste, ids, x)
+        if bonus.shape[1] > 0:
+            x += bonus[i]
         factorise(posterior.precision[i], lower)
+        unsure_relevance(x, lower, taste.factors, ids, parts, f, variance)
         for c in range(count):
+            utility, log_odds[i, c] = respond(
+                q, texts, taste, ids[c], f[c], tired[c], memory.goodwill[i]
+            )
+            odds[i, c] = min(max(utility, -_HUGE), _HUGE)
+        for c in range(count):
+            odds[i, c] = exp64(odds[i, c])
+            satisfied[c] = 1.0 / (1.0 + exp64(-log_odds[i, c]))
+            value[i, c] = satisfied[c] * f[c] + curiosity * math.sqrt(variance[c])
+            value[i, c] += patience * (satisfied[c] - 0.5)
+        for c in range(count):
+            value[i, c] += substance * texts.substance[ids[c]]
             if candidates[i, c] < 0:
                 odds[i, c], value[i, c], log_odds[i, c] = 0.0, 0.0, 0.0
-                continue
-            x = scores[c] + (bonus[i, c] if bonus.shape[1] > 0 else 0.0)
-            f, variance = unsure_relevance(x, lower, taste.factors[ids[c]], part)
-            utility, logit = respond(q, texts, taste, ids[c], f, tired[c], memory.goodwill[i])
-            odds[i, c] = math.exp(min(max(utility, -_HUGE), _HUGE))
-            satisfied = 1.0 / (1.0 + math.exp(-logit))
-            value[i, c] = satisfied * f + curiosity * math.sqrt(variance)
-            value[i, c] += substance * texts.substance[ids[c]] + patience * (satisfied - 0.5)
-            log_odds[i, c] = logit

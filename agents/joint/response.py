@@ -7,7 +7,6 @@ in torch, where its few parameters learn with the weights of TEXT_FEATURES.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,8 @@ import torch.nn.functional as functional
 from torch import nn
 
 from agents.joint.memory import NUM_FEATURES, SKIPPED
-from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.compilation import inlined
+from llmrec_env.simulation.elementary import exp64, log64
 
 Tensor = torch.Tensor
 
@@ -65,16 +65,16 @@ class Taste(NamedTuple):
 # --- compiled
 
 
-@kernel
+@inlined
 def bend(x, width):
     """Returns f = softplus(x), a maximum of x and 0 that bends over a width, and its slope."""
     z = x / width
-    e = math.exp(-abs(z))
+    e = exp64(-abs(z))
     slope = 1.0 / (1.0 + e)
-    return width * (max(z, 0.0) + math.log(1.0 + e)), slope if z > 0.0 else 1.0 - slope
+    return width * (max(z, 0.0) + log64(1.0 + e)), slope if z > 0.0 else 1.0 - slope
 
 
-@kernel
+@inlined
 def respond(q, texts, taste, item, f, tired, goodwill):
     """Returns the utility of an item at rank 1 against the null item, and the odds' logarithm."""
     substance, popularity = texts.substance[item], texts.popularity[item]

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 import llmrec_env  # noqa: F401, registers the environments
+from agents.registry import make_agent, spec_of
 from experiments.report.text_tables import Table, number, print_tables
+from llmrec_env.config import EnvConfig
 from llmrec_env.envs.spaces import infos_of
 from llmrec_env.envs.vector import RecVectorEnv
 
@@ -21,7 +23,10 @@ _REPEATS = 5
 
 
 def run(
-    encoder: str = "hashing", items: tuple[int, ...] = (1000, 4000, 20_000), ppo: bool = True
+    encoder: str = "hashing",
+    items: tuple[int, ...] = (1000, 4000, 20_000),
+    ppo: bool = True,
+    agents: tuple[str, ...] = (),
 ) -> dict[str, float]:
     """Measures and prints environment steps a second on one core; resets are part of it.
 
@@ -29,6 +34,10 @@ def run(
         encoder: the vectors' values do not matter to the speed.
         items: sizes of the catalogue.
         ppo: also time PPO on 64 environments against one that does nothing.
+        agents: names of agents that need no environment steps to learn, whose acting is timed.
+
+    Raises:
+        ValueError: there is no such agent.
     """
     before = os.getloadavg()[0]
     speeds: dict[str, float] = {}
@@ -45,6 +54,8 @@ def run(
         speeds[f"batch of {_LARGE_BATCH}, all {items[0]} items, threads={threads}"] = speed
     if ppo:
         speeds |= ppo_speeds(encoder=encoder, num_items=items[0])
+    for name in agents:
+        speeds[f"acting: {name}, {_BATCH} sessions, CPU time"] = acting_speed(name, encoder=encoder)
     rows = [[name, number(speed, decimals=0)] for name, speed in speeds.items()]
     load = f"load average {before:.2f} before, {os.getloadavg()[0]:.2f} after"
     title = f"medians of {_REPEATS} runs on one of {os.cpu_count()} cores, {load}"
@@ -102,6 +113,30 @@ def thread_speeds(num_envs: int, steps: int = 8, **kwargs: Any) -> dict[int, flo
         env.close()
     steps_of_all = steps * num_envs
     return {threads: steps_of_all / float(np.median(t[1:])) for threads, t in times.items()}
+
+
+def acting_speed(name: str, steps: int = 30, **kwargs: Any) -> float:
+    """Returns how often an agent acts in a second of CPU, 100 candidates each; steps are left out.
+
+    It learns from the logs of `llmrec/Drift-v1` first; sessions that end restart.
+    """
+    agent = make_agent(name, EnvConfig(**kwargs), **spec_of(name).defaults)
+    modes: dict[str, Any] = {"observation": agent.observation, "action": agent.action}
+    env: Any = gymnasium.make_vec("llmrec/Drift-v1", num_envs=_BATCH, **kwargs | modes).unwrapped
+    agent.fit(env, 0)
+    speeds = []
+    for _ in range(1 + _REPEATS):
+        observation, _ = env.reset(seed=0)
+        starts, seconds = np.ones(_BATCH, np.bool_), 0.0
+        for _ in range(steps):
+            started = time.process_time()
+            actions = agent.act(observation, starts)
+            seconds += time.process_time() - started
+            observation, _, terminated, truncated, _ = env.step(actions)
+            starts = terminated | truncated
+        speeds.append(steps * _BATCH / seconds)
+    env.close()
+    return float(np.median(speeds[1:]))  # the first compiles and warms up
 
 
 def _actions(space: gymnasium.Space[Any], count: int) -> list[npt.NDArray[Any]]:

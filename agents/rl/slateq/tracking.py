@@ -165,28 +165,32 @@ def appraise_candidates(model, parameters, state, known, candidates, odds, featu
     """
     q, factors = parameters[0], model.taste.factors
     belief, satiation, goodwill, mean, precision = state
-    directions, r = np.empty((2, satiation.shape[1]), np.float32), mean.shape[1]
-    closeness = np.empty((2, candidates.shape[1]), np.float32)
-    lower, part = np.empty((r, r)), np.empty(r)
+    r, count = mean.shape[1], candidates.shape[1]
+    directions = np.empty((2, satiation.shape[1]), np.float32)
+    closeness = np.empty((2, count), np.float32)
+    x, f, variance = np.empty(count), np.empty(count), np.empty(count)
+    lower, parts = np.empty((r, r)), np.empty((r, count))
     for i in range(candidates.shape[0]):
         ids = np.maximum(candidates[i], 0)
         compare(model, belief[i], satiation[i], ids, directions, closeness)
-        factorise(precision[i], lower)
-        for c in range(candidates.shape[1]):
-            item = candidates[i, c]
-            if item < 0:
+        if known.shape[1] > 0:
+            f[:] = known[i]
+        else:
+            for c in range(count):
+                x[c] = closeness[0, c] + taste_score(mean[i], factors, ids[c])
+            factorise(precision[i], lower)
+            unsure_relevance(x, lower, factors, ids, parts, f, variance)
+        for c in range(count):
+            item = ids[c]
+            utility, log_odds, tiredness = appraise(
+                model, q, f[c], closeness[1, c], goodwill[i], item
+            )
+            odds[i, c] = math.exp(min(max(utility, -12.0), 12.0))
+            features[i, c, 0], features[i, c, 1] = f[c], 1.0 / (1.0 + math.exp(-log_odds))
+            features[i, c, 2], features[i, c, 3] = tiredness, model.substance[item]
+            if candidates[i, c] < 0:
                 odds[i, c] = 0.0
                 features[i, c] = 0.0
-                continue
-            if known.shape[1] > 0:
-                f = np.float64(known[i, c])
-            else:
-                x = closeness[0, c] + taste_score(mean[i], factors, item)
-                f, _ = unsure_relevance(x, lower, factors[item], part)
-            utility, log_odds, tiredness = appraise(model, q, f, closeness[1, c], goodwill[i], item)
-            odds[i, c] = math.exp(min(max(utility, -12.0), 12.0))
-            features[i, c, 0], features[i, c, 1] = f, 1.0 / (1.0 + math.exp(-log_odds))
-            features[i, c, 2], features[i, c, 3] = tiredness, model.substance[item]
 
 
 class Tracker:
