@@ -69,10 +69,15 @@ class EnvConfig:
     """C, items offered at a step, the same for every agent; 0 offers the whole catalogue."""
     recall: str = _choice("uniform", "uniform", "two-stage")
     """How candidates are drawn: at random, or as a retrieval stage would."""
-    action: str = _choice("slate", "slate", "item", "weights", "query", "recipe")
+    action: str = _choice("slate", "slate", "item", "weights", "query", "recipe", "text")
     """What an action is; see `interface/actions.py`."""
-    observation: str = _choice("vector", "vector", "dict")
-    """One flat array, or named blocks with the ids of candidates and history."""
+    observation: str = _choice("vector", "vector", "dict", "text")
+    """One flat array, named blocks with the ids of candidates and history, or a prompt."""
+    text_budget: int = _number(12_000, 500, 10_000_000, world=False)
+    """Most characters of a prompt, of which a token has about four; `info` says what is cut."""
+    text_fallback: str = _choice("random", "random", "popular", "first")
+    """What is shown for a `text` action that cannot be read: random candidates, the most popular,
+    or the first of the list."""
     observation_dim: int = _number(32, 1, 4096, world=False)
     """Leading components of each interest vector that `vector` observations keep."""
     privileged_observation: bool = field(
@@ -322,6 +327,11 @@ def _check_together(config: EnvConfig) -> None:
         raise ConfigError(
             f"action='item' shows one item a step, but slate_size={config.slate_size}; "
             "set slate_size=1, or use action='slate'."
+        )
+    if config.observation == "text" and config.privileged_observation:
+        raise ConfigError(
+            "privileged_observation=True has no words for observation='text'; use 'dict', or "
+            "info_texts=True for the user in words."
         )
     if config.recall == "two-stage" and config.candidates == 0:
         raise ConfigError("recall='two-stage' needs candidates > 0; set candidates=100.")

@@ -156,6 +156,8 @@ def test_configurations_that_differ_in_the_interface_alone_share_a_world():
         "document_size": 3,
         "document_dtype": "float32",
         "reward_vector": "observed",
+        "text_budget": 500,
+        "text_fallback": "first",
     }
     for name, value in changes.items():
         assert EnvConfig(**{name: value}).of_world() == EnvConfig(), name

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.content.phrases import Phrases
+from llmrec_env.interface.text_prompt import one_line
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.simulation.users import MAX_ACTIVE, NOT_CLOSE
 from llmrec_env.world import World
@@ -40,7 +41,7 @@ def describe(world: World, user: np.void) -> str:
     lines = [f"User {user['user_id']} is into {_listed(into)}."]
     if dormant:
         lines.append(f"Dormant: {_listed([quoted(phrase, texts) for phrase in dormant])}.")
-    tired = [f"{clean(name)} ({value:.2f})" for name, value in tired_of(world, user)]
+    tired = [f"{one_line(name)} ({value:.2f})" for name, value in tired_of(world, user)]
     lines.append(f"Tired of {_listed(tired)}." if tired else "Tired of no topic.")
     return " ".join([*lines, _goodwill(world, user), _patience(world, user)])
 
@@ -106,12 +107,7 @@ def texts_of_sessions(simulator: Simulator, sessions: Any) -> dict[str, npt.NDAr
 
 def quoted(phrase: int, phrases: Phrases) -> str:
     """Returns the text of a phrase in quotation marks."""
-    return f'"{clean(phrases.texts[phrase])}"'
-
-
-def clean(text: str) -> str:
-    """Returns a text as one line without control characters, which a terminal would obey."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return f'"{one_line(phrases.texts[phrase])}"'
 
 
 def _interests(user: np.void) -> tuple[list[tuple[int, float]], list[int]]:
@@ -155,7 +151,7 @@ def _cause(response: np.void, world: World) -> str:
     slot = int(np.argmax(nearness * (examined / (1.0 - NOT_CLOSE) + 0.5 * consumed)))
     names = world.catalog.titles or world.catalog.texts
     verb = "consuming" if consumed[slot] else "being shown"
-    return f'after {verb} "{clean(names[slate[slot]])}"'
+    return f'after {verb} "{one_line(names[slate[slot]])}"'
 
 
 def _is_burst(world: World, step: int) -> bool:

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.envs import figure
-from llmrec_env.envs.description import clean, event_sentences, quoted
+from llmrec_env.envs.description import event_sentences, quoted
+from llmrec_env.interface.text_prompt import one_line
 from llmrec_env.metrics import tracking_error
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.simulator import Simulator
@@ -73,7 +74,7 @@ class SessionRecorder:
         """Forgets what was recorded and begins with the session as it stands, after a reset."""
         self.user_id = int(self._simulator.users["user_id"][self.session])
         self.frames = [self._frame(0, np.zeros(0, np.float32), 0.0)]
-        texts = [clean(self.phrases.texts[phrase]) for phrase, _ in _strongest(self.frames[0])]
+        texts = [one_line(self.phrases.texts[phrase]) for phrase, _ in _strongest(self.frames[0])]
         self.profile = "into " + "; ".join(texts)
 
     def record(self, reward: float) -> None:
@@ -140,7 +141,7 @@ def as_image(recorder: SessionRecorder) -> npt.NDArray[np.uint8]:
         status=_status(recorder),
         steps=np.array([old.step for old in shown]),
         weights=np.array([[old.weights.get(phrase, 0.0) for old in shown] for phrase in phrases]),
-        labels=[clean(recorder.phrases.texts[phrase]) for phrase in phrases],
+        labels=[one_line(recorder.phrases.texts[phrase]) for phrase in phrases],
         colours=[colours[phrase] for phrase in phrases],
         events={
             lane: [old.step for old in shown if old.response[name] >= 0]
@@ -244,7 +245,7 @@ def _rows(recorder: SessionRecorder) -> list[tuple[str, str, float]]:
     names, rows = catalog.titles or catalog.texts, []
     for rank, item in enumerate(frame.response["slate"].tolist()):
         topic = catalog.topic_names[catalog.topics[item]] if catalog.topic_names else ""
-        rows.append((clean(names[item]), clean(topic), float(frame.relevance[rank])))
+        rows.append((one_line(names[item]), one_line(topic), float(frame.relevance[rank])))
     return rows
 
 
@@ -263,7 +264,7 @@ def _rounded(degrees: float) -> str:
 
 def _fitted(text: str, width: int) -> str:
     """A text of exactly `width` columns, filled with blanks or cut; wide letters take two."""
-    text = clean(text)
+    text = one_line(text)
     ends = np.cumsum([0] + [1 + (unicodedata.east_asian_width(c) in "WF") for c in text])
     if ends[-1] > width:
         count = np.count_nonzero(ends <= width - 1) - 1

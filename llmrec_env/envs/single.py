@@ -38,6 +38,8 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     `"weights"`: `Box(-1, 1, (8,))`, offsets to the weights of a ranking over candidate features;
     zero is a content ranker. `"query"`: `Box(-1, 1, (q,))`, a step away from the observed interest,
     of which the nearest candidates are shown. `"recipe"`: `Discrete(32)`, a named slate recipe.
+    `"text"`: `Text`, numbers of candidates such as "3, 17, 5, 1, 9"; what cannot be read shows what
+    `text_fallback` names, and `info["parse_error"]` is 1.
     The C candidates are drawn uniformly at every step, the same for every agent on a seed.
 
     ## Observation space
@@ -48,7 +50,9 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     `candidates`, `candidate_features`, `history`, `history_feedback`, and of each of the last 32
     steps, newest first, `recent_slates`, `recent_items`, `recent_satisfied`, `recent_queries`
     (-1: none). With `response="cascade"` items and satisfied are those of the last consumption of a
-    step, and `recent_feedback` (32, K) tells of every slot. Nothing hidden is in either.
+    step, and `recent_feedback` (32, K) tells of every slot. `"text"`: a prompt of at most
+    `text_budget` characters that tells the same steps and the candidates by their titles; `info`
+    counts what the budget cut. Nothing hidden is in any.
 
     ## Rewards
     R = z f(v, y): satisfaction z in {0, 1} times the relevance of the consumed item y to the user's
@@ -136,7 +140,7 @@ class RecEnv(gymnasium.Env[Observation, Any]):
             self._recorder.restart()
         return observation_of(self.simulator, 0), info_of(self.simulator, 0)
 
-    def step(self, action: npt.ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Shows a slate and returns (observation, reward, terminated, truncated, info).
 
         Raises:
@@ -146,7 +150,8 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         """
         if not self._running:
             raise RuntimeError("step() was called without a running session; call reset() first.")
-        reward = float(self.simulator.step(np.asarray(action)[None])[0])
+        batch = [action] if self.config.action == "text" else np.asarray(action)[None]
+        reward = float(self.simulator.step(batch)[0])
         terminated, truncated = map(bool, self.simulator.ends.item(0))
         self._running = not (terminated or truncated)
         if self._recorder:

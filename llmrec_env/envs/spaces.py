@@ -13,14 +13,18 @@ from llmrec_env.envs.privileged import flat_hidden, flat_length, hidden_blocks, 
 from llmrec_env.interface.candidates import FEATURES
 from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, RECENT_STEPS, SATISFIED
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS, named_blocks
+from llmrec_env.interface.text_answer import PROBLEMS
+from llmrec_env.interface.text_prompt import Prompt
 from llmrec_env.simulation.simulator import TRANSITION_FIELDS, USER_FIELDS, Simulator
 
-Observation = npt.NDArray[np.float32] | dict[str, Any]
+Observation = npt.NDArray[np.float32] | dict[str, Any] | str | tuple[str, ...]
 
 
 def observation_space(simulator: Simulator) -> spaces.Space[Any]:
-    """Returns the observation space of one session: a flat Box, or a Dict of named blocks."""
+    """Returns the observation space of one session: flat Box, Dict of named blocks, or Text."""
     config, buffers = simulator.config, simulator.buffers
+    if simulator.prompt_writer:
+        return simulator.prompt_writer.space()
     if config.observation == "vector":
         bounds = np.full(buffers.vector.shape[1], _BOUND, np.float32)
         bounds = np.append(bounds, np.full(flat_length(config), np.inf, np.float32))
@@ -57,6 +61,9 @@ _BOUND = 1.0 + 1e-3  # cosines and unit vectors, and what rounding adds
 def observation_of(simulator: Simulator, sessions: Any) -> Observation:
     """Returns copies of the observations of sessions: an index gives one, a slice gives a batch."""
     buffers, config = simulator.buffers, simulator.config
+    if config.observation == "text":
+        prompts = simulator.prompts[sessions]
+        return prompts.text if isinstance(prompts, Prompt) else tuple(p.text for p in prompts)
     hidden = hidden_blocks(simulator, sessions) if config.privileged_observation else {}
     if config.observation == "vector":
         vector = buffers.vector[sessions].copy()
@@ -81,6 +88,7 @@ def info_of(simulator: Simulator, session: int) -> dict[str, Any]:
     info = dict(zip(_NUMBERS, (*response, *user), strict=True))
     for name, rows in simulator.slot_info.items():
         info[name] = rows[session].copy()
+    info |= {name: column[session] for name, column in _text_columns(simulator).items()}
     return info | text_of_session(simulator, session) if simulator.config.info_texts else info
 
 
@@ -99,10 +107,28 @@ def infos_of(simulator: Simulator, sessions: Any) -> dict[str, Any]:
         if len(absent):
             infos[name][absent] = 0
         infos[f"_{name}"] = has.copy()
+    for name, values in _text_columns(simulator).items():
+        is_number = isinstance(values[0], int)
+        infos[name] = np.array(values, np.int64 if is_number else object)
+        infos[name][absent] = 0 if is_number else None
+        infos[f"_{name}"] = has.copy()
     if simulator.config.info_texts:
         for name, texts in texts_of_sessions(simulator, sessions).items():
             infos[name], infos[f"_{name}"] = texts, has.copy()
     return infos
+
+
+def _text_columns(simulator: Simulator) -> dict[str, list[Any]]:
+    """What `info` tells of prompts and answers, a value a session."""
+    columns: dict[str, list[Any]] = {}
+    if simulator.config.observation == "text":
+        for name in ("cut_steps", "cut_items", "cut_titles"):
+            columns[name] = [getattr(prompt, name) for prompt in simulator.prompts]
+    if simulator.config.action == "text":
+        codes = simulator.parse_problems.tolist()
+        columns["parse_error"] = [int(code > 0) for code in codes]
+        columns["parse_problem"] = [PROBLEMS[code] for code in codes]
+    return columns
 
 
 _NUMBERS = (*TRANSITION_FIELDS, *USER_FIELDS)

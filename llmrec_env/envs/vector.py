@@ -123,7 +123,7 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         self._restart_recorders(sessions)
         return observation_of(self.simulator, _ALL), infos_of(self.simulator, sessions)
 
-    def step(self, actions: npt.ArrayLike) -> Step:
+    def step(self, actions: Any) -> Step:
         """Advances every session and returns (observations, rewards, terminated, truncated, infos).
 
         Raises:

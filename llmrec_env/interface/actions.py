@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from gymnasium import spaces
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import FEATURES, feature_columns
 from llmrec_env.interface.history import recent_of
+from llmrec_env.interface.text_answer import answer_space, read_answers
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.inner_products import inverse_norm, products_with, rows_dot
@@ -81,7 +82,8 @@ class ActionMode:
 
     Raises:
         TypeError: the actions have the wrong dtype.
-        ValueError: the actions have the wrong shape, or lie outside the space.
+        ValueError: the actions have the wrong shape, or lie outside the space. Texts outside it
+            are picks below 0: see `text_answer.settle`.
     """
 
     def __init__(self, config: EnvConfig, num_items: int) -> None:
@@ -90,11 +92,14 @@ class ActionMode:
         self.size = config.candidates or num_items
         self.space = _space(config, self.size)
         self._bound = len(RECIPES) if self.name == "recipe" else self.size
-        self._inner = self.space.shape or ()
+        self._inner, self._slots = self.space.shape or (), config.slate_size
         self._integers = not isinstance(self.space, spaces.Box)
 
-    def decide(self, actions: npt.ArrayLike, n: int) -> Decision:
+    def decide(self, actions: Any, n: int) -> Decision:
         """Returns the checked actions of n sessions, (n, ...), as a Decision."""
+        if self.name == "text":  # as array of characters, one long answer would make all long
+            picks = read_answers(actions, n, self._slots, self.size)
+            return Decision(picks, _NO_FLOATS, _NO_FLOATS)
         array = np.asarray(actions)
         if array.shape != (n, *self._inner):
             raise ValueError(
@@ -142,12 +147,15 @@ class ActionMode:
 
 _NO_INTS = np.zeros((0, 0), np.int64)
 _NO_FLOATS = np.zeros((0, 0), np.float32)
-_KINDS = {"slate": PICK, "item": PICK, "weights": RANK, "recipe": RANK, "query": NEAREST}
+_KINDS = {"slate": PICK, "item": PICK, "text": PICK, "weights": RANK, "recipe": RANK}
+_KINDS["query"] = NEAREST
 
 
 def _space(config: EnvConfig, size: int) -> spaces.Space[object]:
     if config.action == "slate":
         return spaces.MultiDiscrete([size] * config.slate_size)
+    if config.action == "text":
+        return answer_space(config.slate_size, size)
     if config.action == "item":
         return spaces.Discrete(size)
     if config.action == "recipe":

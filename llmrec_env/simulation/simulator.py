@@ -14,6 +14,8 @@ from llmrec_env.config import EnvConfig
 from llmrec_env.interface.actions import ActionMode
 from llmrec_env.interface.documents import DocumentReader
 from llmrec_env.interface.rewards import REWARDS
+from llmrec_env.interface.text_answer import settle
+from llmrec_env.interface.text_prompt import Prompt, PromptWriter, slot_feedback
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.dynamics import dynamics_table
 from llmrec_env.simulation.records import aligned, as_bytes, compiled_view
@@ -62,6 +64,9 @@ class Simulator:
         user_info: the fields of `users` that `info` carries, (n,) records.
         slot_info: the fields of `responses` with a number for each slot, by name, (n, k).
         ends: whether each session was terminated and truncated, (n,) records.
+        prompt_writer: of `text` observations.
+        prompts: which it wrote last, (n,).
+        parse_problems: codes of `text_answer.PROBLEMS` of the last `text` actions, (n,).
     """
 
     def __init__(self, config: EnvConfig, n: int, threads: int = 1) -> None:
@@ -87,6 +92,8 @@ class Simulator:
         self._appearance = appearance_of(config, self.mode.kind)
         self.buffers = new_buffers(config, self._appearance, n, len(self.world.catalog))
         self._reward = REWARDS[config.reward_vector]
+        self.prompts = [Prompt("")] * n
+        self.parse_problems = np.zeros(n, np.int64)
         self._link()
 
     def _link(self) -> None:
@@ -99,6 +106,7 @@ class Simulator:
         self._bytes = as_bytes(self.users), as_bytes(self.histories), as_bytes(self.responses)
         self._bytes_of_world = as_bytes(self.world.users), as_bytes(self.world.histories)
         self._reader = _document_reader(self.config)
+        self.prompt_writer = _prompt_writer(self.config, self.world)
         self._decision = new_decision(self.config, self.mode.kind, self.n)
         bounds = np.linspace(0, self.n, self._threads + 1, dtype=np.int64)
         self._tables = [self._new_table(int(a), int(b)) for a, b in pairwise(bounds)]
@@ -139,7 +147,7 @@ class Simulator:
     def __getstate__(self) -> dict[str, Any]:
         # A copy needs views of its own arrays, not copies of the views: `_link` makes them.
         links = {"transition_info", "user_info", "slot_info", "ends", "_bytes", "_bytes_of_world"}
-        links |= {"_decision", "_tables", "_pool", "_reader"}
+        links |= {"_decision", "_tables", "_pool", "_reader", "prompt_writer"}
         return {name: value for name, value in vars(self).items() if name not in links}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -163,6 +171,7 @@ class Simulator:
         users[sessions], histories[sessions] = first_users[user_ids], first_histories[user_ids]
         self.users["noise_key"][sessions] = noise_keys
         responses[sessions] = as_bytes(self._no_response)
+        self.parse_problems[sessions] = 0
         if self._reader:
             self._reader.read(self.histories, sessions)
 
@@ -173,7 +182,7 @@ class Simulator:
         self._advance()
 
     def step(
-        self, actions: npt.ArrayLike, resting: npt.NDArray[np.intp] | None = None
+        self, actions: Any, resting: npt.NDArray[np.intp] | None = None
     ) -> npt.NDArray[np.float32]:
         """Advances every session by one step and returns the rewards, (n,).
 
@@ -186,6 +195,8 @@ class Simulator:
             ValueError: actions of the wrong shape or outside the space.
         """
         given = self.mode.decide(actions, self.n)
+        if self.mode.name == "text":
+            self._settle(given.picks, resting)
         self._decision[self.mode.kind][...] = given[self.mode.kind]
         self.buffers.mode[:] = STEP_UNOBSERVED if self._reader else STEP
         if resting is not None:
@@ -197,7 +208,29 @@ class Simulator:
             self.show(stepped)
         return self._reward(self.responses)
 
+    def _settle(self, picks: npt.NDArray[np.int64], resting: npt.NDArray[np.intp] | None) -> None:
+        """Puts the slates of the fallback policy where answers could not be read."""
+        policy, popularity = self.config.text_fallback, self.world.items.popularity
+        problems = settle(picks, policy, self.buffers.ids, self.users, popularity)
+        if resting is not None:
+            problems[resting] = 0
+        self.parse_problems[:] = problems
+
     def _advance(self) -> None:
+        self._advance_arrays()
+        if self.prompt_writer:
+            self._write_prompts(self.prompt_writer)
+
+    def _write_prompts(self, writer: PromptWriter) -> None:
+        mode, recent = self.buffers.mode, self.buffers.recent
+        for i in np.flatnonzero((mode == OBSERVE) | (mode == STEP)).tolist():
+            slates, items, satisfied, queries = np.split(recent[i], (-3, -2, -1), axis=1)
+            feedback = slot_feedback(slates, items[:, 0], satisfied[:, 0])
+            if self.config.response == "cascade":
+                feedback = self.buffers.recent_feedback[i]
+            self.prompts[i] = writer.write(self.buffers.ids[i], slates, feedback, queries[:, 0])
+
+    def _advance_arrays(self) -> None:
         if self._threads == 1:
             advance(self._tables[0].words)
             return
@@ -217,6 +250,13 @@ class Simulator:
         out = np.empty((self.n, self.config.dim), np.float32)
         true_interests(compiled_view(self.users, USER), self.world.interests.vectors, out)
         return out
+
+
+def _prompt_writer(config: EnvConfig, world: World) -> PromptWriter | None:
+    if config.observation != "text":
+        return None
+    titles = world.catalog.titles or world.catalog.texts
+    return PromptWriter(config, titles, world.phrases.texts, config.text_budget)
 
 
 def _document_reader(config: EnvConfig) -> DocumentReader | None:

@@ -86,7 +86,7 @@ class Appearance(NamedTuple):
     """What the configuration says about the observation of a step."""
 
     full_catalogue: bool
-    listed: bool  # the history as lists, as `dict` observations have it
+    listed: bool  # the history as lists, as `dict` and `text` observations have it
     write_features: bool  # of the candidates, best recent match first
     append_features: bool  # to the vector, as `vector` observations have them
     vector_length: int  # components of each vector block
@@ -103,11 +103,12 @@ def appearance_of(config: EnvConfig, action: int) -> Appearance:
     Args:
         action: PICK, RANK or NEAREST.
     """
-    listed, full = config.observation == "dict", config.candidates == 0
+    listed, full = config.observation != "vector", config.candidates == 0
+    ordered = config.observation == "dict" or (not listed and action == PICK)
     return Appearance(
         full_catalogue=full,
         listed=listed,
-        write_features=not full and (listed or action == PICK),
+        write_features=not full and ordered,  # a prompt lists candidates as they are drawn
         append_features=not listed and not full and action == PICK,
         vector_length=config.dim if listed else min(config.observation_dim, config.dim),
     )
