@@ -12,11 +12,13 @@ export MPLBACKEND ?= agg
 .PHONY: demo test quick test-slow leaderboard lint format clean
 
 demo: $(READY)
-	$(BIN)/python -m experiments benchmark --preset quick --output runs/demo --overwrite
+	@echo "demo: 12 agents recommend to the same 2 x 200 users whose interests drift; 2 of them learn by"
+	@echo "reinforcement. About 3 minutes on two cores, 2 GB of memory, a page of 3 MB in runs/demo."
+	$(BIN)/python -m experiments benchmark --preset quick --jobs 2 --output runs/demo --overwrite
 	$(BIN)/python -m experiments report runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -rs
 
 # A minute, for every edit: pure functions, and users, responses and observations of a small world.
 quick: $(READY)
@@ -25,7 +27,7 @@ quick: $(READY)
 		tests/interface/test_observation.py tests/interface/test_rewards.py tests/experiments/statistics
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -rs
 
 # The leaderboard of the repository; killed, it goes on where it was.
 leaderboard: $(READY)
@@ -43,7 +45,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 $(READY): pyproject.toml constraints.txt
-	@echo "setting up .venv: installing takes a few minutes the first time ..."
+	@echo "installing into .venv, once: 0.7 GB to download, 2.6 GB on disk, 2 to 5 minutes ..."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
 	touch $(READY)

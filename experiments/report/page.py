@@ -61,7 +61,7 @@ def run(folder: Path, /, with_texts: bool = False) -> Path:
     tables = leaderboard_tables(read_table(folder, Row))
     for name, text in (("tex", latex(*tables)), ("md", markdown(*tables))):
         write_file(folder / f"leaderboard.{name}", text.encode())
-    print(f"report in {path}")
+    print(f"open {path} in a browser")
     return path
 
 

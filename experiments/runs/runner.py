@@ -15,18 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from experiments import store
 from experiments.runs import engines
 from experiments.runs.evaluation import execute_run
+from experiments.runs.progress import SweepProgress
 from experiments.runs.spec import RunResult, RunSpec, key_of, task_config
 from experiments.runs.training import Track, discard_checkpoint
 from experiments.statistics import leaderboard, summary
@@ -196,22 +188,16 @@ def _spent_before(folder: Path) -> float:
 def sweep_specs(specs: list[RunSpec], options: RunOptions) -> list[RunResult]:
     """Does the runs that the folder does not hold yet, under a progress bar."""
     options_of_run: dict[str, Any] = {"folder": options.output.resolve(), "track": options.track}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
-        total = progress.add_task("runs", total=len(specs))
+    held = {path.stem for path in (options.output / store.RUNS).glob("*.json")}
+    with SweepProgress(specs, options.jobs) as progress:
 
         def execute(spec: RunSpec) -> RunResult:
-            bar = progress.add_task(f"{spec.name} world {spec.world} {spec.agent}", total=100)
-            try:
-                show = partial(_show, progress, bar)
-                return execute_run(spec, show, **options_of_run)
-            finally:
-                progress.remove_task(bar)
+            return execute_run(spec, partial(progress.advance, spec), **options_of_run)
 
         def settle(result: RunResult) -> None:
             if not result.error:
                 discard_checkpoint(options.output, result.spec)
-            progress.advance(total)
+            progress.settle(result.spec, found=key_of(result.spec) in held)
 
         alone = options.jobs == 1 and options.engine == "local"
         return run_sweep(
@@ -220,14 +206,10 @@ def sweep_specs(specs: list[RunSpec], options: RunOptions) -> list[RunResult]:
             jobs=options.jobs,
             engine=options.engine,
             address=options.address,
-            # Bars do not reach other processes.
+            # The bar does not reach other processes.
             execute=execute if alone else partial(execute_run, **options_of_run),
             on_done=settle,
         )
-
-
-def _show(progress: Progress, bar: Any, share: float) -> None:
-    progress.update(bar, completed=100 * share)
 
 
 def write_results(folder: Path, results: list[RunResult]) -> list[store.Row]:

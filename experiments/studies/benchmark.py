@@ -11,8 +11,9 @@ from agents import AGENTS
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.result_tables import print_leaderboard
+from experiments.runs.cost import seconds_of
 from experiments.runs.runner import RunOptions, run_specs
-from experiments.runs.spec import RunSpec, task_config, users_of
+from experiments.runs.spec import RunSpec
 from experiments.statistics.leaderboard import LADDER
 from experiments.studies import study
 
@@ -31,7 +32,7 @@ LEARNERS = tuple(
 _FOUR = ("llmrec/Drift-v1", "llmrec/Goodwill-v1", "llmrec/Boredom-v1", "llmrec/Static-v1")
 PRESETS = {
     "quick": Preset(
-        ("llmrec/Drift-v1",), LADDER, study.Scale(worlds=2, seeds=1, steps=150_000, users=400)
+        ("llmrec/Drift-v1",), LADDER, study.Scale(worlds=2, seeds=1, steps=100_000, users=200)
     ),
     "standard": Preset(_FOUR, LADDER, study.Scale(worlds=3, seeds=5, steps=250_000, users=400)),
     "rl": Preset(
@@ -53,8 +54,6 @@ PRESETS = {
 }
 WATCHED = 3
 """Users, of the first world and seed, whose sessions the report steps through."""
-_PLAYING = 12_000.0  # environment steps a second, measures included
-_WORLD = 3.0  # seconds to build one whose texts are encoded
 
 
 def run(
@@ -104,20 +103,11 @@ def run(
         "users": users,
         "env": fields,
     }
+    print(f"{', '.join(tasks)}: {size_of(specs, options.jobs)}", flush=True)
     rows = run_specs(specs, options, config)
     print_leaderboard(rows)
     print(f"results in {options.output}; python -m experiments report {options.output}")
     return rows
-
-
-def seconds_of(spec: RunSpec) -> float:
-    """Returns about how long a run takes on one core, with its texts encoded."""
-    sessions = len(users_of(spec)[: spec.users])
-    played = sessions * task_config(spec.task, spec.env).horizon
-    agent = AGENTS[spec.agent]
-    trained = spec.train_steps / agent.training_rate
-    acting = sessions * agent.acting_seconds
-    return agent.fitting_seconds + trained + played / _PLAYING + acting + _WORLD
 
 
 def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:
@@ -126,9 +116,15 @@ def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:
         print(f"{spec.name} world {spec.world} {spec.agent} seed {spec.seed}", end="")
         print(f", {spec.train_steps:,} steps" if spec.train_steps else "", end="")
         print(f", about {seconds_of(spec):.0f} s")
-    total = sum(map(seconds_of, specs))
+    print(size_of(specs, jobs))
+
+
+def size_of(specs: Sequence[RunSpec], jobs: int) -> str:
+    """Returns in words how much some runs are, and about how long they take."""
+    minutes = sum(map(seconds_of, specs)) / 60
     steps = sum(spec.train_steps for spec in specs)
-    print(
-        f"{len(specs)} runs, {steps:,} steps of training: about {total / 60:.0f} "
-        f"core-minutes, {total / 60 / max(jobs, 1):.0f} minutes with --jobs {jobs}"
+    agents, worlds = len({x.agent for x in specs}), len({(x.name, x.world) for x in specs})
+    return (
+        f"{len(specs)} runs ({agents} agents, {worlds} worlds), {steps:,} steps of training: about "
+        f"{minutes:.0f} core-minutes, {minutes / max(jobs, 1):.0f} minutes with --jobs {jobs}"
     )

@@ -15,7 +15,7 @@ from agents.agent_spec import AgentSpec
 from agents.base import OnlineAgent
 from agents.registry import defaults_of, summary_table
 from experiments.commands import train
-from experiments.studies.benchmark import seconds_of
+from experiments.runs.cost import seconds_of
 from experiments.studies.study import Scale, plan_runs
 from llmrec_env.config import EnvConfig
 
