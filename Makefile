@@ -9,7 +9,7 @@ READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= agg
 
-.PHONY: demo test quick test-slow leaderboard lint format clean
+.PHONY: demo test quick test-slow leaderboard docs notebooks lint format clean
 
 demo: $(READY)
 	@echo "demo: 12 agents recommend to the same 2 x 200 users whose interests drift; 2 of them learn by"
@@ -34,6 +34,14 @@ leaderboard: $(READY)
 	$(BIN)/python -m experiments benchmark --preset standard --jobs 2 --output results/standard --resume
 	$(BIN)/python -m experiments report results/standard
 
+# The pages of docs/ as a site that is read from the disk; a warning, as of a broken link, is an error.
+docs: $(READY) .venv/.teaching
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html in a browser"
+
+notebooks: $(READY) .venv/.teaching
+	$(BIN)/jupytext --to ipynb docs/notebooks/*.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,5 +58,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
 	touch $(READY)
 
+.venv/.teaching: $(READY)
+	@echo "installing what makes the site and notebooks, once ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,notebooks]"
+	touch .venv/.teaching
+
 clean:
-	rm -rf .venv runs .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv runs site .pytest_cache .ruff_cache .import_linter_cache
