@@ -43,12 +43,13 @@ _MOVED = _moved()
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Adds what is made, and the pages of results, to the navigation."""
     results = sorted((ROOT / "docs/results").glob("*.md"))
-    groups = {
-        name: [{page.title: path} for path, page in pages.items()]
-        for name, pages in _GROUPS.items()
-    }
+    groups: dict[str, list[Any]] = {}
+    for name, pages in _GROUPS.items():
+        groups[name] = [{page.title: path} for path, page in pages.items()]
     groups["Results"] = [f"results/{path.name}" for path in results]
     groups["Project"] = [{page.title: path} for path, page in _PROJECT.items()]
+    named = re.findall(r"[\w/]+\.md", str(config.nav))
+    groups["How to"] = sorted({path.name for path in (ROOT / "docs").glob("*.md")} - {*named})
     for entry in config.nav or []:
         for name, pages in entry.items() if isinstance(entry, dict) else ():
             if name in groups:

@@ -20,7 +20,7 @@ from agents import AGENTS
 from experiments import store
 from experiments.env_fields import field_docs
 from experiments.report.document_tables import BASELINE, against_baseline
-from experiments.report.text_tables import Table, markdown, number, percent
+from experiments.report.text_tables import Cell, Table, markdown, number, percent
 from experiments.store import Row
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.single import RecEnv
@@ -193,7 +193,7 @@ def _settings(name: str, root: Path) -> str:
 
 
 def _returns(names: list[str], root: Path) -> str:
-    rows: list[list[object]] = []
+    rows: list[list[Cell | str]] = []
     for folder in ("standard", "rl", "algorithms"):
         table = store.read_table(root / "results" / folder, Row)
         means = {row.task: row.mean for row in table if row.agent == BASELINE}
