@@ -31,6 +31,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "joint-ablation": ("studies.joint_ablation", "the joint recommender taken apart"),
         "language": ("studies.language", "does it pay to train the encoder of the texts?"),
         "taste": ("studies.taste", "what taste is worth, and what can be known of it"),
+        "channels": ("studies.channels", "what item vectors are worth beside the texts"),
         "off-policy": ("studies.off_policy", "policies judged from logs of another, and the truth"),
         "calibrate": ("studies.calibrate", "fit the simulator to timestamped logs"),
         "satisfaction": (

@@ -24,8 +24,11 @@ class UnknownFieldError(ConfigError, TypeError):
     """
 
 
-def _number(default: float, low: float, high: float, world: bool = True) -> Any:
-    return field(default=default, metadata={"range": (low, high), "world": world})
+def _number(
+    default: float, low: float, high: float, world: bool = True, dynamics: bool = True
+) -> Any:
+    metadata = {"range": (low, high), "world": world, "dynamics": world and dynamics}
+    return field(default=default, metadata=metadata)
 
 
 def _choice(default: str, *allowed: str, world: bool = False) -> Any:
@@ -50,6 +53,12 @@ class EnvConfig:
     """Where the encoder runs: `auto` (the GPU where there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     dim: int = _number(128, 4, 4096)
     """d, the length of interest and item vectors after centring and PCA."""
+    item_vectors: str | None = None
+    """An image, audio or other vector of each item: the path of a .npy or .npz (`own_data.md`)."""
+    fusion: str = _choice("concatenation", "concatenation", "gated-sum", "text-alone", world=True)
+    """How texts and `item_vectors` become the vectors of items that agents see."""
+    channel_weight: float = _number(0.25, 0.0, 0.9, dynamics=False)
+    """w, share of the squared length of such a vector that `item_vectors` get."""
     num_users: int = _number(10_000, 20, 10_000_000)
     """Users of the world; ids ending in 8 are validation users, in 9 test users, others train."""
     num_items: int | None = field(default=None, metadata={"range": (20, 10_000_000)})
@@ -150,6 +159,8 @@ class EnvConfig:
     """kappa, relevance per unit of taste a . b: what clicks reveal beside the text."""
     taste_shared: float = _number(0.5, 0.0, 1.0)
     """s, share of the variance of an item's taste that all items of its facet have in common."""
+    taste_channel: float = _number(0.0, 0.0, 1.0, dynamics=False)
+    """t, share of the variance of an item's taste that `item_vectors` decide; 0 without them."""
     response: str = _choice("logit", "logit", "cascade", world=True)
     """`logit`: the user consumes one item of a slate or none; `cascade`: any number, in order."""
     choice_relevance: float = _number(6.0, 0.0, 30.0)
@@ -228,11 +239,11 @@ class EnvConfig:
 
 
 def world_numbers() -> list[str]:
-    """Returns the fields whose numbers the dynamics may read: those of the world."""
+    """Returns the fields whose numbers the dynamics may read."""
     return [
         item.name
         for item in dataclasses.fields(EnvConfig)
-        if str(item.type) in ("int", "float") and item.metadata.get("world", True)
+        if str(item.type) in ("int", "float") and item.metadata["dynamics"]
     ]
 
 
@@ -273,7 +284,7 @@ def _checked(item: dataclasses.Field[Any], value: Any) -> Any:
     kind = str(item.type)
     if value is None and kind.endswith("None"):
         return None
-    if kind == "str":
+    if kind.startswith("str"):
         return _checked_text(item, value)
     if kind == "bool":
         return _checked_switch(item, value)

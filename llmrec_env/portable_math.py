@@ -46,8 +46,15 @@ def scaled(rows: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.int32]]:
 def unit_rows(rows: npt.ArrayLike) -> Floats:
     """Returns rows (n, D) scaled to length 1; rows of zeros stay."""
     matrix, _ = scaled(rows)
+    length = lengths(matrix)
+    return matrix / np.where(length > 0.0, length, 1.0)[:, None]
+
+
+def lengths(rows: npt.ArrayLike) -> Floats:
+    """Returns the lengths of rows (n, D), (n,)."""
+    matrix, exponents = scaled(rows)
     squares = (on_grid(matrix, _bits_for(matrix.shape[1])) ** 2).sum(axis=1)
-    return matrix / np.sqrt(np.where(squares > 0.0, squares, 1.0))[:, None]
+    return np.ldexp(np.sqrt(squares), exponents)
 
 
 def mean(values: npt.ArrayLike) -> Floats:

@@ -193,7 +193,7 @@ class Oracle:
             compiled_view(simulator.users, USER),
             world.params,
             world.interests.vectors,
-            world.items.vectors,
+            world.text_vectors,
             world.traits,
             self.lookahead,
             observation["candidates"],

@@ -13,6 +13,7 @@ def run(
     items: Path,
     output: Path,
     logs: Path | None = None,
+    item_vectors: Path | None = None,
     format: str | None = None,
     rename: tuple[str, ...] = (),
     on_error: Literal["raise", "drop"] = "raise",
@@ -35,6 +36,8 @@ def run(
             title and substance (-1 to 1).
         output: the folder.
         logs: table of user, item and, if there are, event, value and timestamp.
+        item_vectors: an image, audio or other vector of each item: .npy, a row for each row of the
+            items, or .npz with `vectors` and `ids`.
         format: of published logs, instead of the options on columns, events and times:
             movielens-100k, -1m, -10m, -20m, -25m, -32m, -latest, mind, amazon-2023, kuairec.
         rename: COLUMN=ROLE of columns that have another name, userId=user movieId=item.
@@ -56,6 +59,7 @@ def run(
         items,
         logs,
         output=output,
+        item_vectors=item_vectors,
         encoder=encoder,
         device=device,
         overwrite=overwrite,

@@ -31,7 +31,7 @@ from experiments.store import (
     read_table,
 )
 from llmrec_env.content.catalog import BUNDLED
-from llmrec_env.world import load_text_space
+from llmrec_env.text_space import load_text_space
 
 Session = Mapping[str, Any]
 

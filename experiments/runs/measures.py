@@ -87,11 +87,11 @@ class Truth:
         self.goodwill[now] = users["goodwill"][now]
         self.end = np.where(now[:, None], self._active(), self.end)
         if t < self.tracking_error.shape[1]:
-            seen = self.simulator.histories["recent"]
-            self.tracking_error[running, t] = metrics.tracking_error(interests, seen)[running]
+            seen, true = self.simulator.histories["recent"], self.simulator.interests(as_read=True)
+            self.tracking_error[running, t] = metrics.tracking_error(true, seen)[running]
             if self.belief_agent:
                 belief = self.belief_agent.belief(observation)
-                self.belief_error[running, t] = metrics.tracking_error(interests, belief)[running]
+                self.belief_error[running, t] = metrics.tracking_error(true, belief)[running]
             if self.config.candidates and t % _CEILING_STRIDE == 0:
                 self._ceilings.append(np.where(running, self._ceiling(interests), np.nan))
             self._write_interests(running)
@@ -219,9 +219,7 @@ def _diversity(episodes: Episodes, world: World) -> _Floats:
     if episodes.slate.shape[2] < 2:
         return means
     for i, alive in enumerate(episodes.alive):  # a user at a time: all slates at once are large
-        means[i] = metrics.intra_list_diversity(
-            world.items.vectors[episodes.slate[i, alive]]
-        ).mean()
+        means[i] = metrics.intra_list_diversity(world.text_vectors[episodes.slate[i, alive]]).mean()
     return means
 
 

@@ -59,7 +59,7 @@ def known_histories(
 ) -> npt.NDArray[np.void]:
     """Returns the public history of users after the first of their logged slates, (n,)."""
     logs = Logs._make(np.ascontiguousarray(x[users, :slates]) for x in world.logs)
-    return histories_of(world.config, logs, world.items, world.interests)
+    return histories_of(world.config, logs, world.items, world.item_space.phrase_vectors)
 
 
 def _environment(agent: Agent, spec: RunSpec, n: int) -> RecVectorEnv:

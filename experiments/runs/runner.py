@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from experiments.runs.progress import SweepProgress
 from experiments.runs.spec import RunResult, RunSpec, key_of, task_config
 from experiments.runs.training import Track, discard_checkpoint
 from experiments.statistics import leaderboard, summary
-from llmrec_env.world import load_text_space
+from llmrec_env.text_space import load_channel, load_text_space
 
 
 @dataclass(frozen=True)
@@ -232,13 +233,18 @@ def write_results(folder: Path, results: list[RunResult]) -> list[store.Row]:
 def encoder_identities(specs: list[RunSpec]) -> list[dict[str, Any]]:
     """Returns which encoders the vectors come from."""
     configs = [task_config(spec.task, spec.env) for spec in specs]
-    spaces = [(x.catalog, x.num_items, x.encoder, x.dim, x.device) for x in configs]
+    spaces = {
+        (x.catalog, x.num_items, x.encoder, x.dim, x.device, x.item_vectors): x for x in configs
+    }
     identities = []
-    for space in dict.fromkeys(spaces):
-        text = load_text_space(*space)
-        identity = {"name": space[2], "fingerprint": text.encoder.fingerprint}
+    for space, config in spaces.items():
+        text, channel = load_text_space(*space[:5]), load_channel(config)
+        identity = {"name": config.encoder, "fingerprint": text.encoder.fingerprint}
         identity |= {"items": len(text.catalog), "scale": round(text.space.scale, 4)}
-        identities.append(identity | {"kept_variance": round(text.space.kept_variance, 4)})
+        identity |= {"kept_variance": round(text.space.kept_variance, 4)}
+        if channel is not None:
+            identity["item_vectors"] = hashlib.sha256(channel.directions.tobytes()).hexdigest()
+        identities.append(identity)
     return identities
 
 

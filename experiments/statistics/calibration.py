@@ -103,7 +103,7 @@ class Responses:
                 compiled_view(self._before, USER),
                 world.params,
                 world.interests.vectors,
-                world.items.vectors,
+                world.text_vectors,
                 world.traits,
                 np.ascontiguousarray(slates),
                 choice,

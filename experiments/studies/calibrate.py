@@ -118,7 +118,7 @@ def run(
     base["num_users"] = max(int(_SPARE * len(consumption.items)), 20)
     base |= fitting_sizes(len(records.item_ids), EnvConfig.from_kwargs(base))
     start = _world(base, TUNING_WORLD)
-    real = measured(consumption, start.items.vectors, start.catalog.topics)
+    real = measured(consumption, start.text_vectors, start.catalog.topics)
     print(f"{len(consumption.items)} users with {length} items or more; {by_day(records)}")
     parameters = search(real, base, length, len(consumption.items), trials, seed)
     fields = ", ".join(f"{name!r}: {value!r}" for name, value in parameters.items())
@@ -223,7 +223,7 @@ def search(
         world = _world(dict(base) | fields, TUNING_WORLD)
         try:
             sums = sums_of(
-                simulated(world, length, users), world.items.vectors, world.catalog.topics
+                simulated(world, length, users), world.text_vectors, world.catalog.topics
             )
         except ValueError:  # users consume too little
             raise optuna.TrialPruned from None
@@ -285,4 +285,4 @@ def _world(fields: Mapping[str, Any], seed: int) -> World:
 
 
 def _intervals(world: World, length: int, users: int) -> Statistics:
-    return measured(simulated(world, length, users), world.items.vectors, world.catalog.topics)
+    return measured(simulated(world, length, users), world.text_vectors, world.catalog.topics)

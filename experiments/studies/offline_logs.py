@@ -29,7 +29,7 @@ from experiments.studies.offline_scorers import (
 )
 from llmrec_env.config import unknown
 from llmrec_env.datasets import Records, split_by_time
-from llmrec_env.world import TextSpace
+from llmrec_env.text_space import TextSpace
 
 WARM, COLD_ITEMS = "all users", "cold items"
 KNOWN = (1, 5, 20)

@@ -18,7 +18,7 @@ from llmrec_env.datasets import (
     movielens_records,
 )
 from llmrec_env.saved_world import is_saved_world, parameters_of
-from llmrec_env.world import TextSpace, load_text_space
+from llmrec_env.text_space import TextSpace, load_text_space
 
 _ENCODING = {"encoder": "minilm", "dim": 128}
 

@@ -20,7 +20,7 @@ from agents.rankers.ease_text import EaseText
 from agents.rankers.item_models import Ease, ItemNeighbours
 from agents.rankers.ranker import HistoryRanker, consumption
 from llmrec_env.datasets import Records
-from llmrec_env.world import TextSpace
+from llmrec_env.text_space import TextSpace
 
 Floats = npt.NDArray[np.float64]
 Scorer = Callable[[Records], Floats]

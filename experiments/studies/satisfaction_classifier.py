@@ -196,7 +196,7 @@ def public_data(world: World, split: str) -> PublicData:
 def cosine_probability(world: World, train: Sequence[Pair], test: Sequence[Pair]) -> _Floats:
     """Returns P(z = 1) of test pairs by a logistic regression on the cosine of the two texts."""
     texts = (*world.phrases.texts, *world.catalog.texts)
-    vectors = np.concatenate([world.text.phrase_vectors, world.items.vectors])
+    vectors = np.concatenate([world.text.phrase_vectors, world.text_vectors])
     vector = dict(zip(texts, vectors, strict=True))
 
     def features(pairs: Sequence[Pair]) -> _Floats:

@@ -38,7 +38,8 @@ def user_traits(spec: RunSpec, users: Ids) -> dict[str, npt.NDArray[np.float64]]
     env = gymnasium.make_vec(spec.task, num_envs=len(users), **kwargs).unwrapped
     assert isinstance(env, RecVectorEnv)  # the registered vector entry point
     observation: Any = env.reset(seed=EVALUATION_SEED, options={"user_id": users})[0]
-    seen, true = unit_rows(observation["interest"]), unit_rows(env.simulator.interests())
+    true = unit_rows(env.simulator.interests(as_read=True))
+    seen = unit_rows(observation["interest"])
     strength = np.linalg.norm(env.simulator.users["taste"], axis=1)
     env.close()
     return {

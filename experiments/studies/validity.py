@@ -182,7 +182,7 @@ def responses(
 
 def texts(world: World) -> dict[str, Any]:
     """Returns how texts lie by facet and topic, and how visible substance is."""
-    text, items = world.text, world.items.vectors
+    text, items = world.text, world.text_vectors
     measured: dict[str, float] = cosines(text.catalog, text.phrases, items, text.phrase_vectors)
     measured |= {"kept variance": text.space.kept_variance, "scale": text.space.scale}
     if text.catalog.substance is not None:

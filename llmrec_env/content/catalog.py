@@ -22,6 +22,7 @@ from llmrec_env.content.catalogues import (
 )
 from llmrec_env.content.catalogues.item_table import read_items
 from llmrec_env.content.catalogues.saved import read_columns
+from llmrec_env.content.item_vectors import saved_item_vectors
 from llmrec_env.content.table_reader import FRAME, SUFFIXES, Table, TableReader
 from llmrec_env.saved_world import is_saved_world
 from llmrec_env.simulation.records import aligned
@@ -65,10 +66,14 @@ class Catalog:
     """HIDDEN: standardised, estimated from logs, (N,); None: drawn for a world."""
     topic_share: npt.NDArray[np.float64] | None = None
     """HIDDEN: shares of the topics in what users like, (topics,); None: drawn for a world."""
+    ids: tuple[str, ...] | None = None
+    """What the items are called in a table of one's own, (N,)."""
+    item_vectors: npt.NDArray[np.float32] | None = None
+    """Of a saved world: what items carry beside their texts, (N, D), NaN where there is none."""
 
     def __post_init__(self) -> None:
         columns = (self.topics, self.facets, self.substance, self.titles, self.genres, self.vectors)
-        for column in (*columns, self.probe, self.quality):
+        for column in (*columns, self.probe, self.quality, self.ids, self.item_vectors):
             if column is not None and len(column) != len(self.texts):
                 raise ValueError(f"a column has {len(column)} entries for {len(self.texts)} texts")
         if self.topic_names:
@@ -101,7 +106,7 @@ class Catalog:
         Args:
             name_or_path: one of `BUNDLED`, the folder of a saved world, or a .csv, .tsv, .jsonl
                 (each also .gz) or .parquet file with column `text` and, where there are such,
-                `topic`, `substance` (-1 to 1) and `title`.
+                `topic`, `substance` (-1 to 1), `title` and `item` (identifiers).
             num_items: number of items; None: 4,000 films or videos, 2,400 of another bundled
                 catalogue, all of a table or a saved world.
             seed: draws the wording and the order of the authored catalogues.
@@ -119,7 +124,7 @@ class Catalog:
         if is_saved_world(name):
             return _from_saved(name, num_items)
         if Path(name.lower().removesuffix(".gz")).suffix in SUFFIXES or Path(name).is_file():
-            columns = {role: role for role in ("text", "topic", "substance", "title")}
+            columns = {role: role for role in ("text", "topic", "substance", "title", "item")}
             table = read_items(TableReader(name, CatalogError), columns, limit=num_items)
             return _from_rows(name, table.columns, num_items)
         raise ConfigError(
@@ -187,7 +192,8 @@ def _from_saved(path: str, num_items: int | None) -> Catalog:
             f"num_items={num_items}, but the saved world {path} has {len(columns.texts)} items and "
             "their phrases; leave num_items out, or make the world with fewer items."
         )
-    return catalog_of(Path(path).name, columns)
+    catalog = catalog_of(Path(path).name, columns)
+    return dataclasses.replace(catalog, item_vectors=saved_item_vectors(path))
 
 
 def without_substance(catalog: Catalog) -> Catalog:
@@ -225,6 +231,7 @@ def catalog_of(name: str, columns: Columns) -> Catalog:
         topic_share=None if shares is None else np.array([shares[name] for name in topic_names]),
         titles=None if columns.titles is None else tuple(columns.titles),
         genres=None if columns.genres is None else tuple(columns.genres),
+        ids=None if columns.ids is None else tuple(columns.ids),
         interests=interests,
     )
 

@@ -43,7 +43,7 @@ class Axes(NamedTuple):
                 f"{phrases.shape[1]}; encode both with the same encoder"
             )
         item_mean, phrase_mean = portable_math.mean(items), portable_math.mean(phrases)
-        variances, components = _principal_components(items - item_mean)
+        variances, components = principal_components(items - item_mean)
         return cls(
             item_mean.astype(np.float32),
             phrase_mean.astype(np.float32),
@@ -115,7 +115,7 @@ class Space:
             kept_variance=float(total[dim - 1] / total[-1]),
         )
         phrases, items = space.project_phrases(phrase_vectors), space.project_items(item_vectors)
-        scale = _mean_best_cosine(phrases, items)
+        scale = mean_best_cosine(phrases, items)
         if scale <= 0:
             raise ValueError(
                 f"phrases and items are unrelated: the mean best cosine is {scale:.3f}, it must be "
@@ -173,10 +173,10 @@ def _as_matrix(name: str, vectors: npt.ArrayLike, least: int = 2) -> npt.NDArray
     return matrix
 
 
-def _principal_components(
+def principal_components(
     centred: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The variances, falling, and the components as columns (D, rank)."""
+    """Returns the variances of rows (n, D), falling, and the components as columns (D, rank)."""
     if centred.shape[1] <= _LONGEST_PORTABLE:
         covariance = portable_math.gram(centred) / len(centred)
         variances, components = portable_math.eigenvectors(covariance)
@@ -188,7 +188,8 @@ def _principal_components(
     return variances[:rank], portable_math.on_grid(components[:, :rank], _GRID_BITS)
 
 
-def _mean_best_cosine(phrases: Vectors, items: Vectors) -> float:
+def mean_best_cosine(phrases: Vectors, items: Vectors) -> float:
+    """Returns s_f: the mean over phrases of the cosine with their best item; of unit rows."""
     best = np.full(len(phrases), -1.0)
     for row in range(0, len(phrases), _BLOCK):
         block = phrases[row : row + _BLOCK]

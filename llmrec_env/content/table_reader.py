@@ -60,6 +60,7 @@ class TableReader:
         self._kind = name.suffix if self._frame is None else FRAME
         self.unit = "row" if self._kind in (".parquet", FRAME) else "line"
         self.problems = Problems()
+        self.refused: list[int] = []  # lines of the rows left out
         self.hint = ""  # what else to do about malformed rows
         self._error, self._count_malformed = error, count_malformed
         self._delimiter, self._encoding = delimiter, encoding
@@ -103,6 +104,7 @@ class TableReader:
 
     def refuse(self, number: int, problem: str) -> None:
         """Leaves out a malformed row."""
+        self.refused.append(number)
         self.problems.add(number, problem)
 
     def finish(self) -> None:

@@ -14,9 +14,11 @@ import numpy as np
 from llmrec_env.config import EnvConfig
 from llmrec_env.content.catalog import Catalog, catalog_of
 from llmrec_env.content.catalogues import CatalogError, Columns
+from llmrec_env.content.catalogues.item_table import ItemTable
 from llmrec_env.content.catalogues.saved import to_files
 from llmrec_env.content.embedding_space import Axes, Space
 from llmrec_env.content.encoders import load_encoder
+from llmrec_env.content.item_vectors import ITEM_VECTORS, Places, read_item_vectors, to_bytes
 from llmrec_env.content.phrases import Phrases, phrases_of
 from llmrec_env.content.table_reader import Table
 from llmrec_env.datasets.estimation import Estimates, estimate
@@ -51,6 +53,7 @@ def make_world(
     logs: Table = None,
     *,
     output: str | os.PathLike[str],
+    item_vectors: str | os.PathLike[str] | None = None,
     encoder: str = "minilm",
     device: str = "auto",
     overwrite: bool = False,
@@ -62,6 +65,8 @@ def make_world(
         items: table of text and, where there are such, item, topic, title and substance (-1 to 1).
         logs: table of user, item and, where there are such, event, value and timestamp; None: none.
         output: the folder.
+        item_vectors: an image, audio or other vector of each item: .npy, a row for each row of
+            `items`, or .npz with `vectors` and `ids`; None: items are their texts alone.
         encoder: that reads the texts: `minilm`, `hashing`, or the directory of a transformer.
         device: where it runs.
         overwrite: replace a saved world of that name.
@@ -74,7 +79,7 @@ def make_world(
             encoding: of CSV, None: as the header says, and UTF-8.
 
     Raises:
-        CatalogError: the table of items cannot be used.
+        CatalogError: the table of items, or item_vectors, cannot be used.
         RecordsError: the table of logs cannot be used.
         ConfigError: an argument is none of those allowed, or a renamed column is in no table.
         SavedWorldError: the folder is taken.
@@ -83,6 +88,8 @@ def make_world(
     check_free(Path(output), overwrite)
     headers = how.headers(items, logs)
     table, report = read_own_items(items, headers[0], how, needs_names=logs is not None)
+    beside, told = _beside(item_vectors, table, how)
+    report += told
     records = None
     if logs is not None:
         records, told = read_own_logs(logs, headers[1], how, table)
@@ -105,10 +112,23 @@ def make_world(
         report += [f"estimated: {', '.join(estimates.parameters)}, quality, topic shares"]
         report += [f"  {note}" for note in estimates.notes]
     EnvConfig(**parameters)  # refuses what no environment could be made of
-    files = to_files(columns) | ({} if records is None else {LOGS: logs_file(records)})
+    files = to_files(columns) | ({} if records is None else {LOGS: logs_file(records)}) | beside
     about = {"items": len(catalog), "parameters": parameters, "report": report}
     path = write_folder(output, files, about, overwrite)
     return OwnWorld(path, parameters, report)
+
+
+def _beside(path: Any, table: ItemTable, how: Reading) -> tuple[dict[str, bytes], list[str]]:
+    """The file of what items carry beside their texts, and what to tell of it."""
+    if path is None:
+        return {}, []
+    places = Places(table.columns.ids, table.places, table.rows)
+    vectors, problems = read_item_vectors(path, places, how.on_error == "drop")
+    known = int(np.isfinite(vectors[:, 0]).sum())
+    told = f"{Path(path).name}: vectors of {vectors.shape[1]:,} numbers for {known:,} items"
+    if known < len(vectors):
+        told += f"; {len(vectors) - known:,} are read by their texts alone"
+    return {ITEM_VECTORS: to_bytes(vectors)}, [told, *(f"  left out: {x}" for x in problems)]
 
 
 def _encoded(columns: Columns, encoder: str, device: str) -> tuple[Catalog, Phrases, Any, int]:

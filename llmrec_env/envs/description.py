@@ -52,7 +52,7 @@ def tired_of(world: World, user: np.void) -> list[tuple[str, float]]:
     At most three, from .15 on, most tired first.
     """
     catalog = world.catalog
-    satiation = -np.expm1(-np.maximum(world.items.vectors @ user["satiation"], 0.0))
+    satiation = -np.expm1(-np.maximum(world.text_vectors @ user["satiation"], 0.0))
     count = np.bincount(catalog.topics, minlength=len(catalog.topic_names))
     total = np.bincount(catalog.topics, satiation, len(catalog.topic_names))
     of_topic = total / np.maximum(count, 1)
@@ -145,7 +145,7 @@ def _cause(response: np.void, world: World) -> str:
     """What called the interest that woke: the item that added most to the call."""
     slate = response["slate"][: int(response["examined"])]
     phrase = world.interests.vectors[int(response["woken"])]
-    nearness = np.maximum(world.items.vectors[slate] @ phrase - NOT_CLOSE, 0.0)
+    nearness = np.maximum(world.text_vectors[slate] @ phrase - NOT_CLOSE, 0.0)
     consumed = response["feedback"][: len(slate)] >= 0
     examined = world.params["examined"][0][: len(slate)]
     slot = int(np.argmax(nearness * (examined / (1.0 - NOT_CLOSE) + 0.5 * consumed)))

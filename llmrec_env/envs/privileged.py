@@ -37,7 +37,7 @@ def hidden_blocks(simulator: Simulator, sessions: Any) -> dict[str, npt.NDArray[
         compiled_view(users, USER),
         world.params,
         world.interests.vectors,
-        world.items.vectors,
+        world.text_vectors,
         world.traits,
         ids,
         interests,

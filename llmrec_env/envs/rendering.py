@@ -94,6 +94,8 @@ class SessionRecorder:
         for phrase, weight in zip(user["phrase"].tolist(), omega.tolist(), strict=True):
             if weight > 0.0:
                 weights[phrase] = weights.get(phrase, 0.0) + weight
+        phrases = simulator.world.item_space.phrase_vectors
+        as_read = np.sum([weight * phrases[p] for p, weight in weights.items()], axis=0)
         return Frame(
             step=step,
             weights=weights,
@@ -102,8 +104,8 @@ class SessionRecorder:
             reward=reward,
             goodwill=float(user["goodwill"]),
             patience=float(user["patience"]),
-            tracking_error=float(tracking_error(self._interest, history["interest"])),
-            recent_tracking_error=float(tracking_error(self._interest, history["recent"])),
+            tracking_error=float(tracking_error(as_read, history["interest"])),
+            recent_tracking_error=float(tracking_error(as_read, history["recent"])),
         )
 
 

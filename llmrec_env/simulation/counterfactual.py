@@ -30,7 +30,7 @@ def without_recommendations(
         compiled_view(users, USER),
         world.params,
         world.interests,
-        world.items.vectors,
+        world.text_vectors,
         world.traits,
         compiled_view(response, RESPONSE),
         out,

@@ -34,7 +34,8 @@ from llmrec_env.simulation.step_table import (
 from llmrec_env.simulation.table import Table
 from llmrec_env.simulation.user_record import USER
 from llmrec_env.simulation.users import interest_vector
-from llmrec_env.world import World, load_text_space, load_world
+from llmrec_env.text_space import load_item_space, load_text_space
+from llmrec_env.world import World, load_world
 
 TRANSITION_FIELDS = ["choice", "item", "satisfied", "relevance", "died", "born", "woken"]
 USER_FIELDS = ["user_id", "goodwill", "patience"]
@@ -115,7 +116,7 @@ class Simulator:
     def _new_table(self, first: int, last: int) -> Table:
         """Returns the table with which `advance` steps some of the sessions."""
         world, config, look = self.world, self.config, self._appearance
-        users, responses, vectors = self.users, self.responses, world.items.vectors
+        users, responses, vectors = self.users, self.responses, world.text_vectors
         dynamics = dynamics_table(
             users, responses, world.params, world.interests, vectors, world.traits
         )
@@ -129,7 +130,7 @@ class Simulator:
             features_start=look.features_start * look.append_features,
             vector_length=look.vector_length,
         )
-        table.enter(**world.items._asdict(), phrases=world.interests.vectors)
+        table.enter(**world.items._asdict(), phrases=world.item_space.phrase_vectors)
         buffers = self.buffers._asdict()
         features = buffers["vector" if look.append_features else "features"]
         table.enter(**buffers | {"features": features.reshape(self.n, -1)})
@@ -245,10 +246,17 @@ class Simulator:
             self._pool.shutdown()
             self._pool = None
 
-    def interests(self) -> npt.NDArray[np.float32]:
-        """Returns u, the true interest vector of every session, (n, d): hidden, for evaluation."""
+    def interests(self, as_read: bool = False) -> npt.NDArray[np.float32]:
+        """Returns u, the true interest vector of every session, (n, d): hidden, for evaluation.
+
+        Args:
+            as_read: in the space of the item vectors that agents see, to compare with what they
+                believe; it is another one where items carry more than a text.
+        """
+        world = self.world
+        phrases = world.item_space.phrase_vectors if as_read else world.interests.vectors
         out = np.empty((self.n, self.config.dim), np.float32)
-        true_interests(compiled_view(self.users, USER), self.world.interests.vectors, out)
+        true_interests(compiled_view(self.users, USER), phrases, out)
         return out
 
 
@@ -265,7 +273,10 @@ def _document_reader(config: EnvConfig) -> DocumentReader | None:
     return _shared_reader(EnvConfig(**{name: getattr(config, name) for name in _READ}))
 
 
-_READ = ("catalog", "num_items", "encoder", "device", "dim", "document_size", "document_dtype")
+_READ = (
+    *("catalog", "num_items", "encoder", "device", "dim", "document_size", "document_dtype"),
+    *("item_vectors", "fusion", "channel_weight"),
+)
 """Fields that decide the vector of a document."""
 
 
@@ -274,4 +285,6 @@ def _shared_reader(config: EnvConfig) -> DocumentReader:
     text = load_text_space(
         config.catalog, config.num_items, config.encoder, config.dim, config.device
     )
-    return DocumentReader(config, text.catalog.texts, text.phrases.texts, text.space)
+    return DocumentReader(
+        config, text.catalog.texts, text.phrases.texts, load_item_space(config).space
+    )

@@ -71,7 +71,7 @@ def _public_data(world, users, texts_tell, rng):
     text = dataclasses.replace(world.text, catalog=world.catalog.with_vectors(vectors))
     logs = _logs(users, rng)
     user, step = np.nonzero(logs.satisfied)
-    items = items_of(text, user, logs.items[user, step].astype(np.int64))
+    items = items_of(text.vectors, text.probe, user, logs.items[user, step].astype(np.int64))
     return dataclasses.replace(
         world.public(), catalog=text.catalog, items=items, logs=logs, users=np.array(users)
     )

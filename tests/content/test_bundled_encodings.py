@@ -18,7 +18,7 @@ from llmrec_env.content.bundled_encodings import (
 from llmrec_env.content.catalog import Catalog
 from llmrec_env.content.encoders import HashingEncoder, WeightsError, load_encoder
 from llmrec_env.content.phrases import phrases_of, probe_texts
-from llmrec_env.world import load_text_space
+from llmrec_env.text_space import load_text_space
 
 new_text_space = load_text_space.__wrapped__  # other tests keep what they have in the cache
 
@@ -125,7 +125,7 @@ def test_other_texts_are_encoded_by_the_model(monkeypatch):
 def test_what_must_be_encoded_without_a_model_names_the_extra(run_python):
     code = (
         "from llmrec_env.content.encoders import EncoderError\n"
-        "from llmrec_env.world import load_text_space\n"
+        "from llmrec_env.text_space import load_text_space\n"
         "try: load_text_space('video', 5000, 'minilm', 32, 'cpu')\n"
         "except EncoderError as error: print(error)"
     )

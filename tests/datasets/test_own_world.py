@@ -366,3 +366,45 @@ def test_a_world_without_logs_has_none(tmp_path: Path):
         "phrases.csv",
         MANIFEST,
     ]
+
+
+def test_item_vectors_are_saved_with_the_world(tmp_path: Path):
+    items, logs = write_messy(tmp_path)
+    rows = np.random.default_rng(2).normal(size=(126, 5)).astype(np.float32)  # bad rows included
+    np.save(tmp_path / "covers.npy", rows)
+    how: dict[str, Any] = {"rename": RENAME, "on_error": "drop", "encoder": "hashing"}
+    made = make_world(
+        items, logs, output=tmp_path / "w", item_vectors=tmp_path / "covers.npy", **how
+    )
+    assert "covers.npy: vectors of 5 numbers for 120 items" in made.report
+    kept = Catalog.load(str(made.path)).item_vectors
+    np.testing.assert_array_equal(kept, np.delete(rows, [4, 5, 6, 7, 124, 125], axis=0))
+    (tmp_path / "covers.npy").unlink()  # the folder has all that it needs
+    worlds = [
+        load_world(EnvConfig.from_kwargs({"catalog": str(made.path), "fusion": fusion}))
+        for fusion in ("concatenation", "text-alone")
+    ]
+    assert not np.array_equal(worlds[0].items.vectors, worlds[1].items.vectors)
+    np.testing.assert_array_equal(worlds[0].text_vectors, worlds[1].items.vectors)
+
+
+def test_item_vectors_by_id_are_left_out_and_counted_or_refused(tmp_path: Path):
+    items = tmp_path / "items.csv"
+    items.write_text(
+        "\n".join(
+            [
+                "item,text,topic",
+                *(",".join(row[:1]) + f',"{row[1]}",{row[2]}' for row in item_rows()),
+            ]
+        )
+    )
+    ids = np.array([*(f"p{i}" for i in range(100)), SECRET])
+    np.savez(tmp_path / "covers.npz", ids=ids, vectors=np.eye(101, 8) + np.eye(101, 3, -4).sum())
+    how: dict[str, Any] = {"item_vectors": tmp_path / "covers.npz", "encoder": "hashing"}
+    with pytest.raises(CatalogError, match="row 100: an id that no item has") as error:
+        make_world(items, output=tmp_path / "w", **how)
+    assert SECRET not in str(error.value) and not (tmp_path / "w").exists()
+    made = make_world(items, output=tmp_path / "w", on_error="drop", **how)
+    said = "\n".join(made.report)
+    assert "covers.npz: vectors of 8 numbers for 100 items; 20 are read by their texts" in said
+    assert "left out: 1 x an id that no item has; correct it, or leave it out (row 100)" in said

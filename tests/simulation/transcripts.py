@@ -91,11 +91,13 @@ def whole_number_world(config: EnvConfig) -> World:
     factors = ((integers(3, len(vectors), 16, salt=12) - 1) / 4).astype(np.float32)
     popularity = (integers(9, len(vectors), salt=13) / 8).astype(np.float32)  # full of ties
     items = Items(vectors, factors, popularity, traits["substance"].copy())
-    histories = histories_of(config, logs, items, interests)
+    histories = histories_of(config, logs, items, phrase_vectors)
     for array in (users, traits, params, histories, *items, *interests, *logs):
         array.setflags(write=False)
     return dataclasses.replace(
         world,
+        text=dataclasses.replace(world.text, catalog=world.catalog.with_vectors(vectors)),
+        item_space=world.item_space._replace(vectors=vectors, phrase_vectors=phrase_vectors),
         items=items,
         traits=traits,
         interests=interests,

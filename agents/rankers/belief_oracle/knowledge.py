@@ -59,7 +59,7 @@ def knowledge_of(world: World, slate_size: int) -> Knowledge:
         params=world.params,
         still=still,
         interests=interests,
-        vectors=world.items.vectors,
+        vectors=world.text_vectors,
         traits=world.traits,
         community_taste=world.community_taste,
         topic=topic,
@@ -67,7 +67,7 @@ def knowledge_of(world: World, slate_size: int) -> Knowledge:
         fresh=np.log(_topic_shares(share, users.OWN_TOPICS) / sizes)[:, topic],
         again=np.log1p(-(drawn**2)),
         popular=attraction / attraction.sum(),
-        race=race_times(interests.vectors, world.items.vectors, slate_size),
+        race=race_times(interests.vectors, world.text_vectors, slate_size),
         active_range=(config.active_min, config.active_max),
     )
 

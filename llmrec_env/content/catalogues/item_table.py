@@ -24,6 +24,8 @@ class ItemTable:
     """Rows read, those left out included."""
     problems: list[str]
     """What was left out: a line of text for each kind."""
+    places: list[int]
+    """Row of each item in the table, from 0."""
     aliases: dict[str, str] = field(default_factory=dict)
     """Names of items left out for the text of another item, to that item's name."""
 
@@ -72,7 +74,9 @@ def read_items(
         ids=column("item"),
     )
     problems = reader.problems.table(reader.unit)
-    return ItemTable(columns, len(rows) + reader.malformed, problems, kept.aliases)
+    place = {line: row for row, line in enumerate(sorted([*kept.lines, *reader.refused]))}
+    places = [place[line] for line in kept.lines]
+    return ItemTable(columns, len(place), problems, places, kept.aliases)
 
 
 class _Kept:
@@ -83,6 +87,10 @@ class _Kept:
         self._rows: dict[int, _Row] = {}
         self._line_of: dict[str, dict[Any, int]] = {"item": {}, "text": {}}
         self.aliases: dict[str, str] = {}
+
+    @property
+    def lines(self) -> list[int]:
+        return list(self._rows)
 
     def add(self, line: int, row: _Row) -> None:
         for role, line_of in self._line_of.items():
