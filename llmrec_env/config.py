@@ -54,7 +54,7 @@ class EnvConfig:
     dim: int = _number(128, 4, 4096)
     """d, the length of interest and item vectors after centring and PCA."""
     item_vectors: str | None = None
-    """An image, audio or other vector of each item: the path of a .npy or .npz (`own_data.md`)."""
+    """An image, audio or other vector of each item: the path of a .npy or .npz file."""
     fusion: str = _choice("concatenation", "concatenation", "gated-sum", "text-alone", world=True)
     """How texts and `item_vectors` become the vectors of items that agents see."""
     channel_weight: float = _number(0.25, 0.0, 0.9, dynamics=False)

@@ -37,8 +37,8 @@ def run(line: str) -> int:
 
 
 def test_making_a_world_prints_what_the_page_shows(shop: Path, capsys: pytest.CaptureFixture[str]):
-    assert len(WORLDS) == 3
-    for command, shown in WORLDS:
+    assert len(WORLDS) == 5
+    for command, shown in WORLDS[:3]:
         failed = run(command)
         said = capsys.readouterr()
         assert (said.err if failed else said.out).strip() == shown.strip()
@@ -46,12 +46,22 @@ def test_making_a_world_prints_what_the_page_shows(shop: Path, capsys: pytest.Ca
 
 
 def test_the_python_of_the_page_runs(shop: Path):
-    (code,) = (body for kind, body in BLOCKS if kind == "python")
+    code = next(body for kind, body in BLOCKS if kind == "python")
     names: dict[str, object] = {}
     exec(compile(code, "own_data.md", "exec"), names)
     env = names["env"]
     assert isinstance(env, gymnasium.Env)
     assert env.observation_space.contains(names["observation"])
+
+
+def test_items_with_more_than_a_text_make_what_the_page_shows(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+):
+    code = next(body for kind, body in BLOCKS if kind == "python" and "covers" in body)
+    exec(compile(code, "own_data.md", "exec"), {})
+    for command, shown in WORLDS[3:]:
+        assert run(command) == 0
+        assert capsys.readouterr().out.strip() == shown.strip()
 
 
 def test_the_first_lines_of_the_files_are_shown(shop: Path):
@@ -64,7 +74,7 @@ def test_the_first_lines_of_the_files_are_shown(shop: Path):
 def test_agents_train_in_the_world_and_are_evaluated(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert run(WORLDS[-1][0]) == 0
+    assert run(WORLDS[2][0]) == 0
     (commands,) = (body for kind, body in BLOCKS if kind == "sh" and "train ppo" in body)
     for line in commands.splitlines():
         assert run(line.replace("2e4", "2e3").replace("1000", "100")) == 0
