@@ -76,6 +76,8 @@ class AgentSpec:
     """Whether it stands in the README's table, which compares each agent with the one above."""
     trains_encoder: bool = False
     """Whether it trains a language model, which takes an encoder that is one, and hours."""
+    language_model: bool = False
+    """Whether it runs a language model at every step, which takes one, and long."""
     oracle: bool = False
     """Whether it is an upper bound that knows what is hidden, not a competitor."""
     colour: str | None = None

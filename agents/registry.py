@@ -33,6 +33,11 @@ _LOOKAHEAD: SearchSpace = {
 }
 """What consumption is worth beyond the step to an oracle."""
 
+_READING = (
+    "language models that read the past: an encoder of one document, a causal model's likelihoods, "
+    "or its answers in text: [how](docs/language_agents.md)"
+)
+
 _SPECS = (
     AgentSpec(
         "random",
@@ -210,6 +215,29 @@ _SPECS = (
         defaults={"language_rate": 2e-5},
         trains_encoder=True,
         fitting_seconds=500.0,
+    ),
+    AgentSpec(
+        "lm-embed",
+        "agents.lm.embed:LmEmbed",
+        _READING,
+        defaults={"substance": 0.139, "skipped": 0.331, "popular": 0.431},
+        search_space=_PUBLIC_TERMS,
+        language_model=True,
+        acting_seconds=3.0,
+    ),
+    AgentSpec(
+        "lm-rank",
+        "agents.lm.rank:LmRank",
+        _READING,
+        language_model=True,
+        acting_seconds=60.0,
+    ),
+    AgentSpec(
+        "lm-generate",
+        "agents.lm.generate:LmGenerate",
+        _READING,
+        language_model=True,
+        acting_seconds=60.0,
     ),
     *SB3_SPECS,
     AgentSpec(

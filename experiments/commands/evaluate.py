@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import tyro
 from rich.console import Console
 from rich.progress import track
 
 import llmrec_env
 from agents.rollout import rollout
 from experiments import store
+from experiments.agent_settings import read_settings
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report import text_tables
 from experiments.report.text_tables import Column, Table, number, print_tables
@@ -47,6 +49,7 @@ def run(
     world: tuple[int, ...] = (),
     task: str | None = None,
     output: Path | None = None,
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
     env: EnvFields = NO_FIELDS,
 ) -> list[Comparison]:
     """Plays an agent with test users, prints its return, and its improvement over others.
@@ -61,6 +64,7 @@ def run(
         world: which worlds to play in; by default the one that it was trained in.
         task: a registered id; by default the agent's own task.
         output: another folder for the results.
+        settings: of an agent that is not saved, name=value with values in JSON: model=DIR.
         env: fields of the environment that override the task's.
 
     Raises:
@@ -68,6 +72,7 @@ def run(
             environment that differs in what it sees or does.
     """
     sources = resolve_all([agent, *against])
+    sources[0] = sources[0].with_settings(read_settings(settings))
     name, changes = task_of(sources[0], task, given_fields(env))
     saved = sources[0].saved
     worlds = world or (saved.config.world_seed if saved else 0,)
@@ -82,8 +87,8 @@ def run(
     count = len({(x.world, x.user) for x in episodes})
     print_tables(comparison_table(comparisons, f"{name}, {count} test users"))
     if (folder := output or (saved.path if saved else None)) is not None:
-        settings = {"task": name, "env": changes, "worlds": list(worlds), "users": users}
-        write_evaluation(folder, settings, episodes, comparisons)
+        what = {"task": name, "env": changes, "worlds": list(worlds), "users": users}
+        write_evaluation(folder, what, episodes, comparisons)
         print(f"results in {folder}")
     return comparisons
 

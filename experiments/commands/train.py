@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
-import re
 import time
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +26,7 @@ from agents.base import OnlineAgent
 from agents.checkpoint import save_agent
 from agents.saving import RECORD, WEIGHTS
 from experiments import store
+from experiments.agent_settings import read_settings
 from experiments.commands.evaluate import EVALUATION
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.evaluation import validator
@@ -39,8 +37,6 @@ from experiments.runs.training import Track, checkpoint_path, discard_checkpoint
 from experiments.store import LearningPoint, ResultsError
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
-
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 def run(
@@ -102,33 +98,6 @@ def run(
     store.write_manifest(folder, config=config, encoders=encoders, wall_seconds=wall)
     print(f"agent in {folder}; python -m experiments evaluate {folder}")
     return points
-
-
-def read_settings(words: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings that `name=value` says, values being JSON or a plain word.
-
-    Raises:
-        ValueError: a word is not of this form.
-    """
-    values: dict[str, Any] = {}
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign or not name.isidentifier() or name in values:
-            raise ValueError(f"--set {word!r} is not name=value with a new name; write epochs=4.")
-        try:
-            values[name] = json.loads(value, parse_constant=_not_a_number)
-        except ValueError:
-            if not _WORD.fullmatch(value) or value in ("NaN", "Infinity"):
-                raise ValueError(
-                    f"--set {name}={value!r} is neither JSON nor a plain word; write "
-                    f"{name}=0.1, {name}=true, '{name}=[64, 64]' or {name}=word."
-                ) from None
-            values[name] = value
-    return values
-
-
-def _not_a_number(word: str) -> None:
-    raise ValueError(word)
 
 
 def _check(agent: str, task: str, steps: float) -> None:

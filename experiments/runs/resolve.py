@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class AgentSource:
     """Its name in tables."""
     saved: Saved | None = None
     """What its record says; None: it is fitted anew."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of one that is fitted anew, beside its defaults."""
 
     @property
     def seed(self) -> int:
@@ -56,7 +58,20 @@ class AgentSource:
 
     def new(self, config: EnvConfig) -> Agent:
         """Returns the agent, which knows nothing yet, with its settings."""
-        return self.saved.new() if self.saved else make_agent(self.name, config)
+        return self.saved.new() if self.saved else make_agent(self.name, config, **self.settings)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> AgentSource:
+        """Returns it with these settings in place of its defaults.
+
+        Raises:
+            ValueError: it is saved, and has settings already.
+        """
+        if settings and self.saved:
+            raise ValueError(
+                f"{self.saved.path} was saved with its settings; --set {next(iter(settings))}=... "
+                f"is for agents by name: evaluate {self.name} --set ..., or train it again."
+            )
+        return dataclasses.replace(self, settings=settings)
 
 
 def resolve(word: str) -> AgentSource:

@@ -48,7 +48,11 @@ PRESETS = {
     "full": Preset(
         # Agents bring their own actions: a task of other actions alone would be Drift again.
         tuple(task for task, changes in llmrec_env.TASKS.items() if set(changes) != {"action"}),
-        tuple(name for name, spec in AGENTS.items() if not spec.trains_encoder),
+        tuple(
+            name
+            for name, spec in AGENTS.items()
+            if not (spec.trains_encoder or spec.language_model)
+        ),
         study.Scale(worlds=5, seeds=10, steps=2_000_000),
     ),
 }

@@ -47,6 +47,9 @@ class PromptWriter:
 
     What does not fit is left out in this order: items passed over, oldest first; steps, oldest
     first; the ends of titles, when candidates would take more than three quarters.
+
+    Attributes:
+        titles: what items are called, by their id.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class PromptWriter:
             ConfigError: the budget cannot hold the shortest titles of all candidates.
         """
         self.budget, self._size = budget, config.candidates or len(titles)
-        self._titles = [shortened(one_line(title), _LONGEST_TITLE) for title in titles]
+        self.titles = [shortened(one_line(title), _LONGEST_TITLE) for title in titles]
         self._phrases = [one_line(phrase) for phrase in phrases]
         self._head = (
             f"llmrec prompt {PROMPT_VERSION}\n"
@@ -83,7 +86,7 @@ class PromptWriter:
 
     def space(self) -> spaces.Text:
         """Returns the space of prompts."""
-        words = "".join([*self._titles, *self._phrases, self._head, self._middle, self._tail])
+        words = "".join([*self.titles, *self._phrases, self._head, self._middle, self._tail])
         used = frozenset(words + "0123456789|…" + _NOTHING)
         return spaces.Text(self.budget, charset=used)
 
@@ -138,12 +141,12 @@ class PromptWriter:
     def _line(self, slate: Any, feedback: Any, query: int, passed_over: bool) -> str:
         slots = zip(slate.tolist(), feedback.tolist(), strict=True)
         told = [(item, kind) for item, kind in slots if passed_over or kind != EMPTY]
-        parts = [_MARKS[kind + 1] + self._titles[item] for item, kind in told]
+        parts = [_MARKS[kind + 1] + self.titles[item] for item, kind in told]
         return " | ".join([*parts, f"? {self._phrases[query]}"] if query >= 0 else parts)
 
     def _candidates(self, candidates: npt.NDArray[np.int32], has_past: bool) -> tuple[str, int]:
         """The numbered titles, as long as they may be, and how many are shortened."""
-        rows = [(j + 1, self._titles[item]) for j, item in enumerate(candidates) if item >= 0]
+        rows = [(j + 1, self.titles[item]) for j, item in enumerate(candidates) if item >= 0]
         fixed = sum(len(f"{number}. \n") for number, _ in rows)
         share = _CANDIDATES_SHARE if has_past else 1.0
         room = max(int(share * self._room) - fixed, _SHORTEST_TITLE * len(rows))

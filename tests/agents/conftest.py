@@ -41,7 +41,11 @@ class Fitted(NamedTuple):
 def pytest_generate_tests(metafunc):
     """Gives a test that takes `name` every agent that needs no language model."""
     if "name" in metafunc.fixturenames and "fitted" in metafunc.fixturenames:
-        names = [name for name, spec in AGENTS.items() if not spec.trains_encoder]
+        names = [
+            name
+            for name, spec in AGENTS.items()
+            if not (spec.trains_encoder or spec.language_model)
+        ]
         metafunc.parametrize("name", names)
 
 

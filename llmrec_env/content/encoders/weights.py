@@ -155,8 +155,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], content)
 
 
-def load_model(directory: Path, device: str, dtype: str) -> Loaded:
+def load_model(directory: Path, device: str, dtype: str, kind: str = "AutoModel") -> Loaded:
     """The model of a directory, complete and in evaluation mode, on a device.
+
+    Args:
+        directory: with its files.
+        device: where it goes.
+        dtype: of its weights.
+        kind: class of transformers that loads it: with or without a head.
 
     Raises:
         WeightsError: when a tensor is missing, left over or of another shape, so that part of the
@@ -166,7 +172,7 @@ def load_model(directory: Path, device: str, dtype: str) -> Loaded:
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         with _quiet(transformers):
-            model, report = transformers.AutoModel.from_pretrained(
+            model, report = getattr(transformers, kind).from_pretrained(
                 directory,
                 use_safetensors=True,
                 output_loading_info=True,

@@ -14,6 +14,7 @@ from agents import saving
 from agents.checkpoint import read_saved
 from agents.rankers.baselines import Content
 from experiments import store
+from experiments.agent_settings import read_settings
 from experiments.commands import evaluate, train, watch
 from experiments.runs import training
 from experiments.runs.evaluation import execute_run
@@ -219,10 +220,10 @@ def test_a_wrong_setting_leaves_the_folder_free(env, tmp_path):
 
 
 def test_settings_are_json_or_a_plain_word():
-    words = ("a=1e-3", "b=[64, 64]", 'c={"x": null}', "d=bpr", "e=true", 'f="1"')
-    assert train.read_settings(words) == {
+    words = ("a=1e-3", "b=[64, 64]", 'c={"x": null}', "d=bpr", "e=true", 'f="1"', "g=~/a-b/c.d")
+    assert read_settings(words) == {
         **{"a": 0.001, "b": [64, 64], "c": {"x": None}},
-        **{"d": "bpr", "e": True, "f": "1"},
+        **{"d": "bpr", "e": True, "f": "1", "g": "~/a-b/c.d"},
     }
 
 
@@ -256,7 +257,7 @@ def test_the_command_lines_are_understood(function, words):
 def test_it_finds_what_a_benchmark_finds(ppo, env):
     folder, points = ppo
     evaluate.run(str(folder))
-    settings = train.read_settings(PPO)
+    settings = read_settings(PPO)
     spec = RunSpec("llmrec/Drift-v1", "ppo", 1, 5, 2000, env=env, settings=settings)
     result = execute_run(spec)
     assert repr(store.read_table(folder, Episode)) == repr(result.episodes)  # NaN equals nothing

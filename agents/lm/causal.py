@@ -1,0 +1,289 @@
+"""Causal language model of a local directory: likelihoods of endings, and answers to prompts.
+
+Only weights in safetensors form are read, and no code of the directory is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from llmrec_env.content.encoders import DeviceError, WeightsError
+from llmrec_env.content.encoders.transformer import find_device
+from llmrec_env.content.encoders.weights import (
+    digest_files,
+    import_framework,
+    load_model,
+    read_sizes,
+)
+
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a weight."""
+_WORKING_ROOM = 1.2  # memory over that of the weights
+
+
+class CausalModel:
+    """A language model that predicts the next token, and its tokenizer.
+
+    Attributes:
+        limit: tokens that it reads at most, prompt and answer together.
+        tokens: how many it has read and written so far.
+    """
+
+    def __init__(
+        self, model: str | Path, device: str = "auto", dtype: str = "auto", batch_size: int = 16
+    ) -> None:
+        """Loads the model whole.
+
+        Args:
+            model: a directory, as `model.save_pretrained` and `hf download` write it.
+            device: `auto` (the GPU where there is one), `cpu`, `cuda`, ...
+            dtype: of the weights; `auto`: bfloat16 on a GPU, float32 elsewhere.
+            batch_size: texts read at once.
+
+        Raises:
+            ValueError: no such directory, or an argument out of range.
+            WeightsError: the model is not causal, wants to run code of its own, or is incomplete.
+            DeviceError: the device is not here, or its memory is too small.
+        """
+        directory = checked_directory(model)
+        self.device = find_device(device)
+        if dtype == "auto":
+            dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype={dtype!r} is unknown; use auto, {', '.join(DTYPES)}.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} is out of range; use 1 or more.")
+        self.batch_size, self.name, self.tokens = batch_size, directory.name, 0
+        check_memory(directory, self.device, dtype)
+        _, self.limit = read_sizes(directory)
+        _, self.model, self.tokenizer = load_model(
+            directory, self.device, dtype, "AutoModelForCausalLM"
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the tokens of a text, after the one that begins every text where there is one."""
+        start = self.tokenizer.bos_token_id
+        first = [] if start is None else [start]
+        return first + self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    @torch.inference_mode()
+    def log_likelihoods(self, prompt: str, endings: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns the mean log-probability of the tokens of each ending after a prompt, (n,).
+
+        The prompt is read once, for all endings.
+        """
+        start = torch.tensor([self.encode(prompt) or [self._padding]], device=self.device)
+        tokens = [self._continuation(ending) for ending in endings]
+        room = self.limit - start.shape[1]
+        if max(map(len, tokens), default=0) > room:
+            raise ValueError(f"{self.name} reads {self.limit} tokens; shorten the prompt.")
+        with self._memory_errors():
+            read = self.model(start, use_cache=True)
+            self.tokens += start.shape[1]
+            means = [
+                self._means(start, read, tokens[first : first + self.batch_size])
+                for first in range(0, len(tokens), self.batch_size)
+            ]
+        return torch.cat(means).float().cpu().numpy()
+
+    def _means(self, start: Tensor, read: Any, tokens: list[list[int]]) -> Tensor:
+        """The mean log-probability of each of some endings, (b,)."""
+        ids, mask = self._padded(tokens, left=False)
+        self.tokens += int(mask.sum())
+        past = copy.deepcopy(read.past_key_values)  # reading appends to it
+        past.batch_repeat_interleave(len(tokens))
+        whole = torch.cat([torch.ones_like(start).expand(len(tokens), -1), mask], dim=1)
+        logits = self.model(ids, past_key_values=past, attention_mask=whole).logits
+        first = read.logits[:, -1:].expand(len(tokens), -1, -1)
+        before = torch.cat([first, logits[:, :-1]], dim=1).float()
+        logs = before.gather(2, ids[..., None])[..., 0] - before.logsumexp(dim=2)
+        return (logs * mask).sum(dim=1) / mask.sum(dim=1)
+
+    def answers(
+        self, prompts: Sequence[str], max_new_tokens: int, temperature: float = 0.0
+    ) -> list[str]:
+        """Returns what the model writes after each prompt.
+
+        Args:
+            prompts: texts.
+            max_new_tokens: tokens after which an answer ends.
+            temperature: 0 writes the likeliest token; more draws, from torch's generator.
+
+        Raises:
+            ValueError: a prompt is longer than what the model reads.
+        """
+        tokens = [self.encode(prompt) for prompt in prompts]
+        self.check_lengths(tokens, max_new_tokens)
+        texts: list[str] = []
+        for first in range(0, len(tokens), self.batch_size):
+            written = self.write(
+                tokens[first : first + self.batch_size], max_new_tokens, temperature
+            )
+            texts += self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return texts
+
+    @torch.inference_mode()
+    def write(
+        self, prompts: list[list[int]], max_new_tokens: int, temperature: float = 0.0
+    ) -> Tensor:
+        """Returns the tokens written after each prompt, (n, at most max_new_tokens), then padding.
+
+        Args:
+            prompts: tokens of each.
+            max_new_tokens: see `answers`.
+            temperature: see `answers`.
+        """
+        ids, mask = self._padded(prompts, left=True)
+        draws: dict[str, Any] = {"do_sample": temperature > 0}
+        if temperature > 0:
+            draws |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+        with self._memory_errors():
+            written = self.model.generate(
+                ids,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=self._padding,
+                eos_token_id=self.tokenizer.eos_token_id,
+                **draws,
+            )[:, ids.shape[1] :]
+        self.tokens += int(mask.sum()) + written.numel()
+        return written
+
+    def check_lengths(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+        """Raises ValueError where a prompt and its answer are longer than what the model reads."""
+        longest, room = max(map(len, prompts), default=0), self.limit - max_new_tokens
+        if longest > room:
+            raise ValueError(
+                f"a prompt has {longest} tokens, but {self.name} reads {self.limit}, of which "
+                f"max_new_tokens={max_new_tokens} are for the answer; lower text_budget to "
+                f"about {max(room, 0) / longest:.0%} of what it is (--env.text-budget), or offer "
+                "fewer candidates."
+            )
+
+    @property
+    def _padding(self) -> int:
+        padding = self.tokenizer.pad_token_id
+        return 0 if padding is None else int(padding)
+
+    def _continuation(self, text: str) -> list[int]:
+        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return tokens or [self._padding]
+
+    def _padded(self, tokens: Sequence[list[int]], left: bool) -> tuple[Tensor, Tensor]:
+        """Tokens and their mask, both (n, longest), padded on one side."""
+        width = max(map(len, tokens))
+        ids = torch.full((len(tokens), width), self._padding)
+        mask = torch.zeros_like(ids)
+        for row, entry in enumerate(tokens):
+            place = slice(width - len(entry), width) if left else slice(0, len(entry))
+            ids[row, place], mask[row, place] = torch.tensor(entry), 1
+        return ids.to(self.device), mask.to(self.device)
+
+    @contextlib.contextmanager
+    def _memory_errors(self) -> Generator[None]:
+        """Says what to do where a batch does not fit into the device's memory."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{self.name} ran out of memory on {self.device} with batch_size="
+                f"{self.batch_size}; use batch_size={max(1, self.batch_size // 4)}, or a shorter "
+                "text_budget."
+            ) from error
+
+
+def checked_directory(model: str | Path) -> Path:
+    """Returns the directory of a causal model that needs no code of its own.
+
+    Raises:
+        ValueError: it is no directory.
+        WeightsError: it holds no weights in safetensors form, or another kind of model.
+    """
+    directory = Path(model).expanduser()
+    if not str(model) or not directory.is_dir():
+        raise ValueError(
+            f"model={str(model)!r} is not a directory; name one that holds a causal language "
+            "model, as `hf download ID --local-dir DIR` writes it: --set model=DIR."
+        )
+    digest_files(directory)
+    config = read_config(directory)
+    known = import_framework("transformers").models.auto.modeling_auto
+    kind, classes = config.get("model_type"), config.get("architectures") or []
+    native = known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    if native is None and "auto_map" in config:
+        raise WeightsError(
+            f"{directory} asks to run code of its own (auto_map in config.json), which is never "
+            "done; use a model that transformers knows."
+        )
+    if native is None or config.get("is_encoder_decoder") or native not in classes:
+        raise WeightsError(
+            f"{directory} holds no causal language model (model_type={kind!r}, "
+            f"architectures={classes}); use one such as LlamaForCausalLM, or lm-embed, which "
+            "takes an encoder."
+        )
+    return directory.resolve()
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Returns what config.json says.
+
+    Raises:
+        WeightsError: it is missing or damaged.
+    """
+    try:
+        config = json.loads((directory / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{directory / 'config.json'} cannot be read ({type(error).__name__}); restore it."
+        ) from error
+    return config if isinstance(config, dict) else {}
+
+
+def check_memory(directory: Path, device: str, dtype: str) -> None:
+    """Raises DeviceError where the weights do not fit into the free memory of a device."""
+    needed = _WORKING_ROOM * DTYPES[dtype] * sum(_sizes(directory))
+    free = free_memory(device)
+    if needed > free:
+        raise DeviceError(
+            f"{directory.name} needs about {needed / 1e9:.1f} GB in {dtype}, but {device} has "
+            f"{free / 1e9:.1f} GB free; use a smaller model, dtype=bfloat16, or another device."
+        )
+
+
+def _sizes(directory: Path) -> Iterator[int]:
+    """The number of weights in each tensor of the files."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(directory.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as tensors:
+                for name in tensors.keys():
+                    yield int(np.prod(tensors.get_slice(name).get_shape(), dtype=np.int64))
+        except SafetensorError as error:
+            raise WeightsError(f"{file} is damaged ({error}); restore it.") from error
+
+
+def free_memory(device: str) -> float:
+    """Returns the bytes that are free on a device; infinite where that cannot be asked."""
+    if device.startswith("cuda"):
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            rows = dict(line.split(":", 1) for line in file)
+        return 1024.0 * int(rows["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        names = getattr(os, "sysconf_names", {})
+        if "SC_PHYS_PAGES" not in names:
+            return float("inf")
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
