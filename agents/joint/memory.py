@@ -28,11 +28,13 @@ TEXT_FEATURES = ("liked", "liked_lately", "disliked", "disliked_lately", "skippe
 NUM_FEATURES = len(TEXT_FEATURES)
 LAST = 6
 """Texts, the latest liked or typed, that are kept one by one."""
-_LONG, _LATELY, _TYPED, _SKIPPED = (np.float32(x) for x in (0.97, 0.85, 0.93, 0.92))
+LONG_DECAY, LATELY_DECAY, TYPED_DECAY, SKIPPED_DECAY = (
+    np.float32(x) for x in (0.97, 0.85, 0.93, 0.92)
+)
 _REST, _GOODWILL = np.float32(0.85), np.float32(0.95)  # a step, of tiredness and of goodwill
-_FADING = np.float32(math.log(0.93))  # of the last texts, with each item consumed since
-_IGNORED = np.float32(0.25)  # of the age that a consumption adds, when nothing was consumed
-_PRIOR = np.float32(2.0)  # events of which nothing is known that each mean begins with
+FADING = np.float32(math.log(0.93))  # of the last texts, with each item consumed since
+IGNORED_AGE = np.float32(0.25)  # of the age that a consumption adds, when nothing was consumed
+PRIOR_EVENTS = np.float32(2.0)  # events of which nothing is known that each mean begins with
 
 
 class Memory(NamedTuple):
@@ -89,20 +91,20 @@ def remember(memory, i, texts, slate, item, satisfied, query):
     rows, phrases = texts.rows, texts.read.shape[0]
     _fade(memory, i, TIRED, _REST)
     memory.goodwill[i] *= _GOODWILL
-    age = _IGNORED
+    age = IGNORED_AGE
     if item >= 0:
         age = np.float32(1.0)
         for kind in (LIKED, DISLIKED):
-            _fade(memory, i, kind, _LONG)
-            _fade(memory, i, kind + 1, _LATELY)
-        _fade(memory, i, TYPED, _TYPED)
+            _fade(memory, i, kind, LONG_DECAY)
+            _fade(memory, i, kind + 1, LATELY_DECAY)
+        _fade(memory, i, TYPED, TYPED_DECAY)
         kind = LIKED if satisfied else DISLIKED
         _add(memory, i, kind, item, np.float32(1.0), rows)
         _add(memory, i, kind + 1, item, np.float32(1.0), rows)
         _add(memory, i, TIRED, item, np.float32(1.0), rows)
         memory.goodwill[i] += texts.substance[item]
     else:
-        _fade(memory, i, SKIPPED, _SKIPPED)
+        _fade(memory, i, SKIPPED, SKIPPED_DECAY)
         for k in range(slate.shape[0]):
             _add(memory, i, SKIPPED, slate[k], np.float32(1.0 / slate.shape[0]), rows)
     for j in range(LAST):
@@ -119,7 +121,7 @@ def write_interest(memory, i, weights, interest):
     """Writes the believed interest of user i, (d,): the weighted means of the texts of its past."""
     interest[:] = 0.0
     for kind in range(MEANS):
-        scale = np.float32(weights[kind]) / (memory.counts[i, kind] + _PRIOR)
+        scale = np.float32(weights[kind]) / (memory.counts[i, kind] + PRIOR_EVENTS)
         for c in range(interest.shape[0]):
             interest[c] += scale * memory.sums[i, kind, c]
 
@@ -148,7 +150,7 @@ def write_likeness(memory, i, texts, ids, scratch, nearest, tired):
     for k in range(ids.shape[0]):
         nearest[k] = 0.0
     for j in range(known):  # the known ones come first, newest first
-        fading = math.exp(_FADING * memory.ages[i, j])
+        fading = math.exp(FADING * memory.ages[i, j])
         for k in range(ids.shape[0]):
             nearest[k] = max(nearest[k], fading * scratch[j, k])
     products_with(memory.sums[i, TIRED], texts.rows, ids, scratch[0])

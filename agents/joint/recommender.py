@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from agents.attribution import Attribution
+from agents.joint.attribution import attribute_relevance
 from agents.joint.calibration import calibrated
 from agents.joint.factors import FactorModel, Learnt, Prior, text_basis
 from agents.joint.memory import Memory, Texts, empty_memory, write_interests
@@ -263,6 +265,18 @@ class Joint(Ranker):
     def _appraised(self, observation: Any) -> tuple[Doubles, Doubles, Doubles]:
         beliefs, candidates = self.follow(observation), observation["candidates"]
         return self.appraised(beliefs, candidates, self.hints(observation))
+
+    def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
+        """Returns what moved the relevance of candidates, before it bends at 0.
+
+        Of a user who is met with this observation: its 32 newest steps are all that is known.
+        """
+        self._followed = None
+        posterior, ids = self.follow(observation).posterior, observation["candidates"][0, slots]
+        weights = self.parameters[0]["weights"]
+        parts = attribute_relevance(weights, self.texts, observation, ids)
+        taste = self.learnt.taste.factors[ids] @ posterior.mean[0]
+        return parts._replace(others=parts.others | {"taste": taste})
 
     # --- acting
 

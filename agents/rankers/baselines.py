@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from agents.attribution import Attribution, vectors_of_entries
 from agents.rankers.als import Collaborative
 from agents.rankers.ranker import (
     UNAVAILABLE,
@@ -16,6 +18,7 @@ from agents.rankers.ranker import (
     score,
     standardise,
 )
+from llmrec_env.interface.history import EMPTY, SATISFIED, UNSATISFIED
 
 
 class Random(Ranker):
@@ -98,6 +101,24 @@ class Content(Ranker):
             self.data.phrase_vectors,
         )
 
+    def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
+        """Returns what moved the scores of candidates: texts by their cosines, and public terms."""
+        items, ids = self.data.items, observation["candidates"][0, slots]
+        kinds = observation["history_feedback"][0]
+        consumed = (kinds == SATISFIED) | (kinds == UNSATISFIED)
+        age = np.cumsum(consumed) - consumed
+        weights = np.where(kinds == EMPTY, 0.0, np.array(self.kind_weights)[kinds])
+        past = vectors_of_entries(observation, items.vectors, self.data.phrase_vectors)
+        past *= (weights * self.decay**age)[:, None]
+        past /= max(float(np.linalg.norm(past.sum(axis=0))), 1e-6)
+        read = items.vectors[ids].astype(np.float64)
+        others = {
+            "skipped slates": -self.skipped * (read @ observation["skipped"][0]),
+            "depth": self.substance * items.substance[ids].astype(np.float64),
+            "popularity": self.popular * items.popularity[ids].astype(np.float64),
+        }
+        return Attribution(read @ past.T, others)
+
 
 class ContentRecency(Content):
     """Like `content`, but the past loses half its weight with every four items consumed since."""
@@ -146,3 +167,15 @@ class DriftAware(ContentRecency, Collaborative):
         taste = standardise(Collaborative.scores(self, observation))
         blend = super().scores(observation) + np.float32(self.collaborative) * taste
         return np.where(observation["candidates"] < 0, UNAVAILABLE, blend)
+
+    def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
+        """Returns what moved the scores of candidates; what is recent is told as a whole."""
+        parts = super().attribute(observation, slots)
+        read = self.data.items.vectors[observation["candidates"][0, slots]].astype(np.float64)
+        taste = standardise(Collaborative.scores(self, observation))[0, slots]
+        others = {
+            "recent interest": self.recent * (read @ observation["recent"][0]),
+            "typed last": self.query * (read @ observation["query"][0]),
+            "who consumed what together": self.collaborative * taste.astype(np.float64),
+        }
+        return parts._replace(others=parts.others | others)

@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agents.attribution import Attribution
 from agents.dataset import Dataset, Floats, Ids
 from agents.rankers.item_models import Ease
-from agents.rankers.ranker import check_vectors, consumption, look_up, past, score
+from agents.rankers.ranker import (
+    check_vectors,
+    consumption,
+    entry_weights,
+    look_up,
+    past,
+    score,
+)
 from llmrec_env.envs.vector import RecVectorEnv
 
 _ROWS = 512  # of the weights, computed at a time
@@ -116,6 +124,21 @@ class EaseText(Ease):
             likeness = score(observation["skipped"], candidates, items.vectors)
             scores -= np.float32(self.skipped) * np.where(candidates < 0, 0.0, likeness)
         return scores
+
+    def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
+        """Returns what moved the scores of candidates: items, phrases typed, public terms."""
+        parts, items = super().attribute(observation, slots), self.data.items
+        ids = observation["candidates"][0, slots]
+        likeness = items.vectors[ids].astype(np.float64) @ observation["skipped"][0]
+        others = {
+            "skipped slates": -self.skipped * likeness,
+            "depth": self.substance * items.substance[ids].astype(np.float64),
+        }
+        return parts._replace(others=parts.others | others)
+
+    def counted(self, observation: Any) -> npt.NDArray[np.intp]:
+        """Returns the entries of the history of one observation that are read."""
+        return np.flatnonzero(entry_weights(observation, phrases=True)[0])
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data and the item-to-item weights."""

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agents.attribution import Attribution
 from agents.dataset import Dataset, Floats, Ids
-from agents.rankers.ranker import HistoryRanker, consumption
+from agents.rankers.ranker import HistoryRanker, consumption, entry_weights
 from llmrec_env.envs.vector import RecVectorEnv
 
 _ROWS = 512  # of a matrix, copied at a time
@@ -154,6 +155,23 @@ class Ease(HistoryRanker):
         scores = np.tile(self.popular * self.popularity, (len(items), 1))
         scores[:, self.items] += users[:, self.items] @ self.item_weights
         return scores
+
+    def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
+        """Returns what moved the scores of candidates: each item by its weights, and popularity."""
+        ids = observation["candidates"][0, slots]
+        items, weights = (x[0] for x in self.read(observation))
+        known = np.flatnonzero(items >= 0)
+        one_each = np.full((len(known), len(items)), -1, np.int64)
+        one_each[known, known] = items[known]  # where it is, for that is its age
+        popularity = self.popular * self.popularity[ids].astype(np.float64)
+        alone = self.score_items(one_each, np.tile(weights, (len(known), 1)))[:, ids]
+        entries = np.zeros((len(ids), observation["history"].shape[1]))
+        entries[:, self.counted(observation)] = (alone - popularity).T
+        return Attribution(entries, {"popularity": popularity})
+
+    def counted(self, observation: Any) -> npt.NDArray[np.intp]:
+        """Returns the entries of the history of one observation that are read."""
+        return np.flatnonzero(entry_weights(observation, phrases=False)[0])
 
     def weights(self) -> dict[str, npt.NDArray[Any]]:
         """Returns the item-to-item weights."""

@@ -240,15 +240,23 @@ def past(observation: Any, first_phrase: int | None = None) -> tuple[Ids, Floats
         first_phrase: id that stands for the first phrase, to count phrases typed as items that
             satisfied; None leaves them out.
     """
-    kinds = observation["history_feedback"]
-    items, weights = observation["history"].astype(np.int64), np.zeros(kinds.shape, np.float32)
-    weights[kinds == SATISFIED], weights[kinds == UNSATISFIED] = 1.0, UNSATISFIED_WEIGHT
+    weights = entry_weights(observation, first_phrase is not None)
+    items = observation["history"].astype(np.int64)
     if first_phrase is not None:
-        weights[kinds == QUERY] = 1.0
-        items[kinds == QUERY] += first_phrase
+        items[observation["history_feedback"] == QUERY] += first_phrase
     items[weights == 0] = -1
     order = np.argsort(items < 0, axis=1, kind="stable")  # closes the gaps
     return np.take_along_axis(items, order, 1), np.take_along_axis(weights, order, 1)
+
+
+def entry_weights(observation: Any, phrases: bool) -> Floats:
+    """Returns what each entry of the history counts, (n, h); phrases typed 1, or nothing."""
+    kinds = observation["history_feedback"]
+    weights = np.zeros(kinds.shape, np.float32)
+    weights[kinds == SATISFIED], weights[kinds == UNSATISFIED] = 1.0, UNSATISFIED_WEIGHT
+    if phrases:
+        weights[kinds == QUERY] = 1.0
+    return weights
 
 
 def consumption(items: Ids, weights: Floats, num_items: int, decay: float = 1.0) -> Any:

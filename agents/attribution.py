@@ -1,0 +1,53 @@
+"""Attribution: which texts of a user's past moved the scores of items, and by how much.
+
+Scores that are linear in the texts of the past are taken apart exactly: the parts add up to them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from llmrec_env.interface.history import EMPTY, QUERY
+
+Doubles = npt.NDArray[np.float64]
+
+
+class Attribution(NamedTuple):
+    """What moved the scores of k items."""
+
+    entries: Doubles  # (k, h), each entry of the observation's `history`, newest first
+    others: dict[str, Doubles]  # (k,) by name, what no single text moved
+
+    def total(self) -> Doubles:
+        """Returns the scores, (k,)."""
+        scores = self.entries.sum(axis=1)
+        return scores + sum(self.others.values(), np.zeros(len(scores)))
+
+
+@runtime_checkable
+class AttributingAgent(Protocol):
+    """An agent that can tell which texts moved the relevance that it believes in."""
+
+    def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
+        """Returns what moved the scores of some candidates.
+
+        Args:
+            observation: a batch of one `dict` observation.
+            slots: indices of the candidates, (k,).
+        """
+        ...
+
+
+def vectors_of_entries(
+    observation: Any, item_vectors: npt.NDArray[Any], phrase_vectors: npt.NDArray[Any]
+) -> Doubles:
+    """Returns the encodings of the texts of the entries, (h, d), zeros where there is none."""
+    ids, kinds = observation["history"][0], observation["history_feedback"][0]
+    vectors = np.zeros((len(ids), item_vectors.shape[1]))
+    typed, consumed = kinds == QUERY, (kinds != QUERY) & (kinds != EMPTY)
+    vectors[typed] = phrase_vectors[ids[typed]]
+    vectors[consumed] = item_vectors[ids[consumed]]
+    return vectors
