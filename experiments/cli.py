@@ -14,6 +14,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "train": ("commands.train", "train one agent and save it"),
         "evaluate": ("commands.evaluate", "play a saved agent with test users, beside others"),
         "watch": ("commands.watch", "watch an agent with one user, as text or as a video"),
+        "explain": ("commands.explain", "which texts of the past moved what an agent shows"),
         "tune": ("tuning.tune", "search an agent's settings on validation users"),
     },
     "compare": {
@@ -32,6 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "language": ("studies.language", "does it pay to train the encoder of the texts?"),
         "taste": ("studies.taste", "what taste is worth, and what can be known of it"),
         "channels": ("studies.channels", "what item vectors are worth beside the texts"),
+        "faithfulness": ("studies.faithfulness", "do explanations name what moves a score?"),
         "off-policy": ("studies.off_policy", "policies judged from logs of another, and the truth"),
         "calibrate": ("studies.calibrate", "fit the simulator to timestamped logs"),
         "satisfaction": (
