@@ -18,6 +18,7 @@ FILES = {
     "An online learner": 2,
     "An algorithm, tested where information is no limit": 0,
     "A user in words": 0,
+    "An explanation": 0,
     "Logs with propensities": 0,
     "A mechanism": 3,
     "A task": 1,
