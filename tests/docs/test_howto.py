@@ -30,6 +30,7 @@ FILES = {
 """Files that each addition touches, its own new ones included."""
 COMPILED_ANEW = ("A mechanism", "An observation block")
 """They change compiled code, and wait for it a minute."""
+SLOW = (*COMPILED_ANEW, "An explanation")  # which learns `joint` and loads an encoder
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def run(command: list[str], project: Path) -> None:
 @pytest.mark.parametrize(
     "title",
     [
-        pytest.param(title, marks=pytest.mark.slow if title in COMPILED_ANEW else ())
+        pytest.param(title, marks=pytest.mark.slow if title in SLOW else ())
         for title in FILES
     ],
 )
