@@ -59,10 +59,7 @@ def run(command: list[str], project: Path) -> None:
 
 @pytest.mark.parametrize(
     "title",
-    [
-        pytest.param(title, marks=pytest.mark.slow if title in SLOW else ())
-        for title in FILES
-    ],
+    [pytest.param(title, marks=pytest.mark.slow if title in SLOW else ()) for title in FILES],
 )
 def test_what_a_section_says_works(title: str, project: Path) -> None:
     section = next(section for section in SECTIONS if section.startswith(f"{title}\n"))

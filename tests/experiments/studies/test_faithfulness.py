@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.env_fields import given_fields
 from experiments.studies import faithfulness
 from experiments.studies.faithfulness import Past
 
