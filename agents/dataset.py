@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
+from llmrec_env.interface.candidates import candidate_freshness
 from llmrec_env.interface.history import HISTORY, empty_histories, replay
 from llmrec_env.interface.observation import observations_of
 from llmrec_env.simulation.records import compiled_view
@@ -244,6 +245,10 @@ def logged_choices(
                 ids,
                 config.response,
             )
+            if config.ages():
+                half_life = config.freshness_half_life
+                fresh = candidate_freshness(data.items, ids, steps.times, half_life)
+                observations["candidate_freshness"] = fresh
             features.append(encode(observations))
             choices.append(steps.choices)
     if not choices:

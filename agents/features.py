@@ -131,7 +131,8 @@ class FeatureExtractor:
         if "topic_counts" in self.blocks:
             self._topics = topics_of(data.items.vectors)
         blocks = [name for name in _ABOUT_CANDIDATES if name in self.blocks]
-        names = [FEATURES if name == "candidate_features" else (name,) for name in blocks]
+        features = (*FEATURES, "freshness") if config.ages() else FEATURES
+        names = [features if name == "candidate_features" else (name,) for name in blocks]
         self.columns = tuple(column for group in names for column in group)
         lengths = {name: self._dim for name in (*VECTOR_BLOCKS, "joint")}
         lengths |= {"session": len(SESSION_NUMBERS), "satisfied_items": SATISFIED_ITEMS * self._dim}
@@ -224,7 +225,7 @@ class FeatureExtractor:
     # --- columns of the candidates
 
     def _features(self, observation: Any) -> Floats:
-        return observation["candidate_features"]
+        return described(observation)
 
     def _nearest_satisfied(self, observation: Any) -> Floats:
         ids = last_satisfied(observation["history"], observation["history_feedback"])
@@ -240,6 +241,14 @@ class FeatureExtractor:
     def _joint_probability(self, observation: Any) -> Floats:
         assert self._joint is not None
         return self._joint.probability(observation)
+
+
+def described(observation: Any) -> Floats:
+    """Returns what observations say of each candidate: FEATURES, and freshness if items age."""
+    features = observation["candidate_features"]
+    if "candidate_freshness" not in observation:
+        return features
+    return np.append(features, observation["candidate_freshness"][..., None], axis=-1)
 
 
 _WRITERS: dict[str, Callable[[FeatureExtractor, Any, Floats], None]] = {

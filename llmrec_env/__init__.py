@@ -34,6 +34,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "choice_quality": 0.5,
         "switch_rate": 0.06,
         "query_rate": 0.05,
+        "new_items": 0.7,
     },
     "llmrec/Social-v1": {
         "catalog": "social",

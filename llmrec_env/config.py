@@ -188,6 +188,15 @@ class EnvConfig:
     satisfaction_quality: float = _number(0.25, 0.0, 5.0)
     """zeta_pop [logit per standard deviation of quality]."""
 
+    # --- items that age
+    new_items: float = _number(0.0, 0.0, 0.9)
+    """Share of the items that is published, at a steady rate, from the first logged step to the
+    last one of a session, and not offered before; 0: no item ages."""
+    freshness_half_life: float = _number(16.0, 0.1, 100_000.0)
+    """Steps after which an item is half as fresh; 1 when it is published."""
+    freshness_choice: float = _number(3.0, 0.0, 10.0)
+    """beta_new, logit by which an item is chosen more when it is published."""
+
     # --- patience and words
     patience_start: float = _number(10.0, 0.01, 1e6)
     """Patience at the start of a session; at 0 the user leaves."""
@@ -226,6 +235,10 @@ class EnvConfig:
         """Returns the configuration with `off` applied: the parameters the simulator runs on."""
         changes = {name: value for term in self.off for name, value in SWITCHES[term].items()}
         return dataclasses.replace(self, **changes)
+
+    def ages(self) -> bool:
+        """Says whether items are published in the course of time, and age."""
+        return self.new_items > 0.0 and "freshness" not in self.off
 
     def of_world(self) -> EnvConfig:
         """Returns it with what only the interface reads at its default: equals share a world."""
@@ -267,6 +280,7 @@ SWITCHES: dict[str, dict[str, float]] = {
     "queries": {"query_rate": 0.0},
     "churn": {"patience_dissatisfied": 0.0, "patience_ignored": 0.0},
     "cap": {"impression_cap": 0},
+    "freshness": {"new_items": 0.0},
 }
 """What `off=("drift", "goodwill")` sets: each mechanism's name, and the parameters that end it."""
 

@@ -24,6 +24,7 @@ from llmrec_env.interface.history import (
     replay,
     start_session,
 )
+from llmrec_env.simulation.freshness import ALWAYS, published_at_first
 from llmrec_env.simulation.item_traits import item_traits
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
 from llmrec_env.simulation.noise import draw_normals
@@ -129,6 +130,13 @@ def load_world(config: EnvConfig) -> World:
     """
     world = _build_world(config.of_world())
     needed, count = needed_items(config), len(world.catalog)
+    existing = published_at_first(config, count)
+    if existing < min(count, needed):
+        raise ConfigError(
+            f"new_items={config.new_items} leaves {existing} of the {count} items of the catalogue "
+            f"{config.catalog!r} at the beginning, but a session can use up {needed}; lower it, or "
+            f"candidates={config.candidates} or horizon={config.horizon}."
+        )
     if count < needed:
         fitting = ", ".join(f"{name}={size}" for name, size in fitting_sizes(count, config).items())
         raise ConfigError(
@@ -156,6 +164,11 @@ def _build_world(config: EnvConfig) -> World:
     rng = np.random.default_rng([config.world_seed, 1])
     interests = _interests(text, rng)
     traits = item_traits(config.effective(), text.catalog, text.probe, channel, rng)
+    if published_at_first(config, len(traits)) < config.slate_size:
+        raise ConfigError(
+            f"new_items={config.new_items} leaves too few of {len(traits)} items to begin with for "
+            f"slates of slate_size={config.slate_size}; lower either."
+        )
     community_taste = draw_normals(rng, NUM_COMMUNITIES, TASTE_DIM).astype(np.float32)
     params = parameters(config, text.space.scale)
     users = new_users(config, interests, community_taste)
@@ -164,6 +177,7 @@ def _build_world(config: EnvConfig) -> World:
     user, item, satisfied = logs.clicks(everyone[split_of(everyone, "train")])
     liked = satisfied == 1
     items = items_of(item_space.vectors, text.probe, user[liked], item[liked])
+    items = items._replace(published=traits["published"].copy())
     histories = histories_of(config, logs, items, item_space.phrase_vectors)
     fixed = (users, traits, params, histories, *items, *interests, *logs, community_taste)
     for array in fixed:
@@ -225,7 +239,9 @@ def items_of(
         item: of each click that satisfied, (m,).
     """
     substance = np.clip(probe / 2.0, -1.0, 1.0).astype(np.float32)
-    return Items(vectors, substance=substance, **consumption_of(user, item, len(vectors)))
+    always = np.full(len(vectors), ALWAYS, np.int32)
+    consumed = consumption_of(user, item, len(vectors))
+    return Items(vectors, substance=substance, published=always, **consumed)
 
 
 def consumption_of(

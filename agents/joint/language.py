@@ -227,7 +227,7 @@ class JointWithLanguage(Joint):
         self, model: LanguageModel, number: int, checkpoint: Path | None
     ) -> tuple[float, Progress]:
         """Trains the encoder; returns L of held-out users before, and the progress."""
-        past = Past.of(self.data, self.texts)
+        past = Past.of(self.data, self.texts, self.config)
         tenth = past.users % 10 == 0
         learnt, held_out = self._evidence(past.take(~tenth)), self._evidence(past.take(tenth))
         response = copy.deepcopy(self.response).requires_grad_(False)

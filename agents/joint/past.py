@@ -13,6 +13,8 @@ import torch
 from agents.joint.factors import Clicks
 from agents.joint.memory import NUM_FEATURES, Texts, read_logs
 from agents.joint.response import Response, Steps, Taste
+from llmrec_env.config import EnvConfig
+from llmrec_env.interface.candidates import candidate_freshness
 from llmrec_env.world import PublicData
 
 Floats = npt.NDArray[np.float32]
@@ -31,14 +33,20 @@ class Past:
     ratings: npt.NDArray[np.int32]  # (m,), 0 for none
     features: Floats  # (m, K, 7), of memory.TEXT_FEATURES
     tired: Floats  # (m, K)
+    fresh: Floats  # (m, K)
     goodwill: Floats  # (m,)
     popularity: Floats  # (m, K), by all that satisfied but the step itself
     alike: Floats  # (m, K), cosine with the nearest on the slate, above what is usual
     texts: Texts
 
     @classmethod
-    def of(cls, data: PublicData, texts: Texts) -> Past:
+    def of(cls, data: PublicData, texts: Texts, config: EnvConfig | None = None) -> Past:
         """Returns the logged steps of public data.
+
+        Args:
+            data: texts and logs.
+            texts: as the agent reads them.
+            config: of the environment; None: one whose items do not age.
 
         Raises:
             ValueError: nobody clicked, or all clicks satisfied or none did: there is nothing to
@@ -64,6 +72,7 @@ class Past:
             ratings=logs.ratings[at],
             features=features[at],
             tired=tired[at],
+            fresh=freshness_of(data, config, logs.slates[at], step - count),
             goodwill=goodwill[at],
             popularity=_by_others(texts.popularity, counts, logs.slates[at], own),
             alike=_alike(texts.rows, logs.slates[at]),
@@ -93,6 +102,7 @@ class Past:
             taste=tensor(scores),
             alike=tensor(self.alike),
             tired=tensor(self.tired),
+            fresh=tensor(self.fresh),
             goodwill=tensor(self.goodwill, m),
             substance=tensor(self.texts.substance[self.slates]),
             popularity=tensor(self.popularity),
@@ -118,6 +128,15 @@ class Past:
                 utility=response.utilities(nothing, steps)[:, :-1].numpy(),
                 log_odds=response.log_odds(nothing, steps).numpy(),
             )
+
+
+def freshness_of(
+    data: PublicData, config: EnvConfig | None, slates: npt.NDArray[np.int32], steps: Ids
+) -> Floats:
+    """Returns how fresh the items of logged slates were, (m, K); 0 if items do not age."""
+    if config is None or not config.ages():
+        return np.zeros(slates.shape, np.float32)
+    return candidate_freshness(data.items, slates, steps, config.freshness_half_life)
 
 
 def _by_others(

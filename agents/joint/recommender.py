@@ -126,13 +126,15 @@ class Joint(Ranker):
         Raises:
             ValueError: the logs hold no click, or clicks of one kind alone.
         """
-        self.data, self.slate_size = data, config.slate_size
+        self.data, self.slate_size, self.config = data, config.slate_size, config
         self._take_texts(data.items.vectors)
-        past = Past.of(data, self.texts)
+        past = Past.of(data, self.texts, config)
         held_out = past.users % _HELD_OUT == 0
         learnt = past if held_out.all() or not held_out.any() else past.take(~held_out)
         options = self.settings
-        self.response = response = Response(options.click, options.text, options.skipped)
+        self.response = response = Response(
+            options.click, options.text, options.skipped, config.ages()
+        )
         sample = np.random.default_rng([self.seed, 43]).permutation(len(learnt.users))
         some = np.sort(sample[: options.steps])
         response.fit(learnt.take(some).steps(), options.iterations)
@@ -264,7 +266,11 @@ class Joint(Ranker):
 
     def _appraised(self, observation: Any) -> tuple[Doubles, Doubles, Doubles]:
         beliefs, candidates = self.follow(observation), observation["candidates"]
-        return self.appraised(beliefs, candidates, self.hints(observation))
+        odds, value, log_odds = self.appraised(beliefs, candidates, self.hints(observation))
+        if "candidate_freshness" in observation:
+            fresh = observation["candidate_freshness"].astype(np.float64)
+            odds = odds * np.exp(self.parameters[0]["fresh_choice"] * fresh)
+        return odds, value, log_odds
 
     def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
         """Returns what moved the relevance of candidates, before it bends at 0.
@@ -327,7 +333,7 @@ class Joint(Ranker):
         own = {name: np.ascontiguousarray(x) for name, x in weights.items()}
         self.parameters = np.zeros(1, PARAMETERS)
         for name in PARAMETERS.names or ():
-            self.parameters[name] = own[f"response.{name}"]
+            self.parameters[name] = own.get(f"response.{name}", 0.0)  # older ones lack freshness
         taste = Taste(*(own[name] for name in Taste._fields))
         self.learnt = Learnt(taste, own["mean"], own["precision"])
         self.calibration = own["calibration"]

@@ -42,12 +42,14 @@ _WEIGHTS = (0.3, 0.3, 0.0, -0.2, -0.5, 0.5, 0.3)  # of TEXT_FEATURES
 _PRIOR = 20.0  # steps that a parameter at a distance of 1 from its start has against it
 _UNIT = torch.tensor(5.0, dtype=torch.float64)
 """Logits of the choice for a relevance of 1: what fixes the scale of relevance."""
+_AGEING = {"fresh_choice": 0.0}
+"""Of the choice, in worlds whose items age."""
 _LOGS_ALONE = {"rating_slope": 1.0, "rating_bias": 0.0, "alike": 0.0}
 PARAMETERS = np.dtype(
     [("weights", np.float64, (NUM_FEATURES,))]
     + [
         (name, np.float64)
-        for name in ("relevance_choice", *_CHOICE, *_SATISFACTION, "click", "text")
+        for name in ("relevance_choice", *_CHOICE, *_AGEING, *_SATISFACTION, "click", "text")
     ]
 )
 """A record of them; `click` and `text` are λ1 and λ2."""
@@ -95,6 +97,7 @@ class Steps(NamedTuple):
     taste: Tensor  # (m, K), what the factors add to the text
     alike: Tensor  # (m, K), see `past.Past`
     tired: Tensor  # (m, K)
+    fresh: Tensor  # (m, K), how fresh each item was
     goodwill: Tensor  # (m,)
     substance: Tensor  # (m, K)
     popularity: Tensor  # (m, K)
@@ -110,15 +113,23 @@ class Response(nn.Module):
 
     fixed: Tensor  # (7,), weights that are given; 0: learnt
 
-    def __init__(self, click: float, text: float, skipped: float = 0.5) -> None:
+    def __init__(
+        self, click: float, text: float, skipped: float = 0.5, ageing: bool = False
+    ) -> None:
         """Takes λ1 and λ2, and what likeness to what was skipped costs, which logs cannot tell.
 
         A logging policy shows what users look for: in its logs, what was skipped is a good sign.
+
+        Args:
+            click: λ1.
+            text: λ2.
+            skipped: what likeness to what was skipped costs.
+            ageing: whether items age, so that what freshness adds to the choice is learnt.
         """
         super().__init__()
         self.click, self.text = click, text
         self.weights = nn.Parameter(torch.tensor(_WEIGHTS, dtype=torch.float64))
-        starts = _CHOICE | _SATISFACTION | _LOGS_ALONE
+        starts = _CHOICE | _SATISFACTION | _LOGS_ALONE | (_AGEING if ageing else {})
         fixed = torch.zeros(NUM_FEATURES, dtype=torch.float64)
         fixed[SKIPPED] = -skipped
         self.register_buffer("fixed", fixed)
@@ -154,6 +165,8 @@ class Response(nn.Module):
         shown = shown + q["popular_choice"] * steps.popularity
         if self.text:  # what the texts say of items
             shown = shown - q["lure"] * steps.substance - q["tired_choice"] * steps.tired
+        if "fresh_choice" in q:
+            shown = shown + q["fresh_choice"] * steps.fresh
         log_ranks = torch.arange(1, k + 1, dtype=f.dtype).log()
         shown = shown + steps.click_bias - q["position"] * log_ranks
         return torch.cat([shown, torch.zeros_like(shown[:, :1])], dim=1)
@@ -229,7 +242,7 @@ class Response(nn.Module):
         record = np.zeros(1, PARAMETERS)
         record["click"], record["text"] = self.click, self.text
         now = {name: float(value.detach()) for name, value in self.now().items()}
-        choice = ("relevance_choice", *_CHOICE)
+        choice = ("relevance_choice", *_CHOICE, *(_AGEING if "fresh_choice" in now else ()))
         for weight, names in ((self.click, choice), (self.text, _SATISFACTION)):
             for name in names if weight else ():
                 record[name] = now[name]

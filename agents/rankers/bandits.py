@@ -33,6 +33,8 @@ _SLOW = 0.97  # as the interest of the observation ages
 def context(observation: Any, items: Items) -> Floats:
     """Returns the features of the candidates and a constant, (n, c, NUM_FEATURES).
 
+    Where items age, one column more says how fresh they are.
+
     Where the whole catalogue is offered, observations hold no features. They are then computed from
     the other blocks, which have lost the lengths of two vectors: satiation and skipped become the
     directions alone, and repetition is 0.
@@ -41,7 +43,10 @@ def context(observation: Any, items: Items) -> Floats:
         features = observation["candidate_features"]
     else:
         features = _features_of(observation, items)
-    return np.concatenate([features, np.ones((*features.shape[:2], 1), np.float32)], axis=2)
+    columns = [features, np.ones((*features.shape[:2], 1), np.float32)]
+    if "candidate_freshness" in observation:
+        columns.append(observation["candidate_freshness"][..., None])
+    return np.concatenate(columns, axis=2)
 
 
 def _features_of(observation: Any, items: Items) -> Floats:
@@ -97,13 +102,13 @@ class LinearBandit(Ranker):
         """
         super().__init__(seed)
         self.ridge, self.exploration, self.memory = ridge, exploration, memory
-        first = np.append(CONTENT_PLAN[: len(FEATURES)], 0.0)
-        self.learnt = Evidence(ridge * np.eye(NUM_FEATURES)[None], ridge * first[None])
-        self.num_slates = 0
+        self.learnt, self.num_slates = _first_prior(ridge, NUM_FEATURES), 0
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns by acting for `num_steps` environment steps."""
         super().fit(env, num_steps)
+        if env.config.ages():
+            self.learnt = _first_prior(self.ridge, NUM_FEATURES + 1)
         observation, _ = env.reset(seed=self.seed)
         starts = np.ones(env.num_envs, np.bool_)
         for _ in range(num_steps // env.num_envs):
@@ -111,15 +116,21 @@ class LinearBandit(Ranker):
             starts = terminated | truncated
             features = self._shown[~starts]
             satisfied = _satisfied(observation, self.slate_size)[~starts]
-            self.learnt.add(features.reshape(1, -1, NUM_FEATURES), satisfied.reshape(1, -1))
+            shown = features.reshape(1, -1, self.num_features)
+            self.learnt.add(shown, satisfied.reshape(1, -1))
             self.num_slates += len(features)
+
+    @property
+    def num_features(self) -> int:
+        """Columns of the regression."""
+        return self.learnt.moment.shape[1]
 
     def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Returns candidate indices, (n, k), best first, after the feedback to the last slates."""
         self._update(observation, episode_starts)
         precision, moment = self._posterior()
         slates = np.empty((len(moment), self.slate_size), np.int64)
-        self._shown = np.empty((*slates.shape, NUM_FEATURES))
+        self._shown = np.empty((*slates.shape, self.num_features))
         for start in range(0, len(slates), BLOCK):  # a whole catalogue has many features
             rows = slice(start, start + BLOCK)
             part = {name: block[rows] for name, block in observation.items()}
@@ -134,8 +145,8 @@ class LinearBandit(Ranker):
     def _update(self, observation: Any, starts: npt.NDArray[np.bool_]) -> None:
         n = len(starts)
         if starts.all():
-            shape = (n, NUM_FEATURES)
-            self._own = Evidence(np.zeros((*shape, NUM_FEATURES)), np.zeros(shape))
+            shape = (n, self.num_features)
+            self._own = Evidence(np.zeros((*shape, self.num_features)), np.zeros(shape))
             return
         self._shown[starts] = 0.0  # was shown to another session
         self._own.add(self._shown, _satisfied(observation, self.slate_size))
@@ -205,7 +216,14 @@ class ThompsonSampling(LinearBandit):
         steps = np.rint(observation["session"][:, _PROGRESS].astype(np.float64) * 1e6)
         keys = zip(observation["user_id"].tolist(), steps.astype(np.int64).tolist(), strict=True)
         generators = (np.random.default_rng([self.seed, 23, *key]) for key in keys)
-        return np.stack([generator.normal(size=NUM_FEATURES) for generator in generators])
+        return np.stack([generator.normal(size=self.num_features) for generator in generators])
+
+
+def _first_prior(ridge: float, num_features: int) -> Evidence:
+    """A prior whose mean is the ranking of the zero action, and 0 for what that does not read."""
+    first = np.zeros(num_features)
+    first[: len(FEATURES)] = CONTENT_PLAN[: len(FEATURES)]
+    return Evidence(ridge * np.eye(num_features)[None], ridge * first[None])
 
 
 def _product(matrices: Doubles, vectors: Doubles) -> Doubles:

@@ -10,9 +10,11 @@ import numpy.typing as npt
 from agents.attribution import Attribution, vectors_of_entries
 from agents.rankers.als import Collaborative
 from agents.rankers.ranker import (
+    FRESHNESS,
     UNAVAILABLE,
     Floats,
     Ranker,
+    freshness_term,
     look_up,
     pool,
     score,
@@ -52,8 +54,8 @@ class Content(Ranker):
     """Shows what is nearest to the mean of all texts that the user liked or typed.
 
     Like all rankers of texts here it may add what anyone can read off public data: depth of
-    content, popularity, and likeness to what was skipped. All of them are given these terms, with
-    weights tuned alike, so that none is better than another by a hand-set term alone.
+    content, popularity, freshness, and likeness to what was skipped. All of them are given these
+    terms, with weights tuned alike, so that none is better than another by a hand-set term alone.
     """
 
     name = "content"
@@ -66,6 +68,7 @@ class Content(Ranker):
         substance: float = 0.0,
         skipped: float = 0.0,
         popular: float = 0.0,
+        freshness: float = FRESHNESS,
         **settings: Any,
     ) -> None:
         """Takes the weights of the public terms beside a cosine.
@@ -76,11 +79,12 @@ class Content(Ranker):
             substance: weight of the substance that is read off the text, -1 to 1.
             skipped: weight lost by the cosine to what was skipped.
             popular: weight of popularity, 0 to 1.
+            freshness: weight of freshness, 0 to 1, in worlds whose items age.
             **settings: of the class that follows in the order of inheritance.
         """
         super().__init__(seed, **settings)
         self.decay, self.substance = decay, substance
-        self.skipped, self.popular = skipped, popular
+        self.skipped, self.popular, self.freshness = skipped, popular, freshness
 
     def scores(self, observation: Any) -> Floats:
         """Returns v . y and the public terms of each candidate, (n, c)."""
@@ -88,6 +92,7 @@ class Content(Ranker):
         direction = self.belief(observation) - np.float32(self.skipped) * observation["skipped"]
         worth = self.substance * items.substance + self.popular * items.popularity
         terms = look_up(np.asarray(worth, np.float32), candidates)
+        terms += freshness_term(observation, self.freshness)
         return score(direction, candidates, items.vectors) + terms
 
     def belief(self, observation: Any) -> Floats:

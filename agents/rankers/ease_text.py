@@ -15,6 +15,7 @@ from agents.rankers.ranker import (
     check_vectors,
     consumption,
     entry_weights,
+    freshness_term,
     look_up,
     past,
     score,
@@ -52,6 +53,7 @@ class EaseText(Ease):
         text: float = 0.01,
         substance: float = 0.0,
         skipped: float = 0.0,
+        freshness: float = 0.1,
     ) -> None:
         """Takes the settings of the closed form, and the weights of public terms beside it.
 
@@ -65,9 +67,11 @@ class EaseText(Ease):
             text: c, weight of a cosine of texts.
             substance: weight of the substance that is read off the text, -1 to 1.
             skipped: weight lost by the cosine to what was skipped.
+            freshness: weight of freshness, 0 to 1, in worlds whose items age.
         """
         super().__init__(seed, regularisation, decay, popular, most_items, gap_decay)
-        self.text, self.substance, self.skipped = text, substance, skipped
+        self.text, self.substance = text, substance
+        self.skipped, self.freshness = skipped, freshness
         self.texts: Floats = np.zeros((0, 0), np.float32)
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
@@ -117,6 +121,7 @@ class EaseText(Ease):
         """Returns the reconstruction and the public terms of each candidate, (n, c)."""
         items, candidates = self.data.items, observation["candidates"]
         scores = super().scores(observation)
+        scores += freshness_term(observation, self.freshness)
         if self.substance:
             worth = np.asarray(self.substance * items.substance, np.float32)
             scores += look_up(worth, candidates)

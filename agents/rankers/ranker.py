@@ -74,6 +74,21 @@ def look_up(values: Floats, candidates: Ints) -> Floats:
     return np.where(candidates < 0, UNAVAILABLE, values[candidates])
 
 
+FRESHNESS = 0.5
+"""Weight of freshness beside a cosine, in worlds whose items age.
+
+Hand-set, by one grid for all rankers of texts (0, .1, .2, .4, .6, .8; 400 validation users of
+`News`, world 100): .4 or .6 earned most with `content`, `content-recency` and `drift-aware`; with
+`ease-text`, whose scores are smaller, .1."""
+
+
+def freshness_term(observation: Any, weight: float) -> Floats:
+    """Returns a weight times how fresh each candidate is, (n, c); 0 where items do not age."""
+    if "candidate_freshness" not in observation:
+        return np.zeros(observation["candidates"].shape, np.float32)
+    return np.float32(weight) * observation["candidate_freshness"]
+
+
 def standardise(scores: Floats) -> Floats:
     """Returns the scores of each session with mean 0 and deviation 1 over what is available."""
     available = scores > UNAVAILABLE / 2

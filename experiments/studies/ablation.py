@@ -9,6 +9,7 @@ called useless.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,16 @@ Group = Literal["mechanisms", "encoder", "observation"]
 
 WHOLE = "whole"
 """Label of the task as it is."""
-MECHANISMS = ("drift", "satiation", "goodwill", "drift+satiation+goodwill", "queries", "influence")
+MECHANISMS = (
+    "drift",
+    "satiation",
+    "goodwill",
+    "drift+satiation+goodwill",
+    "queries",
+    "influence",
+    "freshness",
+)
+"""Switched off one after another, where the task has them."""
 BLOCKS: dict[str, tuple[str, ...]] = {block: (block,) for block in (*VECTOR_BLOCKS, "session")}
 BLOCKS["all"] = (*VECTOR_BLOCKS, "session")
 """What may be left out of the observation; without all of it, an agent learns a fixed ranking."""
@@ -113,16 +123,20 @@ def variants_of(
 ) -> list[Variant]:
     """Returns the task as it is, then the variants of each group.
 
+    A mechanism that the task does not have makes no variant.
+
     Raises:
         ConfigError: an unknown mechanism.
         ValueError: an unknown block.
     """
     everybody = agents if LEARNER in agents else (*agents, LEARNER)
     variants = [Variant(WHOLE, everybody if "observation" in parts else agents, env)]
+    whole = task_config(task, env)
     for terms in parts.get("mechanisms", ()):
-        off = [*task_config(task, env).off, *terms.split("+")]
-        task_config(task, env | {"off": off})
-        variants.append(Variant(f"{terms} off", agents, env | {"off": off}))
+        off = [*whole.off, *terms.split("+")]
+        without = dataclasses.replace(task_config(task, env | {"off": off}).effective(), off=())
+        if without != dataclasses.replace(whole.effective(), off=()):
+            variants.append(Variant(f"{terms} off", agents, env | {"off": off}))
     for encoder in parts.get("encoder", ()):
         label = f"encoder {Path(encoder).name}"
         variants.append(Variant(label, agents, env | {"encoder": encoder}))

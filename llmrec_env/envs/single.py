@@ -46,8 +46,9 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     `observation="vector"` (default): a float32 `Box`: the leading `observation_dim` components of
     six unit vectors (interest, recent interest, satiation estimate, skipped slates, last query,
     last item), ten session numbers, and with actions that pick candidates their features,
-    (C, 8) flattened. `"dict"`: the same blocks by name with vectors of full length, and `user_id`,
-    `candidates`, `candidate_features`, `history`, `history_feedback`, and of each of the last 32
+    (C, 8) flattened; where items age, C numbers more say how fresh each is. `"dict"`: the same
+    blocks by name with vectors of full length, and `user_id`, `candidates`, `candidate_features`,
+    `candidate_freshness` where items age, `history`, `history_feedback`, and of each of the last 32
     steps, newest first, `recent_slates`, `recent_items`, `recent_satisfied`, `recent_queries`
     (-1: none). With `response="cascade"` items and satisfied are those of the last consumption of a
     step, and `recent_feedback` (32, K) tells of every slot. `"text"`: a prompt of at most

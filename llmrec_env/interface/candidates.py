@@ -18,6 +18,7 @@ from llmrec_env.interface.history import (
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import one_minus_exp32, tanh32
+from llmrec_env.simulation.freshness import freshness
 from llmrec_env.simulation.inner_products import (
     LANES,
     block4x4,
@@ -59,6 +60,7 @@ class Items(NamedTuple):
     factors: npt.NDArray[np.float32]  # (items, 16), unit or zero: who consumed it in the logs
     popularity: npt.NDArray[np.float32]  # (items,), in [0, 1], from the logs
     substance: npt.NDArray[np.float32]  # (items,), in [-1, 1], read off the text by a probe
+    published: npt.NDArray[np.int32]  # (items,), step of a session, long ago if items do not age
 
 
 @inlined
@@ -74,6 +76,43 @@ def mark_unavailable(history, cap_slates, unavailable, generation):
         unavailable[shown[j]] = generation
     for j in range(history.num_consumed_items):
         unavailable[consumed[j]] = generation
+
+
+@inlined
+def mark_unpublished(history, published, unavailable, generation):
+    """Marks the items that do not exist at the coming step."""
+    for item in range(published.shape[0]):
+        if published[item] > history.step:
+            unavailable[item] = generation
+
+
+@kernel
+def write_freshness(ids, published, steps, half_life, out):
+    """Writes the freshness of each candidate, (n, c), 0 where there is none."""
+    for i in range(ids.shape[0]):
+        for c in range(ids.shape[1]):
+            item = ids[i, c]
+            fresh = freshness(published[max(item, 0)], steps[i], half_life)
+            out[i, c] = fresh if item >= 0 else np.float32(0.0)
+
+
+def candidate_freshness(
+    items: Items,
+    ids: npt.NDArray[np.int32],
+    steps: npt.NDArray[np.integer],
+    half_life: float,
+) -> npt.NDArray[np.float32]:
+    """Returns the freshness of candidates in [0, 1], (n, c), as it is part of their choice.
+
+    Args:
+        items: that the ids are of.
+        ids: of the candidates, (n, c), -1 for none.
+        steps: of a session, negative in the logs, (n,).
+        half_life: in steps.
+    """
+    out = np.empty(ids.shape, np.float32)
+    write_freshness(ids, items.published, np.asarray(steps, np.int64), half_life, out)
+    return out
 
 
 @kernel

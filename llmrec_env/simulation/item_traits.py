@@ -1,4 +1,4 @@
-"""HIDDEN: traits of the items of a world: taste, quality and substance."""
+"""HIDDEN: traits of the items of a world: taste, quality, substance, and public times."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from llmrec_env import portable_math
 from llmrec_env.config import EnvConfig
 from llmrec_env.content.catalog import Catalog
 from llmrec_env.content.fusion import Channel
+from llmrec_env.simulation.freshness import publication_steps
 from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.response import TRAITS
 from llmrec_env.simulation.user_record import TASTE_DIM
@@ -51,6 +52,7 @@ def item_traits(
     if channel is not None and config.taste_channel:
         taste = _with_channel(taste, channel, config.taste_channel, rng)
     traits["taste"] = taste / TASTE_DIM**0.5
+    traits["published"] = publication_steps(config, n)
     return traits
 
 

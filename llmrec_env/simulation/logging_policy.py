@@ -118,6 +118,27 @@ def split_of(users: npt.NDArray[np.int64], split: str) -> npt.NDArray[np.bool_]:
     return masks[split]
 
 
+class Shelf(NamedTuple):
+    """Items in order of publication: those that exist at a step are the first ones."""
+
+    order: npt.NDArray[np.int32]  # (items,), ids; their own order where items do not age
+    place: npt.NDArray[np.int32]  # (items,), of each id in `order`
+    published: npt.NDArray[np.int32]  # (items,), steps in that order
+    popular: npt.NDArray[np.float64]  # (items,), cumulative probabilities in that order
+
+
+def shelf_of(traits: npt.NDArray[np.void]) -> Shelf:
+    """Returns the items of these traits in order of publication."""
+    order = np.argsort(traits["published"], kind="stable")
+    popular = np.cumsum(portable_math.exp(0.5 * traits["quality"][order]))
+    return Shelf(
+        order.astype(np.int32),
+        np.argsort(order, kind="stable").astype(np.int32),
+        traits["published"][order],
+        popular / popular[-1],
+    )
+
+
 class Search(NamedTuple):
     """Working memory of a search among random items."""
 
@@ -139,19 +160,21 @@ def new_search(n, k):
 
 
 @kernel
-def search_items(vectors, phrases, table, phrase, key, search, results):
+def search_items(vectors, phrases, table, phrase, key, search, results, existing):
     """Writes the items nearest to a phrase, with some noise, among a few hundred random ones.
 
     Args:
         table: cosines of phrases and items, (phrases, items), or empty.
         search: working memory.
         results: receives item ids, best first, (k,).
+        existing: ids of the items that are published.
     """
     items, scores, uniforms, best = search
     for c in range(items.shape[0]):
         items[c], uniforms[c] = noise.item_and_uniform(
-            key, noise.LOGGED_SLATE + 64 + c, vectors.shape[0]
+            key, noise.LOGGED_SLATE + 64 + c, existing.shape[0]
         )
+        items[c] = existing[items[c]]
     if table.shape[0] > 0:
         for c in range(items.shape[0]):
             scores[c] = table[phrase, items[c]]
@@ -170,36 +193,38 @@ def search_items(vectors, phrases, table, phrase, key, search, results):
 
 
 @kernel
-def logged_slate(user, interests, vectors, table, popular, key, search, results, slate):
+def logged_slate(user, interests, vectors, table, shelf, key, search, results, slate):
     """Writes what the logging policy shows: search results for one interest, popular, random items.
 
     Args:
         table: cosines of phrases and items, (phrases, items), or empty.
-        popular: cumulative probabilities of the popular items, (items,).
+        shelf: the items.
         search: working memory.
         results: scratch, (k,).
     """
+    count = np.searchsorted(shelf.published, user.step, side="right")
+    order, popular = shelf.order[:count], shelf.popular[:count]
     slot = noise.below(key, noise.LOGGED_SLATE, user.slots)
     while user.active[slot] == 0:
         slot = (slot + 1) % user.slots
     phrase = user.phrase[slot]
-    search_items(vectors, interests.vectors, table, phrase, key, search, results)
+    search_items(vectors, interests.vectors, table, phrase, key, search, results, order)
     for k in range(slate.shape[0]):
         source = noise.uniform(key, noise.LOGGED_SLATE + 1 + k)
         quantile = noise.uniform(key, noise.LOGGED_SLATE + 24 + k)
         if source < SEARCH_SHARE:
-            item = results[k]
+            place = np.int64(shelf.place[results[k]])
         elif source < SEARCH_SHARE + POPULAR_SHARE:
-            item = min(np.searchsorted(popular, quantile), vectors.shape[0] - 1)
+            place = min(np.searchsorted(popular, quantile * popular[-1]), count - 1)
         else:
-            item = min(int(quantile * vectors.shape[0]), vectors.shape[0] - 1)
+            place = min(int(quantile * count), count - 1)
         on_slate = True
         while on_slate:
             on_slate = False
             for earlier in range(k):
-                if slate[earlier] == item:
-                    on_slate, item = True, (item + 1) % vectors.shape[0]
-        slate[k] = item
+                if slate[earlier] == order[place]:
+                    on_slate, place = True, (place + 1) % count
+        slate[k] = order[place]
 
 
 @kernel
@@ -213,14 +238,14 @@ def rating_of(satisfied, key):
 
 
 @kernel
-def warm_up(words, interests, cosines, popular, logs):
+def warm_up(words, interests, cosines, shelf, logs):
     """Plays W logged slates with every user, without churn, and writes them down.
 
     Args:
         words: a table of DYNAMICS, of whose responses the first is scratch.
         interests: fields of the table as Interests.
         cosines: of phrases and items, (phrases, items), or empty.
-        popular: cumulative probabilities of the popular items, (items,).
+        shelf: the items.
         logs: receives what happened.
     """
     table = table_of(words)
@@ -232,7 +257,7 @@ def warm_up(words, interests, cosines, popular, logs):
         user.step = -steps
         for t in range(steps):
             key, slate = noise.step_key(user.noise_key, user.step), response.slate[:k]
-            logged_slate(user, interests, vectors, cosines, popular, key, search, results, slate)
+            logged_slate(user, interests, vectors, cosines, shelf, key, search, results, slate)
             call(table.react, table, i)
             for slot in range(k):
                 logs.slates[i, t, slot] = slate[slot]
@@ -258,12 +283,10 @@ def write_logs(
         ratings=np.empty((n, steps), np.int32),
         queries=np.empty((n, steps), np.int32),
     )
-    popular = np.cumsum(portable_math.exp(0.5 * traits["quality"]))
-    popular /= popular[-1]
     table_of_cosines = phrase_item_cosines(interests.vectors, vectors)
     response = np.broadcast_to(no_responses(1, k), n)  # the same one of every user
     table = dynamics_table(users, response, params, interests, vectors, traits)
-    warm_up(table.words, interests, table_of_cosines, popular, logs)
+    warm_up(table.words, interests, table_of_cosines, shelf_of(traits), logs)
     return logs
 
 

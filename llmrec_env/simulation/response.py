@@ -15,6 +15,7 @@ from llmrec_env.config import EnvConfig, world_numbers
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import MAX_EXPONENT, exp32, exp64, one_minus_exp32
+from llmrec_env.simulation.freshness import freshness
 from llmrec_env.simulation.inner_products import LANES, products_with, row_dot
 from llmrec_env.simulation.records import extended
 from llmrec_env.simulation.user_record import TASTE_DIM, satiation_vector
@@ -39,6 +40,7 @@ TRAITS = np.dtype(
         ("taste", np.float32, (TASTE_DIM,)),  # b, what its kind of users like beside the text
         ("quality", np.float32),  # standardised
         ("substance", np.float32),  # q in [-1, 1] of the item's text; below 0 is clickbait
+        ("published", np.int32),  # step, which is public
     ]
 )
 """What items are like beside their text; one record an item."""
@@ -152,6 +154,9 @@ def appeal(user, params, trait, relevance, satiation):
         + params.choice_quality * trait.quality
         - params.lure * trait.substance
     )
+    if params.new_items > 0.0:
+        fresh = freshness(trait.published, user.step, params.freshness_half_life)
+        utility += params.freshness_choice * fresh
     logit = (
         params.satisfaction_bias
         + params.satisfaction_relevance * relevance

@@ -126,6 +126,7 @@ class Simulator:
             last=last,
             impression_cap=config.effective().impression_cap,
             horizon=config.horizon,
+            ages=config.ages(),
             full_catalogue=look.full_catalogue,
             features_start=look.features_start * look.append_features,
             vector_length=look.vector_length,

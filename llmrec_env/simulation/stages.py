@@ -12,6 +12,7 @@ from llmrec_env.interface.actions import nearest, pick, rank
 from llmrec_env.interface.candidates import (
     describe,
     mark_unavailable,
+    mark_unpublished,
     recall_two_stage,
     recall_uniform,
 )
@@ -41,6 +42,8 @@ def mark(table, i):
     generation = next_generation(table)
     history, unavailable = record(table, "histories", i), array(table, "unavailable")
     mark_unavailable(history, table.impression_cap, unavailable, generation)
+    if table.ages != 0:
+        mark_unpublished(history, array(table, "published"), unavailable, generation)
     return generation
 
 

@@ -28,6 +28,7 @@ STEP_TABLE = Layout(
         "factors": (np.float32, 2),
         "popularity": (np.float32, 1),
         "substance": (np.float32, 1),
+        "published": (np.int32, 1),
         "phrases": (np.float32, 2),
         "mode": (np.int8, 1),  # fields of Buffers
         "unavailable": (np.int64, 1),
@@ -56,6 +57,7 @@ STEP_TABLE = Layout(
         "last",
         "impression_cap",
         "horizon",
+        "ages",  # 1: items are published in the course of time
         "full_catalogue",  # 1: every item is a candidate
         "features_start",  # place of the first in a row of `features`
         "vector_length",  # components of each vector block
@@ -150,6 +152,7 @@ def items_of(table):
         array(table, "factors"),
         array(table, "popularity"),
         array(table, "substance"),
+        array(table, "published"),
     )
 
 

@@ -10,6 +10,7 @@ from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import FEATURES, Items, describe, recall_uniform
 from llmrec_env.interface.history import HISTORY, empty_histories
 from llmrec_env.simulation import noise
+from llmrec_env.simulation.freshness import ALWAYS
 from llmrec_env.simulation.records import compiled_view
 
 N = 60
@@ -175,7 +176,8 @@ def _random_items(dim, rng):
     vectors, factors = rng.normal(size=(400, dim)), rng.normal(size=(400, 16))
     popularity, substance = rng.random((2, 400))
     parts = (vectors / np.sqrt(dim), factors, popularity, substance)
-    return Items(*(part.astype(np.float32) for part in parts))
+    published = np.full(len(parts[0]), ALWAYS, np.int32)
+    return Items(*(part.astype(np.float32) for part in parts), published)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 15, 17, 100, 300])

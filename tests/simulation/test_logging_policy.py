@@ -151,9 +151,10 @@ def _found(world, phrase, table, seeds=200, count=400, k=5):
     """Results of searches for a phrase, (seeds, k)."""
     vectors, phrases = world.items.vectors, world.interests.vectors
     search, results = new_search(count, k), np.empty((seeds, k), np.int32)
+    every = np.arange(len(vectors), dtype=np.int32)
     for seed in range(seeds):
         key = np.uint64(noise.step_key(np.uint64(seed), 0))
-        search_items(vectors, phrases, table, phrase, key, search, results[seed])
+        search_items(vectors, phrases, table, phrase, key, search, results[seed], every)
     return results
 
 
@@ -162,7 +163,8 @@ def test_a_search_finds_what_is_near_the_phrase_best_first(world):
     assert table[7, _found(world, 7, table)].mean() > table[7].mean() + 0.2
     search, results = new_search(400, 5), np.empty(5, np.int32)
     arrays = world.items.vectors, world.interests.vectors, table
-    search_items(*arrays, 7, np.uint64(9), search, results)
+    every = np.arange(len(world.items.vectors), dtype=np.int32)
+    search_items(*arrays, 7, np.uint64(9), search, results, every)
     best = np.argsort(-search.scores[:400], kind="stable")[:5]
     np.testing.assert_array_equal(results, search.items[best])
     noise_of_all = search.scores[:400] - table[7, search.items]

@@ -73,6 +73,7 @@ def whole_number_world(config: EnvConfig) -> World:
         phrase_vectors, _same_topic(start, neighbours), start, topics.astype(np.int32)
     )
     traits = np.zeros(len(vectors), TRAITS)
+    traits["published"] = world.traits["published"]
     users = np.zeros(config.num_users, user_dtype(config))
     n, slots = users["phrase"].shape
     users["dim"], users["slots"] = dim, slots
@@ -90,7 +91,7 @@ def whole_number_world(config: EnvConfig) -> World:
     traits["quality"] = (integers(65, len(vectors), salt=11) - 32) / 16  # not for exp of numpy
     factors = ((integers(3, len(vectors), 16, salt=12) - 1) / 4).astype(np.float32)
     popularity = (integers(9, len(vectors), salt=13) / 8).astype(np.float32)  # full of ties
-    items = Items(vectors, factors, popularity, traits["substance"].copy())
+    items = Items(vectors, factors, popularity, traits["substance"].copy(), world.items.published)
     histories = histories_of(config, logs, items, phrase_vectors)
     for array in (users, traits, params, histories, *items, *interests, *logs):
         array.setflags(write=False)

@@ -136,7 +136,7 @@ def write_users(past, particles, t, users):
     public = past.public[0]
     for i in range(users.shape[0]):
         load(particles, i, t, users[i])
-        users[i].goodwill = public.goodwill
+        users[i].goodwill, users[i].step = public.goodwill, public.step
         satiation_vector(users[i])[:] = satiation_vector(public)
 
 

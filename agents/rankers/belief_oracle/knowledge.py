@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
+from llmrec_env.interface.history import RECENT_STEPS
 from llmrec_env.simulation import population, users
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.elementary import exp64
@@ -36,8 +37,9 @@ class Knowledge(NamedTuple):
     first: npt.NDArray[np.float64]  # (communities, phrases), log P(one of the first interests)
     fresh: npt.NDArray[np.float64]  # (communities, phrases), log P(fresh phrase)
     again: npt.NDArray[np.float64]  # (communities, topics), log of how much rarer a pair of it is
-    popular: npt.NDArray[np.float64]  # (items,), probabilities of popular items in logged slates
-    race: npt.NDArray[np.float64]  # (phrases, k + 1), see `race_times`
+    attraction: npt.NDArray[np.float64]  # (items,), by which logged slates show popular items
+    shelves: npt.NDArray[np.float64]  # (logged steps or 1, 2), number and attraction of all items
+    race: npt.NDArray[np.float64]  # (logged steps or 1, phrases, k + 1), see `race_times`
     active_range: tuple[int, int]  # fewest and most interests of a new user that are active
 
 
@@ -55,6 +57,9 @@ def knowledge_of(world: World, slate_size: int) -> Knowledge:
     # at least one is the user's own.
     drawn = (1.0 - population.OWN_TOPICS) * share / first
     attraction = np.exp(0.5 * world.traits["quality"].astype(np.float64))
+    vectors, published = world.text_vectors, world.items.published
+    logged = min(config.warmup_slates, RECENT_STEPS) if config.ages() else 1
+    existing = [published <= step for step in range(-1, -1 - logged, -1)]
     return Knowledge(
         params=world.params,
         still=still,
@@ -66,8 +71,9 @@ def knowledge_of(world: World, slate_size: int) -> Knowledge:
         first=np.log(first / sizes)[:, topic],
         fresh=np.log(_topic_shares(share, users.OWN_TOPICS) / sizes)[:, topic],
         again=np.log1p(-(drawn**2)),
-        popular=attraction / attraction.sum(),
-        race=race_times(interests.vectors, world.text_vectors, slate_size),
+        attraction=attraction,
+        shelves=np.array([[items.sum(), attraction[items].sum()] for items in existing]),
+        race=np.stack([race_times(interests.vectors, vectors[x], slate_size) for x in existing]),
         active_range=(config.active_min, config.active_max),
     )
 

@@ -132,15 +132,16 @@ def write_logged(known, past, t, slate):
     Slots are searched, popular or random; result k of a search is an item of which the race knows
     how likely it arrives between the times of k and k + 1 arrivals.
     """
-    n = known.vectors.shape[0]
+    age = min(-past.public[0].step, known.race.shape[0]) - 1  # of the step, back from the session
+    race, n = known.race[age], known.shelves[age, 0]
     searched = min(SEARCHED, n) / n
     for p in range(past.logged.shape[1]):
         chance = 1.0
         for k in range(slate.shape[0]):
             rate = exp64(past.cosines[t, p, k] / np.float64(SEARCH_NOISE))
-            before, after = known.race[p, k] * rate, known.race[p, k + 1] * rate
+            before, after = race[p, k] * rate, race[p, k + 1] * rate
             found = searched * (exp64(-before) - exp64(-after))
-            popular = POPULAR_SHARE * known.popular[slate[k]]
+            popular = POPULAR_SHARE * known.attraction[slate[k]] / known.shelves[age, 1]
             uniform = (1.0 - SEARCH_SHARE - POPULAR_SHARE) / n
             chance *= SEARCH_SHARE * found + popular + uniform
         past.logged[t, p] = chance

@@ -101,7 +101,7 @@ def take_taste(known, past, particles, i, community, end, key, user, scratch):
     change, old, new = np.zeros(end), particles.taste[i].copy(), particles.taste[trial]
     margin = -log64(noise.uniform(key, ACCEPT))
     for t in range(end):
-        user.goodwill = past.goodwill[t]
+        user.goodwill, user.step = past.goodwill[t], t - past.num_logged[0]
         user.taste[:] = old
         before = response_fit(known, past, t, particles.text[i, t], user, scratch)
         user.taste[:] = new

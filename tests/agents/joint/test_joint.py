@@ -303,3 +303,22 @@ def test_bad_settings_and_logs_are_refused(world, tiny):
     nothing = data.logs._replace(feedback=np.full_like(data.logs.feedback, -1))
     with pytest.raises(ValueError, match="no click"):
         Joint(0).learn(dataclasses.replace(data, logs=nothing), EnvConfig(**tiny))
+
+
+def test_where_items_age_it_learns_that_fresh_ones_are_chosen_more(new_vec):
+    env = new_vec(8, observation="dict", new_items=0.4, num_users=400, freshness_choice=3.0)
+    agent = Joint(0)
+    agent.fit(env, 0)
+    learnt = agent.parameters[0]["fresh_choice"]
+    assert 1.0 < learnt < 5.0
+    observation = env.reset(seed=0)[0]
+    aware = agent._appraised(observation)
+    blind = agent._appraised({x: y for x, y in observation.items() if x != "candidate_freshness"})
+    ratio = np.exp(learnt * observation["candidate_freshness"].astype(np.float64))
+    np.testing.assert_allclose(aware[0], blind[0] * ratio)
+    np.testing.assert_array_equal(aware[1], blind[1])
+
+
+def test_where_items_do_not_age_there_is_no_such_parameter(fitted):
+    assert "fresh_choice" not in fitted.response.raw
+    assert fitted.parameters[0]["fresh_choice"] == 0.0

@@ -21,9 +21,11 @@ PLANNING = Lookahead(**AGENTS["oracle-planning"].defaults)
 
 @pytest.mark.parametrize("response", ["logit", "cascade"])
 @pytest.mark.parametrize("lookahead", [Lookahead(), PLANNING], ids=["myopic", "planning"])
-@pytest.mark.parametrize("hypotheses", [1, 4])
-def test_a_belief_in_the_truth_acts_as_the_oracles(new_vec, response, lookahead, hypotheses):
-    env = new_vec(4, observation="dict", response=response)
+@pytest.mark.parametrize(("hypotheses", "new_items"), [(1, 0.0), (4, 0.0), (2, 0.4)])
+def test_a_belief_in_the_truth_acts_as_the_oracles(
+    new_vec, response, lookahead, hypotheses, new_items
+):
+    env = new_vec(4, observation="dict", response=response, new_items=new_items)
     oracle, known = Oracle("oracle", lookahead), knowledge_of(env.simulator.world, 5)
     oracle.attach(env)
     observation, _ = env.reset(seed=2)

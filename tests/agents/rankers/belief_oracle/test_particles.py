@@ -16,7 +16,7 @@ from llmrec_env.simulation.compilation import kernel
 def _fits(known, past, particles, t, user, scratch, out):
     for i in range(out.shape[0]):
         module.load(particles, i, t, user)
-        user.goodwill = past.goodwill[t]
+        user.goodwill, user.step = past.goodwill[t], t
         text = particles.text[i, t]
         out[i] = response_fit(known, past, t, text, user, scratch)
 
@@ -31,9 +31,13 @@ def _feedbacks(response):
     return one
 
 
-@pytest.mark.parametrize("response", ["logit", "cascade"])
-def test_probabilities_of_all_that_may_be_consumed_sum_to_one(new_belief, show, response):
-    belief = new_belief(6, response=response, cascade_null=1.0)
+@pytest.mark.parametrize(
+    ("response", "new_items"), [("logit", 0.0), ("cascade", 0.0), ("logit", 0.4)]
+)
+def test_probabilities_of_all_that_may_be_consumed_sum_to_one(
+    new_belief, show, response, new_items
+):
+    belief = new_belief(6, response=response, cascade_null=1.0, new_items=new_items)
     show(belief, 4)
     total, fits, record = np.zeros(6), np.empty(6), belief.past.responses[3:4]
     belief.particles.text[:, 3] = np.linspace(-0.2, 0.9, 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.rankers.belief_oracle.agent import BeliefOracle
-from agents.rankers.belief_oracle.knowledge import race_times
+from agents.rankers.belief_oracle.knowledge import knowledge_of, race_times
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.logging_policy import new_search, search_items
 from llmrec_env.simulation.noise import step_key
@@ -42,6 +42,32 @@ def test_satiation_and_goodwill_are_those_of_the_user(new_vec, response):
         assert not (terminated | truncated).any()
 
 
+def test_particles_choose_by_the_freshness_of_each_step_as_users_do(new_vec):
+    env = new_vec(3, observation="dict", new_items=0.4, off=["churn"])
+    agent = BeliefOracle(particles=2, moves=0)
+    agent.attach(env)
+    observation, _ = env.reset(seed=5)
+    starts = np.ones(3, bool)
+    for step in range(4):
+        actions = agent.act(observation, starts)
+        for i in range(3):
+            assert (agent._beliefs[i].users["step"] == step).all()
+        observation, starts = env.step(actions)[0], np.zeros(3, bool)
+
+
+def test_logged_slates_are_explained_by_what_was_published(new_vec):
+    env = new_vec(1, new_items=0.4)
+    world = env.simulator.world
+    known = knowledge_of(world, 5)
+    assert known.race.shape[0] == 20 == len(known.shelves)
+    for age in (0, 19):
+        existing = world.items.published < -age
+        assert known.shelves[age, 0] == existing.sum()
+        attraction = known.attraction[existing].sum()
+        assert known.shelves[age, 1] == pytest.approx(attraction)
+    assert (known.shelves[0] > known.shelves[19]).all()
+
+
 def test_the_race_foretells_what_a_search_finds(world):
     phrases, vectors = world.interests.vectors[:1], world.items.vectors
     n, k, searches = len(vectors), 3, 4_000
@@ -49,9 +75,10 @@ def test_the_race_foretells_what_a_search_finds(world):
     rates = np.exp(vectors @ phrases[0] / 0.1)
     found, results = np.zeros((k, n)), np.empty(k, np.int32)
     search, table = new_search(400, k), np.empty((0, 0), np.float32)
+    every = np.arange(n, dtype=np.int32)
     for s in range(searches):
         key = np.uint64(step_key(np.uint64(9), s))
-        search_items(vectors, phrases, table, 0, key, search, results)
+        search_items(vectors, phrases, table, 0, key, search, results, every)
         found[np.arange(k), results] += 1 / searches
     for j in range(k):
         foretold = 400 / n * (np.exp(-rates * times[j]) - np.exp(-rates * times[j + 1]))
