@@ -100,7 +100,7 @@ def _spaces(task: str) -> str:
     config = EnvConfig.from_kwargs(llmrec_env.TASKS[task])
     rows = [
         ["Action space", f"`{action_space(config)}`"],
-        ["Observation space", f"`Box(-inf, inf, ({observation_size(config)},), float32)`"],
+        ["Observation space", f"`Box(-1.001, 1.001, ({observation_size(config)},), float32)`"],
         [
             "Reward",
             "0 and more, 1 about the best of a step; summed over a session it is the return",

@@ -36,6 +36,7 @@ from experiments.report.run_results import (
     read_results,
     texts_of,
 )
+from experiments.report.terms import TERMS, described, meaning_of
 from experiments.report.text_tables import latex, markdown, number
 from experiments.store import REPORT, Row, read_table, write_file
 
@@ -46,6 +47,7 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_TEMPLATES.globals |= {"terms": TERMS, "meaning_of": meaning_of}
 _TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
 
 
@@ -83,6 +85,7 @@ def write_report(folder: str | os.PathLike[str], with_texts: bool = False) -> Pa
         results=results,
         tasks=[_task(results.of_task(task), task, paths) for task in results.tasks],
         notations=METRICS,
+        described=described(results.agents),
         explorer=explorer_data(results.sessions, texts, missing),
         command=_command(results.manifest),
         manifest=json.dumps(results.manifest, indent=2, ensure_ascii=False),

@@ -43,9 +43,10 @@ def execute_run(
         folder: where training leaves checkpoints, to go on with, and what `track` writes.
         track: `tensorboard` and `wandb`, if training is to be followed there.
     """
+    begun = time.perf_counter()
     agent = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **spec.settings)
-    started = time.perf_counter()
     train_env = environment(spec, agent, TRAIN_ENVS, "train")
+    started = time.perf_counter()
     learning: list[list[float]] = []
     if isinstance(agent, OnlineAgent):
         if on_progress:
@@ -69,6 +70,8 @@ def execute_run(
         watched_sessions(spec, episodes, truth),
     )
     result.seconds.update(
+        # Whoever comes first encodes the texts, builds the world and compiles: no agent's time.
+        preparing=started - begun,
         training=trained - started,
         playing=ended - trained,
         measuring=time.perf_counter() - ended,

@@ -164,15 +164,16 @@ def run_specs(specs: list[RunSpec], options: RunOptions, config: dict[str, Any])
         )
     rows = write_results(folder, results)
     wall = spent + time.perf_counter() - started
-    busy = sum(result.seconds[what] for result in results for what in ("training", "playing"))
+    kinds = ("preparing", "training", "playing")
+    busy = sum(result.seconds.get(kind, 0.0) for result in results for kind in kinds)
     store.write_manifest(
         folder,
         config=config,
         encoders=encoder_identities(specs),
         jobs=options.jobs,
         wall_seconds=round(wall, 1),
-        # Share of the processes' time that was not spent in agents and environments; what a killed
-        # run spent on runs that it did not finish is not in it.
+        # Share of the processes' time that was not spent in agents, worlds and environments; what
+        # a killed run spent on runs that it did not finish is not in it.
         overhead=round(1.0 - busy / (wall * options.jobs), 3),
         seconds=seconds_by_agent(results),
     )

@@ -24,6 +24,8 @@ class Preset(NamedTuple):
     tasks: tuple[str, ...]
     agents: tuple[str, ...]
     scale: study.Scale
+    watched: int = 10
+    """Users, of the first world and seed, whose sessions the report steps through."""
 
 
 LEARNERS = tuple(
@@ -34,7 +36,9 @@ PRESETS = {
     "quick": Preset(
         ("llmrec/Drift-v1",), LADDER, study.Scale(worlds=2, seeds=1, steps=100_000, users=200)
     ),
-    "standard": Preset(_FOUR, LADDER, study.Scale(worlds=3, seeds=5, steps=250_000, users=400)),
+    "standard": Preset(  # what `results/standard` holds; with another number it could not go on
+        _FOUR, LADDER, study.Scale(worlds=3, seeds=5, steps=250_000, users=400), watched=3
+    ),
     "rl": Preset(
         _FOUR,
         ("content", "drift-aware", "joint", "ppo", "slateq", "oracle-myopic", "oracle-planning"),
@@ -56,8 +60,6 @@ PRESETS = {
         study.Scale(worlds=5, seeds=10, steps=2_000_000),
     ),
 }
-WATCHED = 3
-"""Users, of the first world and seed, whose sessions the report steps through."""
 
 
 def run(
@@ -94,7 +96,7 @@ def run(
     given = {name: value for name, value in sizes.items() if value is not None}
     scale = dataclasses.replace(plan.scale, **given)
     tasks, fields = tasks or plan.tasks, given_fields(env)
-    specs = study.plan_runs(tasks, agents or plan.agents, scale, fields, watched=WATCHED)
+    specs = study.plan_runs(tasks, agents or plan.agents, scale, fields, watched=plan.watched)
     if dry_run:
         print_plan(specs, options.jobs)
         return []
@@ -125,10 +127,14 @@ def print_plan(specs: Sequence[RunSpec], jobs: int) -> None:
 
 def size_of(specs: Sequence[RunSpec], jobs: int) -> str:
     """Returns in words how much some runs are, and about how long they take."""
-    minutes = sum(map(seconds_of, specs)) / 60
+    seconds = sum(map(seconds_of, specs))
     steps = sum(spec.train_steps for spec in specs)
     agents, worlds = len({x.agent for x in specs}), len({(x.name, x.world) for x in specs})
     return (
         f"{len(specs)} runs ({agents} agents, {worlds} worlds), {steps:,} steps of training: about "
-        f"{minutes:.0f} core-minutes, {minutes / max(jobs, 1):.0f} minutes with --jobs {jobs}"
+        f"{_duration(seconds)} of one core, {_duration(seconds / max(jobs, 1))} with --jobs {jobs}"
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"

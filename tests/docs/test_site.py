@@ -50,7 +50,8 @@ def test_spaces_are_those_of_the_environment(pages, tiny):
         names = {x: getattr(gymnasium.spaces, x) for x in ("MultiDiscrete", "Discrete", "Box")}
         if not said.startswith("Box"):
             assert eval(said, names) == env.action_space
-        assert env.observation_space.shape == (pages.observation_size(config),)
+        size = pages.observation_size(config)
+        assert str(env.observation_space) == f"Box(-1.001, 1.001, ({size},), float32)"
 
 
 def test_every_agent_has_a_section_and_every_section_is_of_agents(pages):

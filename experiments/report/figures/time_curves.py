@@ -59,31 +59,62 @@ def dynamics(points: Sequence[CurvePoint]) -> Figure:
     return figure
 
 
+_Curves = dict[str, tuple[Floats, Floats]]
+REFERENCE = "oracle-myopic"
+"""Who is told of a switch at once: what others earn beside it is what they lose by not knowing."""
+
+
 @styled
 def adaptation(points: Sequence[AdaptationPoint]) -> Figure | None:
-    """Returns the mean reward by steps since the latest switch of a user's interests.
+    """Returns the reward by steps since the latest switch of a user's interests.
 
-    Lines are running means that do not reach over the switch; dots at lag 0 are the reward before
-    it shows. A line ends where too few users are left to average. None where nothing switches.
+    It is a share of what REFERENCE earns at the same lag, because a new interest is fresh: it pays
+    more than the one it replaced, to whoever knows of it. Without REFERENCE it is the reward. Lines
+    are running means that do not reach over the switch; dots at lag 0 are before it shows. A line
+    ends where too few users are left to average. None where nothing switches.
     """
-    if not any(math.isfinite(point.reward) for point in points):
+    curves = {
+        agent: (lags, _after_switch(values))
+        for agent, (lags, values) in lines_of(points, "lag", "reward").items()
+    }
+    if not any(np.isfinite(values).any() for _, values in curves.values()):
         return None
+    shares = _shares(curves)
     figure = Figure((COLUMN, 2.5))
     axes = figure.subplots()
     ends: dict[str, tuple[float, float]] = {}
-    for agent, (lags, values) in lines_of(points, "lag", "reward").items():
-        later = np.concatenate([values[:1], smooth(values[1:], 3)])
-        axes.plot(lags, later, color=colour_of(agent))
+    for agent, (lags, values) in (shares or curves).items():
+        axes.plot(lags, values, color=colour_of(agent))
         axes.plot(lags[0], values[0], "o", color=colour_of(agent), markersize=3, clip_on=False)
-        ends |= _end(agent, lags, later)
+        ends |= _end(agent, lags, values)
     axes.set_xlim(0, max((x for x, _ in ends.values()), default=1.0))
     axes.set_ylim(bottom=0)
+    if shares:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.axvline(0.5, color=FAINT, linewidth=0.7, linestyle=_DASHES, zorder=0)
     style = {"va": "bottom", "color": FAINT, "fontsize": 6}
     axes.text(0.5, 1.01, "the switch shows", transform=axes.get_xaxis_transform(), **style)
-    axes.set(xlabel="steps since an interest was replaced", ylabel="reward per step")
+    unit = f"reward, share of {REFERENCE}'s" if shares else "reward per step"
+    axes.set(xlabel="steps since an interest was replaced", ylabel=unit)
     label_ends(axes, ends)
     return figure
+
+
+def _shares(curves: _Curves) -> _Curves:
+    """Each curve divided by that of REFERENCE, or nothing where there is none to divide by."""
+    if REFERENCE not in curves or len(curves) < 2:
+        return {}
+    whole = dict(zip(*curves[REFERENCE], strict=True))
+    shares = {}
+    for agent, (lags, values) in curves.items():
+        parts = np.array([whole.get(lag, np.nan) for lag in lags])
+        shares[agent] = lags, values / np.where(parts > 0.0, parts, np.nan)
+    return shares
+
+
+def _after_switch(values: Floats) -> Floats:
+    """The value before a switch shows, and the running mean of those after it."""
+    return np.concatenate([values[:1], smooth(values[1:], 3)])
 
 
 @styled

@@ -43,11 +43,16 @@
   const longest = () => Math.max(...SIDES.map((side) => chosen(side).steps.length));
   const returns = (session) => {
     let sum = 0;
-    return session.steps.map((step) => (sum += step[4]));
+    return session.steps.map((step) => (sum += step[3]));
   };
   const ending = (session) => session.survived
     ? `stayed to the end, step ${session.steps.length}`
     : `left after step ${session.steps.length}`;
+
+  // Steps in which an interest died, of either agent's session.
+  const switches = () => [...new Set(SIDES.flatMap((side) => chosen(side).steps
+    .flatMap((step, t) => (step[9].some(([kind]) => kind === "died") ? [t] : []))))]
+    .sort((a, b) => a - b);
 
   function fill(id, names, wanted) {
     const list = at(id);
@@ -170,6 +175,8 @@
       `${at(side).value} ${ending(chosen(side))}: ${lines[i][lines[i].length - 1].toFixed(1)}`);
     at("spark").setAttribute("aria-label", `Return so far, step by step. ${words.join("; ")}`);
     at("spark").replaceChildren(
+      ...switches().map((i) =>
+        drawing("line", { class: "switch", x1: x(i + 1), x2: x(i + 1), y1: 27, y2: 30 })),
       drawing("line", { class: "now", x1: x(t + 1), x2: x(t + 1), y1: 0, y2: 30 }),
       ...lines.map((line, i) => drawing("polyline", { class: SIDES[i],
         points: line.map((y, j) => `${x(j)},${(29 - 28 * y / top).toFixed(2)}`).join(" ") })));
@@ -186,6 +193,7 @@
     slider.setAttribute("aria-valuetext", at("position").textContent);
     at("previous").disabled = t <= 0;
     at("next").disabled = t >= last - 1;
+    at("jump").disabled = !switches().some((each) => each > t);
     spark(t);
     at("said").textContent = `Step ${t + 1}. ` + SIDES.map((side) => show(side, t)).join(" ");
   }
@@ -197,6 +205,10 @@
 
   at("previous").addEventListener("click", () => move(-1));
   at("next").addEventListener("click", () => move(1));
+  at("jump").addEventListener("click", () => {
+    const t = Number(at("step").value) - 1;
+    move(switches().find((each) => each > t) - t);
+  });
   at("step").addEventListener("input", update);
   at("task").addEventListener("change", () => {
     const kept = SIDES.map((side) => at(side).value);

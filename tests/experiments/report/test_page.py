@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from agents import AGENTS as AGENT_SPECS
+from experiments.report import terms
 from experiments.report.page import write_report
 from experiments.statistics.intervals import Resampling
 from experiments.statistics.leaderboard import world_rows
@@ -196,3 +198,18 @@ def test_a_torn_optional_file_is_named(folder: Path, name: str) -> None:
 def test_an_unknown_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"nowhere/leaderboard.csv: there is no such file; run"):
         write_report(tmp_path / "nowhere")
+
+
+def test_the_words_are_explained_above_the_tables(whole: Page) -> None:
+    tips = [x for x in whole.named("span") if x.get("role") == "tooltip"]
+    assert len(tips) >= 10
+    assert whole.text.index("How to read this") < whole.text.index("Leaderboard of")
+    heads = {x["title"] for x in whole.named("th") if x.get("title")}
+    assert any("rewards of a session" in str(title) for title in heads)
+
+
+def test_agents_are_described_by_the_registry_without_links(whole: Page) -> None:
+    assert AGENT_SPECS["drift-aware"].summary in whole.text
+    assert terms.described(["joint", "nobody"]) == {
+        "joint": "collaborative filtering and content trained together, L = λ1 L_C + λ2 L_T"
+    }

@@ -239,6 +239,19 @@ def test_adaptation_does_not_smooth_over_the_switch_and_ends_where_users_are_few
     assert values == pytest.approx([9.0, *[1.0] * 8])
 
 
+def test_adaptation_is_a_share_of_what_who_knows_the_switch_earns() -> None:
+    lags = range(6)
+    oracle = [AdaptationPoint("t", "oracle-myopic", lag, 0.5 + 0.1 * lag, 30) for lag in lags]
+    half = [AdaptationPoint("t", "ppo", lag, 0.25 + 0.05 * lag, 30) for lag in lags]
+    figure = figures.adaptation([*half, *oracle])
+    assert figure
+    _, values = lines_of(figure)[style.colour_of("ppo")]
+    assert values == pytest.approx([0.5] * 6)
+    assert "oracle-myopic" in figure.axes[0].get_ylabel()
+    alone = figures.adaptation(oracle)  # nobody to compare with: the reward itself
+    assert alone and alone.axes[0].get_ylabel() == "reward per step"
+
+
 def test_where_nothing_switches_nobody_adapts() -> None:
     assert (
         figures.adaptation([AdaptationPoint("t", "ppo", lag, np.nan, 0) for lag in range(9)])
