@@ -57,6 +57,10 @@ class Agent(Protocol):
         ...
 
 
+class WorldError(ValueError):
+    """What was learnt about the items of one world is asked for in another."""
+
+
 @runtime_checkable
 class BeliefAgent(Protocol):
     """An agent that holds a belief about what its users are into."""

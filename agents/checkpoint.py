@@ -20,7 +20,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 import llmrec_env
-from agents.base import Agent
+from agents.base import Agent, WorldError
 from agents.registry import spec_of
 from agents.saving import agent_record, read_agent, read_arrays, write_agent
 from llmrec_env.config import EnvConfig
@@ -105,6 +105,7 @@ def load_agent(path: Location, env: RecVectorEnv) -> Agent:
         env: in the agent's modes; see `read_saved(path).config`.
 
     Raises:
+        WorldError: the agent knows the items of another world.
         ValueError: the files are missing or damaged, a weight is not finite, there is no agent of
             this name, or the environment differs in what the agent depends on.
     """
@@ -121,6 +122,8 @@ def load_agent(path: Location, env: RecVectorEnv) -> Agent:
     agent = saved.new()
     try:
         agent.load(weights, env)
+    except WorldError as error:
+        raise WorldError(f"{saved.path}: {error}") from None
     except Exception as error:  # whatever the folder holds
         raise ValueError(
             f"{saved.path}: the weights do not fit the agent {saved.name!r} with the settings of "

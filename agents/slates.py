@@ -19,6 +19,9 @@ def make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates):
     """Writes slates as candidate indices, (n, k); an item's worth falls with likeness above it.
 
     Ties are broken by item id.
+
+    Args:
+        mmr: penalty for likeness to what is above, of each session, (n,).
     """
     k = slates.shape[1]
     for i in range(odds.shape[0]):
@@ -30,7 +33,7 @@ def make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates):
         for slot in range(k):
             best, best_gain = -1, -np.inf
             for c in range(odds.shape[1]):
-                worth = value[i, c] - mmr * likeness[c]
+                worth = value[i, c] - mmr[i] * likeness[c]
                 if odds[i, c] <= 0.0 or likeness[c] > 2.0:
                     continue
                 share = odds[i, c] * examined[slot]
@@ -45,7 +48,7 @@ def make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates):
             above += share * value[i, best]
             below += share
             for c in range(odds.shape[1]):
-                if mmr > 0.0 and candidates[i, c] >= 0:
+                if mmr[i] > 0.0 and candidates[i, c] >= 0:
                     close = rows_dot(vectors, candidates[i, best], vectors, candidates[i, c])
                     likeness[c] = max(likeness[c], close)
             likeness[best] = 9.0  # on the slate
@@ -57,7 +60,8 @@ Make = Callable[..., npt.NDArray[np.int64]]
 def _by(kind: int) -> Make:
     def make(odds, value, examined, candidates, vectors, mmr) -> npt.NDArray[np.int64]:
         slates = np.empty((len(odds), len(examined)), np.int64)
-        make_slates(odds, value, examined, candidates, vectors, float(mmr), kind, slates)
+        mmr = np.full(len(odds), mmr, np.float64)
+        make_slates(odds, value, examined, candidates, vectors, mmr, kind, slates)
         return slates
 
     return make

@@ -31,6 +31,15 @@ class Posterior(NamedTuple):
     precision: Doubles  # (n, r, r)
 
 
+class Appraisal(NamedTuple):
+    """What is believed of the candidates of n users."""
+
+    odds: Doubles  # (n, c), of choosing it at rank 1 against nothing, 0 for id -1
+    value: Doubles  # (n, c), what it is worth if it is chosen
+    log_odds: Doubles  # (n, c), of satisfaction
+    tiredness: Doubles  # (n, c)
+
+
 @kernel
 def factorise(matrix, lower):
     """Writes the Cholesky factor of a positive definite matrix, (r, r)."""
@@ -208,19 +217,15 @@ def learn_steps(parameters, memory, posterior, texts, taste, steps, first, expec
 
 
 @kernel
-def appraise(
-    parameters, memory, posterior, texts, taste, candidates, bonus, lookahead, odds, value, log_odds
-):
-    """Writes what is believed of each candidate.
+def appraise(parameters, memory, posterior, texts, taste, candidates, bonus, lookahead, appraisal):
+    """Writes an Appraisal of the candidates.
 
     Args:
         bonus: added to the relevance of each candidate, (n, c), or nothing, (n, 0).
         lookahead: worth of substance, of satisfaction and of a deviation of relevance, (3,).
-        odds: receives the odds of choosing it at rank 1 against nothing, (n, c), 0 for id -1.
-        value: receives what it is worth if it is chosen, (n, c).
-        log_odds: receives those of satisfaction, (n, c).
     """
     q = parameters[0]
+    odds, value, log_odds, tiredness = appraisal
     substance, patience, curiosity = lookahead
     n, count = candidates.shape
     r = posterior.mean.shape[1]
@@ -248,5 +253,6 @@ def appraise(
             value[i, c] += patience * (satisfied[c] - 0.5)
         for c in range(count):
             value[i, c] += substance * texts.substance[ids[c]]
+            tiredness[i, c] = tired[c]
             if candidates[i, c] < 0:
-                odds[i, c], value[i, c], log_odds[i, c] = 0.0, 0.0, 0.0
+                odds[i, c], value[i, c], log_odds[i, c], tiredness[i, c] = 0.0, 0.0, 0.0, 0.0

@@ -23,7 +23,7 @@ from agents.joint.calibration import calibrated
 from agents.joint.factors import FactorModel, Learnt, Prior, text_basis
 from agents.joint.memory import Memory, Texts, empty_memory, write_interests
 from agents.joint.past import Past, Place, columns_of
-from agents.joint.posterior import Posterior, appraise, learn_steps
+from agents.joint.posterior import Appraisal, Posterior, appraise, learn_steps
 from agents.joint.response import PARAMETERS, Response, Taste
 from agents.rankers.ranker import UNAVAILABLE, Floats, Ranker
 from agents.slates import SLATES
@@ -235,16 +235,16 @@ class Joint(Ranker):
                 for column, value in zip(part, values, strict=True):
                     column[who] = value
 
+    def forget(self) -> None:
+        """Forgets which sessions it follows."""
+        self._followed = None
+
     def appraised(
         self, beliefs: Beliefs, candidates: npt.NDArray[np.int32], hints: Doubles | None = None
-    ) -> tuple[Doubles, Doubles, Doubles]:
-        """Returns what is believed of candidates, each (n, c): see `posterior.appraise`.
-
-        The odds of choosing it, what it is worth if it is chosen, and the log-odds of satisfaction;
-        `hints`, (n, c), are added to relevance.
-        """
-        shape, options = candidates.shape, self.settings
-        odds, value, log_odds = np.empty(shape), np.empty(shape), np.empty(shape)
+    ) -> Appraisal:
+        """Returns what is believed of candidates, (n, c); `hints`, (n, c), add to relevance."""
+        options = self.settings
+        appraisal = Appraisal(*(np.empty(candidates.shape) for _ in Appraisal._fields))
         appraise(
             self.parameters,
             beliefs.memory,
@@ -254,17 +254,15 @@ class Joint(Ranker):
             candidates,
             np.empty((len(candidates), 0)) if hints is None else hints,
             np.array([options.substance, options.patience, options.curiosity]),
-            odds,
-            value,
-            log_odds,
+            appraisal,
         )
-        return odds, value, log_odds
+        return appraisal
 
     def hints(self, observation: Any) -> Doubles | None:
         """Returns what is added to the relevance of each candidate, (n, c); None: nothing."""
         return None
 
-    def _appraised(self, observation: Any) -> tuple[Doubles, Doubles, Doubles]:
+    def _appraised(self, observation: Any) -> Appraisal:
         beliefs, candidates = self.follow(observation), observation["candidates"]
         odds, value, log_odds = self.appraised(beliefs, candidates, self.hints(observation))
         if "candidate_freshness" in observation:
@@ -288,16 +286,16 @@ class Joint(Ranker):
 
     def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Returns candidate indices, (n, k), best first."""
-        odds, value, _ = self._appraised(observation)
+        seen = self._appraised(observation)
         examination = np.arange(1, self.slate_size + 1) ** -self.parameters[0]["position"]
         make = SLATES[self.settings.slates]
         candidates, vectors = observation["candidates"], self.data.items.vectors
-        return make(odds, value, examination, candidates, vectors, 0.0)
+        return make(seen.odds, seen.value, examination, candidates, vectors, 0.0)
 
     def scores(self, observation: Any) -> Floats:
         """Returns the expected reward of showing each candidate alone, (n, c)."""
-        odds, value, _ = self._appraised(observation)
-        worth = (odds * value / (1.0 + odds)).astype(np.float32)
+        seen = self._appraised(observation)
+        worth = (seen.odds * seen.value / (1.0 + seen.odds)).astype(np.float32)
         return np.where(observation["candidates"] < 0, UNAVAILABLE, worth)
 
     def belief(self, observation: Any) -> Floats:
@@ -310,7 +308,7 @@ class Joint(Ranker):
     def probability(self, observation: Any) -> Floats:
         """Returns the calibrated probability that each candidate would satisfy, (n, c)."""
         slope, offset = self.calibration
-        chance = 1.0 / (1.0 + np.exp(-(slope * self._appraised(observation)[2] + offset)))
+        chance = 1.0 / (1.0 + np.exp(-(slope * self._appraised(observation).log_odds + offset)))
         return chance.astype(np.float32)
 
     # --- saving

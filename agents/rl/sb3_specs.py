@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from agents.agent_spec import GAMMAS, RATES, AgentSpec, Choice, Integer, SearchSpace, Uniform
 
-_ALL_MODES = ("weights", "query", "recipe", "item", "slate")
+_ALL_MODES = ("weights", "query", "recipe", "item", "slate", "levels")
+_BOXES = ("weights", "query", "levels")
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Algorithm:
 
     class_name: str
     actions: tuple[str, ...]
-    """The first is the one it acts in unless told otherwise."""
+    """The first is the one it acts in unless told otherwise. `levels` are no mode of environments:
+    they, and `query` if there is a `belief`, stand for slates."""
     module: str = "stable_baselines3"
     policy: str = "MlpPolicy"
     """Name of a policy of SB3, or `pointer`."""
@@ -27,13 +29,14 @@ class Algorithm:
 ALGORITHMS = {
     "ppo": Algorithm("PPO", _ALL_MODES),
     "a2c": Algorithm("A2C", _ALL_MODES),
-    "sac": Algorithm("SAC", ("weights", "query")),
-    "td3": Algorithm("TD3", ("weights", "query")),
-    "tqc": Algorithm("TQC", ("weights", "query"), "sb3_contrib"),
+    "sac": Algorithm("SAC", _BOXES),
+    "td3": Algorithm("TD3", _BOXES),
+    "tqc": Algorithm("TQC", _BOXES, "sb3_contrib"),
     "dqn": Algorithm("DQN", ("recipe", "item")),
     "qrdqn": Algorithm("QRDQN", ("recipe", "item"), "sb3_contrib"),
     "recurrent-ppo": Algorithm("RecurrentPPO", _ALL_MODES, "sb3_contrib", "MlpLstmPolicy"),
     "maskable-ppo": Algorithm("MaskablePPO", ("recipe", "item", "slate"), "sb3_contrib"),
+    "ppo-levels": Algorithm("PPO", ("levels", "query")),
     "ppo-pointer": Algorithm("PPO", ("slate",), policy="pointer"),
 }
 """By the names of the agents."""
@@ -231,6 +234,17 @@ SB3_SPECS = (
         defaults=_LONG_ROLLOUTS | {"policy_kwargs": _SMALL},
         search_space={**_PROXIMAL_SPACE, **_NETWORKS},
         training_rate=15_000.0,
+    ),
+    AgentSpec(
+        "ppo-levels",
+        _ADAPTER,
+        "PPO on a belief: it sets how far the slates of `joint` or a trained `slateq` look ahead",
+        learns="online",
+        arguments={"name": "ppo-levels"},
+        defaults=_LONG_ROLLOUTS | {"belief": "joint", "policy_kwargs": _GAUSSIAN},
+        search_space={**_PROXIMAL_SPACE, **_NETWORKS, **_SPREADS},
+        training_rate=5_000.0,
+        fitting_seconds=12.0,
     ),
     AgentSpec(
         "ppo-pointer",

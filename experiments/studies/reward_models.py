@@ -36,12 +36,14 @@ class JointReward:
     def __call__(self, observation: Any, slates: npt.NDArray[np.int64]) -> Floats:
         """Returns the expected rewards of slates of candidate indices (n, K), (n,)."""
         items = np.take_along_axis(observation["candidates"], slates, 1)
-        odds, value, log_odds = self.joint.appraised(self.joint.follow(observation), items)
-        relevance = value / expit(log_odds)  # without worth beyond the step, value is z · f
+        seen = self.joint.appraised(self.joint.follow(observation), items)
+        relevance = seen.value / expit(
+            seen.log_odds
+        )  # without worth beyond the step, value is z · f
         position = float(self.joint.parameters[0]["position"])
-        odds = odds * np.arange(1, slates.shape[1] + 1) ** -position
+        odds = seen.odds * np.arange(1, slates.shape[1] + 1) ** -position
         chosen = odds / (1.0 + odds.sum(axis=1, keepdims=True))
-        return (chosen * self.satisfied(observation, items, log_odds) * relevance).sum(axis=1)
+        return (chosen * self.satisfied(observation, items, seen.log_odds) * relevance).sum(axis=1)
 
     def satisfied(
         self, observation: Any, items: npt.NDArray[np.integer], log_odds: Floats

@@ -20,6 +20,7 @@ SETTINGS = {
     "ppo": {"n_steps": 64, "batch_size": 128, "n_epochs": 1},
     "recurrent-ppo": _SHORT | {"n_epochs": 1},
     "maskable-ppo": _SHORT | {"n_epochs": 1},
+    "ppo-levels": _SHORT | {"n_epochs": 1},
     "ppo-pointer": _SHORT | {"n_epochs": 1, "expert": "content"},
     "slateq": {"steps": 16, "log_epochs": 1},
     "reinforce-topk": {"steps": 16},

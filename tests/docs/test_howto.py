@@ -16,6 +16,7 @@ SECTIONS = re.split(r"^## ", (ROOT / "docs/HOWTO.md").read_text("utf-8"), flags=
 FILES = {
     "An agent": 2,
     "An online learner": 2,
+    "Stable-Baselines3 on a belief": 0,
     "An algorithm, tested where information is no limit": 0,
     "A user in words": 0,
     "An explanation": 0,

@@ -16,7 +16,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from agents.base import learn_in_segments, segment_seed
 from agents.features import CANDIDATE_BLOCKS, USER_BLOCKS
 from agents.registry import defaults_of
-from agents.rl.sb3 import segments, wrappers
+from agents.rl import beliefs
+from agents.rl.sb3 import levels, segments, wrappers
 from agents.rl.sb3.cloning import imitate
 from agents.rl.sb3.pointer import PointerPolicy, SlateRolloutBuffer
 from agents.rl.sb3_specs import ALGORITHMS
@@ -27,8 +28,6 @@ from llmrec_env.interface.observation import VECTOR_BLOCKS
 
 BLOCKS = (*VECTOR_BLOCKS, "session", "candidates")
 """Parts of a `vector` observation, in order."""
-_CLIP = 10.0  # standard deviations, as in VecNormalize
-_TINY = 1e-8
 _POINTER_SETTINGS = ("expert", "joint_features")  # not arguments of an SB3 algorithm
 
 
@@ -59,29 +58,27 @@ class StableBaselines:
             action: mode in which it acts; None: the first that its algorithm can.
             **settings: keyword arguments of the algorithm as plain data, and
                 `normalise_observations`; `exploration_steps`, environment steps in which
-                exploration falls; `action_noise`, its standard deviation; with the pointer policy
+                exploration falls; `action_noise`, its standard deviation; `belief`, on which it
+                acts by `levels` or `query` (agents/rl/beliefs.py: Source); with the pointer policy
                 `expert`, an agent of AGENTS to imitate first, and `joint_features`, to see what
                 `joint` believes.
 
         Raises:
             ValueError: there is no such block, or the algorithm cannot act in this mode.
         """
-        algorithm = ALGORITHMS[name]
-        pointer = algorithm.policy == "pointer"
+        self.algorithm = algorithm = ALGORITHMS[name]
+        self.settings: dict[str, Any] = defaults_of(name) | settings
+        self._source = source = self.settings.get("belief")
+        self.acts = levels.checked_action(name, algorithm, action, source)
+        believes, pointer = source is not None, algorithm.policy == "pointer"
         blocks = (*USER_BLOCKS, *CANDIDATE_BLOCKS) if pointer else BLOCKS
         for block in ablated:
-            if block not in blocks:
-                raise ValueError(unknown("observation block", block, list(blocks)))
-        if action is not None and action not in algorithm.actions:
-            raise ValueError(
-                f"{name} ({algorithm.class_name}) cannot act in action={action!r}; "
-                f"it can in {', '.join(algorithm.actions)}."
-            )
+            if block not in (own := levels.BLOCKS if believes else blocks):
+                raise ValueError(unknown("observation block", block, list(own)))
         self.name, self.seed, self.ablated = name, seed, tuple(ablated)
-        self.algorithm, self.action = algorithm, action or algorithm.actions[0]
+        self.action = "slate" if believes else self.acts
         masked = algorithm.class_name == "MaskablePPO" and self.action != "recipe"
-        self.observation = "dict" if masked or pointer else "vector"
-        self.settings: dict[str, Any] = defaults_of(name) | settings
+        self.observation = "dict" if masked or pointer or believes else "vector"
         self.model: Any = None
         self.policy_input: Any = None
         self.on_steps: Callable[[int], None] | None = None
@@ -89,6 +86,7 @@ class StableBaselines:
         self._state: dict[str, Any] = {}
         self._statistics: dict[str, Any] = {}
         self._joint: Any = None
+        self._belief: Any = None
         self._memory: Any = None
 
     # --- learning
@@ -147,7 +145,7 @@ class StableBaselines:
 
     def _begin(self, env: RecVectorEnv, seed: int) -> None:
         """Makes a new model that learns in `env`."""
-        self._take_input(env)
+        self._take_input(env, {})
         vec_env = self.policy_input.wrap(env)
         vec_env.seed(seed)
         normalised = VecNormalize(
@@ -161,7 +159,7 @@ class StableBaselines:
             self._statistics["observations"] = normalised.obs_rms
         self._build(env, normalised, seed)
 
-    def _take_input(self, env: RecVectorEnv) -> None:
+    def _take_input(self, env: RecVectorEnv, weights: beliefs.Weights) -> None:
         """Prepares how the observations of an environment become the policy's input."""
         for mode in ("action", "observation"):
             own, other = getattr(self, mode), getattr(env.config, mode)
@@ -171,7 +169,12 @@ class StableBaselines:
                     f"build the environment with {mode}={own!r}. With other settings, {self.name} "
                     f"can act in {', '.join(self.algorithm.actions)}."
                 )
-        if self.observation == "vector":
+        if self._source is not None:
+            self._belief = self._belief or beliefs.open_model(
+                self._source, env, self.seed, weights, self._state.get("belief")
+            )
+            self.policy_input = levels.belief_input(self._belief, env, self.acts, self.ablated)
+        elif self.observation == "vector":
             self.policy_input = wrappers.vector_input(env, self.ablated)
         elif self.algorithm.policy == "pointer":
             if self.settings.get("joint_features") and self._joint is None:
@@ -182,10 +185,10 @@ class StableBaselines:
 
     def _build(self, env: RecVectorEnv, vec_env: Any, seed: int | None) -> None:
         """Makes a new model: one that learns in `vec_env`, or one that acts alone without any."""
-        algorithm, actions = self.algorithm, env.single_action_space
+        algorithm, actions = self.algorithm, self.policy_input.actions or env.single_action_space
         kind = segments.algorithm_class(algorithm.module, algorithm.class_name)
         own = _POINTER_SETTINGS if (pointer := algorithm.policy == "pointer") else ()
-        settings = {name: value for name, value in self.settings.items() if name not in own}
+        settings = {x: y for x, y in self.settings.items() if x not in ("belief", *own)}
         keywords = segments.arguments(kind, settings, int(np.prod(actions.shape or 1)))
         keywords["policy_kwargs"] = self.policy_input.policy_kwargs | keywords["policy_kwargs"]
         keywords["seed"], keywords["device"], keywords["verbose"] = seed, "cpu", 0
@@ -204,7 +207,8 @@ class StableBaselines:
     def state(self) -> dict[str, Any]:
         """Returns weights, optimisers, replay buffer and statistics, all of them copies."""
         statistics = segments.statistics_state(self._statistics)
-        return segments.model_state(self.model) | {"statistics": statistics}
+        state = segments.model_state(self.model) | {"statistics": statistics}
+        return state | ({"belief": self._belief.record["weights_sha256"]} if self._belief else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes what `state` returned; it counts from the next segment on."""
@@ -225,7 +229,8 @@ class StableBaselines:
             RuntimeError: before `fit`.
         """
         self._check_learnt()
-        features, keywords = self._normalised(observation), {}
+        encoded = self.policy_input.encode(observation, episode_starts)
+        features, keywords = segments.normalised(encoded, self._statistics), {}
         if self.policy_input.masks is not None:
             keywords["action_masks"] = self.policy_input.masks(observation)
         if self._memory is not None and self._memory[0].shape[1] != len(features):
@@ -233,16 +238,7 @@ class StableBaselines:
         actions, self._memory = self.model.predict(
             features, self._memory, episode_starts, deterministic=True, **keywords
         )
-        return actions
-
-    def _normalised(self, observation: Any) -> npt.NDArray[np.float32]:
-        """Returns the policy's input, (n, length)."""
-        features = self.policy_input.encode(observation)
-        if "observations" not in self._statistics:
-            return features
-        running = self._statistics["observations"]
-        scaled = (features - running.mean) / np.sqrt(running.var + _TINY)
-        return np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)
+        return self.policy_input.decode(actions) if self.policy_input.decode else actions
 
     def _check_learnt(self) -> None:
         if self.model is None:
@@ -259,8 +255,11 @@ class StableBaselines:
         self._check_learnt()
         weights = segments.joined_weights(self.model, self._statistics)
         weights |= wrappers.joint_weights(self._joint)
-        config = {"seed": self.seed, "ablated": list(self.ablated), "action": self.action}
-        write_agent(path, self.name, config | self.settings, weights)
+        config = {"seed": self.seed, "ablated": list(self.ablated), "action": self.acts}
+        if self._belief:
+            weights |= self._belief.carried()
+            config["belief"] = self._belief.record
+        write_agent(path, self.name, self.settings | config, weights)
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the weights that `save` wrote; training that goes on has new optimisers.
@@ -270,11 +269,11 @@ class StableBaselines:
         """
         if self.settings.get("joint_features"):
             self._joint = wrappers.joint_recommender(env, self.seed, weights)
-        self._take_input(env)
+        self._take_input(env, weights)
         self._build(env, None, None)
-        policy, statistics = segments.split_weights(
-            {name: values for name, values in weights.items() if not wrappers.is_joint(name)}
-        )
+        others = {x for x in weights if wrappers.is_joint(x) or beliefs.is_carried(x)}
+        own = {name: values for name, values in weights.items() if name not in others}
+        policy, statistics = segments.split_weights(own)
         try:
             parameters = self.model.get_parameters() | {"policy": policy}
             self.model.set_parameters(parameters, device="cpu")
@@ -296,5 +295,5 @@ class StableBaselines:
             )
         self.settings["policy_kwargs"] = segments.plain_policy_kwargs(model.policy_kwargs)
         self.model, self._statistics, self._memory = model, segments.reward_statistics(), None
-        self.policy_input = wrappers.PolicyInput(model.observation_space, lambda batch: batch)
+        self.policy_input = wrappers.PolicyInput(model.observation_space, lambda batch, _: batch)
         self._state = self.state()

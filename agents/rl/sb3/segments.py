@@ -39,6 +39,7 @@ STATISTICS = "normalisation"
 """Prefix of the names of saved running statistics."""
 _REPLAYED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _VARIABLES = ("log_ent_coef",)
+_CLIP, _TINY = 10.0, 1e-8  # standard deviations, and a variance, as in VecNormalize
 _REPORTED = 1_000  # environment steps between two reports
 
 
@@ -123,7 +124,12 @@ def plain_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prepare(model: Any, settings: Mapping[str, Any]) -> None:
-    """Makes a new model fit for segments: exploration by total steps, half as large a replay."""
+    """Makes a new model fit for segments: exploration by total steps, half as large a replay.
+
+    On a belief it begins with what is set by hand: its mean action is 0 everywhere.
+    """
+    if settings.get("belief") is not None:
+        _act_by_zero(model.policy)
     if "exploration_steps" in settings:
         length = settings["exploration_steps"]
         first, last = model.exploration_initial_eps, model.exploration_final_eps
@@ -134,6 +140,13 @@ def prepare(model: Any, settings: Mapping[str, Any]) -> None:
     if buffer is not None:  # public observations lie in [-1, 1], hidden ones nearly
         buffer.observations = np.zeros(buffer.observations.shape, np.float16)
         buffer.next_observations = np.zeros(buffer.observations.shape, np.float16)
+
+
+def _act_by_zero(policy: Any) -> None:
+    head = policy.action_net if hasattr(policy, "action_net") else policy.actor.mu
+    last = [layer for layer in head.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
 
 
 def model_state(model: Any) -> dict[str, Any]:
@@ -201,6 +214,17 @@ def restore_statistics(
         for part, value in parts.items():
             array = value.numpy().copy()
             setattr(statistics[name], part, array if array.ndim else array[()])
+
+
+def normalised(
+    features: npt.NDArray[np.float32], statistics: Mapping[str, RunningMeanStd]
+) -> npt.NDArray[np.float32]:
+    """Returns features, (n, length), as VecNormalize shows them, if observations are normalised."""
+    if "observations" not in statistics:
+        return features
+    running = statistics["observations"]
+    scaled = (features - running.mean) / np.sqrt(running.var + _TINY)
+    return np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)
 
 
 def joined_weights(

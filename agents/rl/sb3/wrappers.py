@@ -39,10 +39,16 @@ class PolicyInput:
 
     space: spaces.Box
     """Of the features of one session."""
-    encode: Callable[[Any], Floats]
-    """Returns the features of a batch of observations, (n, length)."""
+    encode: Callable[[Any, Bools], Floats]
+    """Returns the features of a batch of observations, (n, length); whether each begins its session
+    is told too, (n,)."""
     wrap: Callable[[RecVectorEnv], VecEnv] = Sb3VecEnv
     """Returns the environment for SB3, with the features as its observations."""
+    actions: spaces.Box | None = None
+    """Of one action of the policy; None: the environment's."""
+    decode: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None
+    """Returns the environment's actions for the policy's, in what was encoded last; None: they are
+    the same."""
     masks: Callable[[Any], Bools] | None = None
     """Returns which actions are possible; None: all are."""
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -56,11 +62,11 @@ def vector_input(env: RecVectorEnv, ablated: Sequence[str]) -> PolicyInput:
     space = env.single_observation_space
     assert isinstance(space, spaces.Box)  # a vector
     if not ablated:
-        return PolicyInput(space, lambda observation: observation)
+        return PolicyInput(space, lambda observation, _: observation)
     visible = visible_numbers(env.config, ablated)
     return PolicyInput(
         space,
-        lambda observation: observation * visible,
+        lambda observation, _: observation * visible,
         lambda wrapped: AblationWrapper(Sb3VecEnv(wrapped), visible),
     )
 
@@ -70,9 +76,9 @@ def masked_input(env: RecVectorEnv, ablated: Sequence[str]) -> PolicyInput:
     encoder = CandidateEncoder(env.config, ablated)
     return PolicyInput(
         _box(encoder.length),
-        encoder.encode,
+        lambda observation, _: encoder.encode(observation),
         lambda wrapped: MaskedSb3VecEnv(wrapped, encoder),
-        encoder.masks,
+        masks=encoder.masks,
     )
 
 
@@ -86,7 +92,7 @@ def pointer_input(
     extractor.fit(env.public_data(), env.config, joint)
     return PolicyInput(
         _box(extractor.length),
-        extractor.encode,
+        lambda observation, _: extractor.encode(observation),
         lambda wrapped: FeatureWrapper(Sb3VecEnv(wrapped), extractor),
         policy_kwargs=extractor.policy_kwargs(),
         extractor=extractor,
@@ -134,6 +140,16 @@ def is_joint(name: str) -> bool:
     return name.startswith(_JOINT)
 
 
+def encode_last(infos: list[Any], dones: Bools, encode: Callable[[Any], Floats]) -> None:
+    """Replaces the last `dict` observations of the sessions that ended by their features."""
+    ended = np.flatnonzero(dones)
+    if len(ended):
+        last = [infos[i]["terminal_observation"] for i in ended]
+        batch = {name: np.stack([one[name] for one in last]) for name in last[0]}
+        for i, features in zip(ended, encode(batch), strict=True):
+            infos[i]["terminal_observation"] = features.copy()  # not a view of its neighbours
+
+
 class FeatureWrapper(VecEnvWrapper):
     """An SB3 environment whose `dict` observations are replaced by their features."""
 
@@ -151,12 +167,7 @@ class FeatureWrapper(VecEnvWrapper):
     def step_wait(self) -> StepResult:
         """Advances every session and returns (features, rewards, dones, infos)."""
         observations, rewards, dones, infos = self.venv.step_wait()
-        ended = np.flatnonzero(dones)
-        if len(ended):
-            last = [infos[i]["terminal_observation"] for i in ended]
-            batch = {name: np.stack([one[name] for one in last]) for name in last[0]}
-            for i, features in zip(ended, self.extractor.encode(batch), strict=True):
-                infos[i]["terminal_observation"] = features.copy()  # not a view of its neighbours
+        encode_last(infos, dones, self.extractor.encode)
         return self.extractor.encode(observations), rewards, dones, infos
 
 

@@ -131,7 +131,7 @@ def test_what_is_alike_on_a_slate_is_told_from_the_rest(fitted):
 def test_a_slate_is_worth_what_its_items_are_chosen_for(fitted, new_vec):
     env = new_vec(30, observation="dict")
     observation, _ = env.reset(seed=0)
-    odds, value, _ = fitted._appraised(observation)
+    odds, value, *_ = fitted._appraised(observation)
     examined = np.arange(1, 6) ** -fitted.parameters[0]["position"]
 
     def worth(slates):

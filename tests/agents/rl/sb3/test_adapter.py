@@ -20,7 +20,9 @@ N = 4
 ROLLOUTS = {"n_steps": 8, "batch_size": 32, "n_epochs": 1}
 REPLAYED = {"buffer_size": 96, "learning_starts": 16, "batch_size": 16, "gradient_steps": 1}
 TINY_SETTINGS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("ppo", "recurrent-ppo", "maskable-ppo", "ppo-pointer"), ROLLOUTS),
+    **dict.fromkeys(
+        ("ppo", "recurrent-ppo", "maskable-ppo", "ppo-pointer", "ppo-levels"), ROLLOUTS
+    ),
     "a2c": {"n_steps": 8},
     **dict.fromkeys(("sac", "td3", "tqc"), REPLAYED),
     "dqn": {**REPLAYED, "exploration_steps": 100},

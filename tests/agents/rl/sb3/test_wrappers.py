@@ -108,8 +108,9 @@ def test_hidden_state_reaches_every_policy_input(new_vec, ablated):
     told = {"privileged_observation": True, "action": "slate"}
     vector = new_vec(N, **told)
     blocks = new_vec(N, observation="dict", **told)
-    masked = masked_input(blocks, ablated).encode(blocks.reset(seed=2)[0])
-    plain = vector_input(vector, ablated).encode(vector.reset(seed=2)[0])
+    starts = np.ones(N, bool)
+    masked = masked_input(blocks, ablated).encode(blocks.reset(seed=2)[0], starts)
+    plain = vector_input(vector, ablated).encode(vector.reset(seed=2)[0], starts)
     np.testing.assert_array_equal(masked, plain)
     truth = blocks.simulator.interests()
     np.testing.assert_array_equal(plain[:, -(20 + 5 + 64) :][:, :32], truth)
