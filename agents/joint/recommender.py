@@ -263,12 +263,15 @@ class Joint(Ranker):
         return None
 
     def _appraised(self, observation: Any) -> Appraisal:
-        beliefs, candidates = self.follow(observation), observation["candidates"]
-        odds, value, log_odds = self.appraised(beliefs, candidates, self.hints(observation))
-        if "candidate_freshness" in observation:
-            fresh = observation["candidate_freshness"].astype(np.float64)
-            odds = odds * np.exp(self.parameters[0]["fresh_choice"] * fresh)
-        return odds, value, log_odds
+        return self.appraise_offered(observation, self.hints(observation))
+
+    def appraise_offered(self, observation: Any, hints: Doubles | None = None) -> Appraisal:
+        """Returns what is believed of the candidates that observations offer, fresh ones more."""
+        seen = self.appraised(self.follow(observation), observation["candidates"], hints)
+        if "candidate_freshness" not in observation:
+            return seen
+        fresh = observation["candidate_freshness"].astype(np.float64)
+        return seen._replace(odds=seen.odds * np.exp(self.parameters[0]["fresh_choice"] * fresh))
 
     def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
         """Returns what moved the relevance of candidates, before it bends at 0.

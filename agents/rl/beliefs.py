@@ -145,7 +145,7 @@ class JointBelief:
     def appraise(self, hints: Doubles | None = None) -> Appraisal:
         """Returns what is believed of the candidates; `hints`, (n, c), are added to relevance."""
         candidates = self._observation["candidates"]
-        seen = self._joint.appraised(self._beliefs, candidates, hints)
+        seen = self._joint.appraise_offered(self._observation, hints)
         substance = self._joint.texts.substance[np.maximum(candidates, 0)].astype(float)
         satisfaction = 1.0 / (1.0 + np.exp(-seen.log_odds))
         return Appraisal(seen.odds, seen.value, satisfaction, seen.tiredness, substance)
