@@ -38,7 +38,7 @@ from llmrec_env.content.phrases import phrases_of, probe_texts
 
 CATALOG, ENCODER = "video", "minilm"
 FILE = files("llmrec_env").joinpath("content", "catalogues", "video", "minilm.npz")
-_REPAIR = "install llmrec-env again, or run: python -m experiments encode-catalogue"
+_REPAIR = "install llmrec-env again, or run in a clone: python -m experiments encode-catalogue"
 
 
 class Encodings(NamedTuple):

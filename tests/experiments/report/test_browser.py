@@ -169,6 +169,27 @@ def test_a_session_that_has_ended_says_so(page: Any) -> None:
     assert "ended" not in text_of(page, "panel-first")
 
 
+def test_the_next_switch_is_a_click_away_and_marked(page: Any) -> None:
+    assert len(page.find_elements(By.CSS_SELECTOR, "#spark .switch")) == 1
+    page.find_element(By.ID, "jump").click()
+    assert text_of(page, "position") == "step 3 of 8"
+    assert not page.find_element(By.ID, "jump").is_enabled()
+
+
+@pytest.mark.parametrize("width", [390, 700, 1200])
+def test_a_word_is_explained_on_focus_within_the_page(page: Any, width: int) -> None:
+    emulate(page, width, 900)
+    terms = page.find_elements(By.CSS_SELECTOR, ".term")
+    assert len(terms) >= 10
+    for term in terms:
+        tip = term.find_element(By.CSS_SELECTOR, "[role=tooltip]")
+        assert not tip.is_displayed()
+        page.execute_script("arguments[0].focus()", term)
+        assert tip.is_displayed() and len(tip.text) > 20
+        assert 0 <= tip.rect["x"] and tip.rect["x"] + tip.rect["width"] <= width + 1
+    page.execute_script("document.activeElement.blur()")
+
+
 def test_the_slider_moves_and_lists_keep_their_arrow_keys(page: Any) -> None:
     page.find_element(By.ID, "step").send_keys(Keys.END)
     assert text_of(page, "position") == "step 8 of 8"
