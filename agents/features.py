@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from agents.item_links import LinkedShare
 from agents.rankers.ranker import Floats, standardise
 from agents.user_statistics import (
     OUTCOMES,
@@ -47,13 +48,15 @@ USER_BLOCKS = (
 )
 """About the user; `pooled` is the mean and the largest of each column over the candidates."""
 CANDIDATE_BLOCKS = ("candidate_features", "nearest_satisfied", "joint_score", "joint_probability")
+NEIGHBOURS = "neighbours"
+"""The block of candidates that worlds with a knowledge graph have besides: see `LinkedShare`."""
 DEFAULT_BLOCKS = (*USER_BLOCKS[:-1], "candidate_features")
 JOINT_BLOCKS = (*USER_BLOCKS, "candidate_features", "joint_score", "joint_probability")
 """The default and what a fitted joint recommender believes of users and candidates."""
 HIDDEN_BLOCKS = ("true_state", "true_relevance")
 """Hidden truth of users and of candidates, which privileged observations alone tell."""
 _ABOUT_USERS = (*USER_BLOCKS, HIDDEN_BLOCKS[0])
-_ABOUT_CANDIDATES = (*CANDIDATE_BLOCKS, HIDDEN_BLOCKS[1])
+_ABOUT_CANDIDATES = (*CANDIDATE_BLOCKS, NEIGHBOURS, HIDDEN_BLOCKS[1])
 
 
 class JointRecommender(Protocol):
@@ -70,6 +73,17 @@ class JointRecommender(Protocol):
     def probability(self, observation: Any) -> Floats:
         """Returns the probability that each candidate would satisfy, (n, c)."""
         ...
+
+
+def blocks_of(data: PublicData, joint: bool = False) -> tuple[str, ...]:
+    """Returns what online agents are shown of a world: its neighbours too, where it has a graph.
+
+    Args:
+        data: public data.
+        joint: also what a fitted joint recommender believes.
+    """
+    blocks = JOINT_BLOCKS if joint else DEFAULT_BLOCKS
+    return blocks if data.links is None else (*blocks, NEIGHBOURS)
 
 
 class FeatureExtractor:
@@ -124,10 +138,12 @@ class FeatureExtractor:
 
         Raises:
             ValueError: the environment offers its whole catalogue or shows `vector` observations,
-                or a block needs a joint recommender and none is given.
+                or a block needs a joint recommender or a knowledge graph, and there is none.
         """
         _check(config, self.blocks, joint)
         self._items, self._joint, self._dim = data.items, joint, min(LEADING, config.dim)
+        if NEIGHBOURS in self.blocks:
+            self._linked = LinkedShare(data.links, len(data.items.vectors))
         if "topic_counts" in self.blocks:
             self._topics = topics_of(data.items.vectors)
         blocks = [name for name in _ABOUT_CANDIDATES if name in self.blocks]
@@ -231,6 +247,9 @@ class FeatureExtractor:
         ids = last_satisfied(observation["history"], observation["history_feedback"])
         return nearest(self._items.vectors, ids, observation["candidates"])
 
+    def _neighbours(self, observation: Any) -> Floats:
+        return self._linked(observation)
+
     def _relevance(self, observation: Any) -> Floats:
         return observation["true_relevance"]
 
@@ -262,6 +281,7 @@ _WRITERS: dict[str, Callable[[FeatureExtractor, Any, Floats], None]] = {
 _COLUMNS: dict[str, Callable[[FeatureExtractor, Any], Floats]] = {
     "candidate_features": FeatureExtractor._features,
     "nearest_satisfied": FeatureExtractor._nearest_satisfied,
+    NEIGHBOURS: FeatureExtractor._neighbours,
     "joint_score": FeatureExtractor._joint_score,
     "joint_probability": FeatureExtractor._joint_probability,
     "true_relevance": FeatureExtractor._relevance,

@@ -55,10 +55,12 @@ class EnvConfig:
     """d, the length of interest and item vectors after centring and PCA."""
     item_vectors: str | None = None
     """An image, audio or other vector of each item: the path of a .npy or .npz file."""
+    item_graph: str | None = None
+    """A knowledge graph of the items: the path of a table with columns head, relation and tail."""
     fusion: str = _choice("concatenation", "concatenation", "gated-sum", "text-alone", world=True)
-    """How texts and `item_vectors` become the vectors of items that agents see."""
+    """How texts and what items carry beside them become the vectors of items that agents see."""
     channel_weight: float = _number(0.25, 0.0, 0.9, dynamics=False)
-    """w, share of the squared length of such a vector that `item_vectors` get."""
+    """w, share of the squared length of such a vector that is not the text's."""
     num_users: int = _number(10_000, 20, 10_000_000)
     """Users of the world; ids ending in 8 are validation users, in 9 test users, others train."""
     num_items: int | None = field(default=None, metadata={"range": (20, 10_000_000)})
@@ -160,7 +162,7 @@ class EnvConfig:
     taste_shared: float = _number(0.5, 0.0, 1.0)
     """s, share of the variance of an item's taste that all items of its facet have in common."""
     taste_channel: float = _number(0.0, 0.0, 1.0, dynamics=False)
-    """t, share of the variance of an item's taste that `item_vectors` decide; 0 without them."""
+    """t, share of the variance of an item's taste that `item_vectors` and `item_graph` decide."""
     response: str = _choice("logit", "logit", "cascade", world=True)
     """`logit`: the user consumes one item of a slate or none; `cascade`: any number, in order."""
     choice_relevance: float = _number(6.0, 0.0, 30.0)

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
 from llmrec_env.content.bundled_encodings import load_encoder_of
-from llmrec_env.content.catalog import Catalog
+from llmrec_env.content.catalog import Catalog, CatalogError
 from llmrec_env.content.embedding_space import Space
 from llmrec_env.content.encoders import Encoder
-from llmrec_env.content.fusion import FUSIONS, Channel, ItemSpace, channel_of
+from llmrec_env.content.fusion import FUSIONS, Channel, ItemSpace, channel_of, joined
+from llmrec_env.content.item_graph import Links, read_item_graph
 from llmrec_env.content.item_vectors import Places, read_item_vectors
 from llmrec_env.content.phrases import (
     Phrases,
@@ -24,6 +25,8 @@ from llmrec_env.content.phrases import (
     read_substance,
     substance_probe,
 )
+from llmrec_env.content.table_reader import TableReader
+from llmrec_env.interface.co_consumption import co_consumption_factors
 from llmrec_env.simulation.records import aligned
 
 _CHANNEL_SHARE = 2  # a channel has at most d / 2 components
@@ -105,16 +108,30 @@ def load_channel(config: EnvConfig) -> Channel | None:
     return _load_channel(*_read_by(config))
 
 
-def _read_by(config: EnvConfig) -> tuple[tuple[Any, ...], str | None]:
+def load_links(config: EnvConfig) -> Links | None:
+    """Returns what items are linked to, by a table, by a saved world, or nothing.
+
+    Raises:
+        CatalogError: the item graph cannot be used.
+    """
+    text, _, item_graph = _read_by(config)
+    return _load_links(text, item_graph)
+
+
+def _read_by(config: EnvConfig) -> tuple[tuple[Any, ...], str | None, str | None]:
     text = (config.catalog, config.num_items, config.encoder, config.dim, config.device)
-    return text, config.item_vectors
+    return text, config.item_vectors, config.item_graph
 
 
 @lru_cache(maxsize=4)
 def _load_item_space(
-    text: tuple[Any, ...], item_vectors: str | None, fusion: str, weight: float
+    text: tuple[Any, ...],
+    item_vectors: str | None,
+    item_graph: str | None,
+    fusion: str,
+    weight: float,
 ) -> ItemSpace:
-    read, channel = load_text_space(*text), _load_channel(text, item_vectors)
+    read, channel = load_text_space(*text), _load_channel(text, item_vectors, item_graph)
     alone = ItemSpace(read.vectors, read.phrase_vectors, read.space)
     if channel is None:
         return alone
@@ -126,14 +143,39 @@ def _load_item_space(
 
 
 @lru_cache(maxsize=4)
-def _load_channel(text: tuple[Any, ...], item_vectors: str | None) -> Channel | None:
+def _load_channel(
+    text: tuple[Any, ...], item_vectors: str | None, item_graph: str | None
+) -> Channel | None:
     read = load_text_space(*text)
     rows = read.catalog.item_vectors
     if item_vectors is not None:
         places = Places.of(read.catalog.ids, len(read.catalog))
         rows, _ = read_item_vectors(item_vectors, places)
         _tell_without_vectors(item_vectors, rows)
-    return None if rows is None else channel_of(rows, read.space.dim // _CHANNEL_SHARE)
+    links = _load_links(text, item_graph)
+    both = [rows, None if links is None else _embedded(links, len(read.catalog))]
+    known = [x for x in both if x is not None]
+    most = read.space.dim // _CHANNEL_SHARE // max(len(known), 1)
+    return joined([channel_of(x, most) for x in known]) if known else None
+
+
+@lru_cache(maxsize=4)
+def _load_links(text: tuple[Any, ...], item_graph: str | None) -> Links | None:
+    catalog = load_text_space(*text).catalog
+    if item_graph is None:
+        return catalog.links
+    reader = TableReader(item_graph, CatalogError)
+    return read_item_graph(reader, Places.of(catalog.ids, len(catalog)))[0]
+
+
+def _embedded(links: Links, num_items: int) -> npt.NDArray[np.float32]:
+    """A vector of each item, NaN where it has no link: a regularised spectral embedding.
+
+    It is that of who consumed what, with things in the place of users.
+    """
+    factors = co_consumption_factors(links.things, links.items, num_items)
+    factors[np.linalg.norm(factors, axis=1) == 0.0] = np.nan
+    return factors
 
 
 def _tell_without_vectors(path: str, rows: npt.NDArray[np.float32]) -> None:

@@ -15,6 +15,7 @@ from llmrec_env.config import ConfigError, EnvConfig
 from llmrec_env.content.catalog import Catalog
 from llmrec_env.content.embedding_space import Space
 from llmrec_env.content.fusion import ItemSpace
+from llmrec_env.content.item_graph import Links
 from llmrec_env.content.phrases import Phrases
 from llmrec_env.interface.candidates import Items
 from llmrec_env.interface.co_consumption import co_consumption_factors
@@ -32,7 +33,13 @@ from llmrec_env.simulation.population import new_users
 from llmrec_env.simulation.records import aligned, compiled_view
 from llmrec_env.simulation.response import RESPONSE, TASTE_DIM, no_responses, parameters
 from llmrec_env.simulation.users import COMMUNITY_TOPICS, NUM_COMMUNITIES, Interests
-from llmrec_env.text_space import TextSpace, load_channel, load_item_space, load_text_space
+from llmrec_env.text_space import (
+    TextSpace,
+    load_channel,
+    load_item_space,
+    load_links,
+    load_text_space,
+)
 from llmrec_env.world_size import fitting_sizes, needed_items
 
 
@@ -51,6 +58,7 @@ class PublicData:
     items: Items
     logs: Logs  # of the training users
     users: npt.NDArray[np.int64]  # ids of the training users, the rows of logs
+    links: Links | None = None  # what items are linked to in a knowledge graph
 
     def records(self) -> npt.NDArray[np.void]:
         """Returns all records of the training users: user, item, event, value, timestamp."""
@@ -100,7 +108,8 @@ class World:
         logs = Logs._make(column[users] for column in self.logs)
         catalog = self.text.catalog.public()
         _, vectors, space = self.item_space
-        return PublicData(catalog, self.text.phrases, vectors, space, self.items, logs, users)
+        phrases, links = self.text.phrases, load_links(self.config)
+        return PublicData(catalog, phrases, vectors, space, self.items, logs, users, links)
 
     def relevance(
         self, interests: npt.ArrayLike, taste: npt.ArrayLike, items: Any = slice(None)
@@ -159,7 +168,7 @@ def _build_world(config: EnvConfig) -> World:
     if channel is None and config.taste_channel:
         raise ConfigError(
             f"taste_channel={config.taste_channel}, but items carry nothing beside their texts; "
-            "give item_vectors, or leave it at 0."
+            "give item_vectors or item_graph, or leave it at 0."
         )
     rng = np.random.default_rng([config.world_seed, 1])
     interests = _interests(text, rng)

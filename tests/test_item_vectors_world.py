@@ -10,7 +10,10 @@ import gymnasium
 import numpy as np
 import pytest
 
+from agents import make_agent
 from agents.checkpoint import traits_of
+from agents.features import NEIGHBOURS, FeatureExtractor, blocks_of
+from agents.item_links import LinkedShare
 from llmrec_env.config import ConfigError, EnvConfig
 from llmrec_env.content.catalogues import CatalogError
 from llmrec_env.envs.vector import RecVectorEnv
@@ -129,3 +132,61 @@ def test_what_does_not_fit_is_refused(tiny: dict[str, Any], tmp_path: Path):
         EnvConfig(**tiny, fusion="gated_sum")
     with pytest.raises(ConfigError, match="item_vectors=3 is not a non-empty string"):
         EnvConfig(**tiny, item_vectors=3)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(scope="module")
+def triples(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A graph in which every fourth item is of one kind, and one kind is of another's family."""
+    path = tmp_path_factory.mktemp("graph") / "triples.csv"
+    rows = [f"{item},kind,k{item % 4}" for item in range(600)]
+    path.write_text("\n".join(["head,relation,tail", *rows, "k0,family,f", "k1,family,f"]))
+    return str(path)
+
+
+def test_a_graph_is_read_as_vectors_of_what_is_linked_alike(
+    tiny: dict[str, Any], triples: str, world: World
+):
+    made = load_world(EnvConfig(**tiny, item_graph=triples, channel_weight=0.5))
+    links = made.public().links
+    assert links is not None and len(links.items) == 600 + 300
+    kind = np.arange(600) % 4
+    for vectors, gap in ((made.items.vectors, 0.3), (world.items.vectors, 0.0)):
+        cosine = vectors @ vectors.T
+        same = cosine[kind[:, None] == kind].mean()
+        other = cosine[(kind[:, None] == 0) & (kind == 2)].mean()
+        family = cosine[(kind[:, None] == 0) & (kind == 1)].mean()
+        assert same - other > gap if gap else abs(same - other) < 0.05
+        assert not gap or same > family > other
+    for name in ("traits", "users", "params"):
+        np.testing.assert_array_equal(getattr(made, name), getattr(world, name))
+
+
+def test_a_graph_may_decide_taste(tiny: dict[str, Any], triples: str):
+    made = load_world(EnvConfig(**tiny, item_graph=triples, taste_channel=1.0))
+    taste = made.traits["taste"]
+    for kind in range(4):
+        np.testing.assert_allclose(taste[kind::4], taste[kind : kind + 1].repeat(150, 0), atol=1e-5)
+
+
+def test_neighbours_are_a_feature_of_candidates(tiny: dict[str, Any], triples: str):
+    fields = tiny | {"item_graph": triples, "fusion": "text-alone"}
+    env = gymnasium.make_vec("llmrec/Drift-v1", num_envs=2, **fields, observation="dict").unwrapped
+    assert isinstance(env, RecVectorEnv)
+    observation: Any = env.reset(seed=0)[0]
+    extractor = FeatureExtractor(("candidate_features", NEIGHBOURS))
+    extractor.fit(env.public_data(), env.config)
+    assert NEIGHBOURS in blocks_of(env.public_data())
+    column = extractor.encode(observation).reshape(2, env.config.candidates, -1)[:, :, -1]
+    expected = LinkedShare(env.public_data().links, 600)(observation)
+    np.testing.assert_array_equal(column, expected)
+    assert 0.0 < expected.max() <= 1.0
+    ranker = make_agent("content", env.config, 0, neighbours=5.0)
+    ranker.fit(env, 0)
+    slate = ranker.act(observation, np.ones(2, np.bool_))
+    shown = np.take_along_axis(expected, slate, axis=1).mean()
+    assert shown > expected.mean()
+    plain = gymnasium.make_vec("llmrec/Drift-v1", num_envs=2, **tiny, observation="dict").unwrapped
+    assert isinstance(plain, RecVectorEnv)
+    assert NEIGHBOURS not in blocks_of(plain.public_data())
+    with pytest.raises(ValueError, match="which this world lacks; give the environment item_graph"):
+        extractor.fit(plain.public_data(), plain.config)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from agents.attribution import Attribution, vectors_of_entries
+from agents.item_links import LinkedShare
 from agents.rankers.als import Collaborative
 from agents.rankers.ranker import (
     FRESHNESS,
@@ -69,6 +71,7 @@ class Content(Ranker):
         skipped: float = 0.0,
         popular: float = 0.0,
         freshness: float = FRESHNESS,
+        neighbours: float = 0.0,
         **settings: Any,
     ) -> None:
         """Takes the weights of the public terms beside a cosine.
@@ -80,11 +83,17 @@ class Content(Ranker):
             skipped: weight lost by the cosine to what was skipped.
             popular: weight of popularity, 0 to 1.
             freshness: weight of freshness, 0 to 1, in worlds whose items age.
+            neighbours: weight of what a knowledge graph links to what satisfied: `LinkedShare`.
             **settings: of the class that follows in the order of inheritance.
         """
         super().__init__(seed, **settings)
         self.decay, self.substance = decay, substance
         self.skipped, self.popular, self.freshness = skipped, popular, freshness
+        self.neighbours = neighbours
+
+    @cached_property
+    def _linked(self) -> LinkedShare:
+        return LinkedShare(self.data.links, len(self.data.items.vectors))
 
     def scores(self, observation: Any) -> Floats:
         """Returns v . y and the public terms of each candidate, (n, c)."""
@@ -93,6 +102,8 @@ class Content(Ranker):
         worth = self.substance * items.substance + self.popular * items.popularity
         terms = look_up(np.asarray(worth, np.float32), candidates)
         terms += freshness_term(observation, self.freshness)
+        if self.neighbours:
+            terms = terms + np.float32(self.neighbours) * self._linked(observation)
         return score(direction, candidates, items.vectors) + terms
 
     def belief(self, observation: Any) -> Floats:
@@ -122,6 +133,9 @@ class Content(Ranker):
             "depth": self.substance * items.substance[ids].astype(np.float64),
             "popularity": self.popular * items.popularity[ids].astype(np.float64),
         }
+        if self.neighbours:
+            linked = self._linked(observation)[0, slots]
+            others["neighbours"] = self.neighbours * linked.astype(np.float64)
         return Attribution(read @ past.T, others)
 
 

@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 
 from agents.dataset import logged_choices
-from agents.features import FeatureExtractor
+from agents.features import FeatureExtractor, blocks_of
 from agents.rl.sb3.pointer import PointerPolicy
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
@@ -57,7 +57,7 @@ class SlatePolicy:
     def _prepare(self, env: RecVectorEnv) -> None:
         """Makes the network for an environment."""
         self.slots = env.config.slate_size
-        self.extractor = FeatureExtractor()
+        self.extractor = FeatureExtractor(blocks_of(env.public_data()))
         self.extractor.fit(env.public_data(), env.config)
         settings = self.settings
         keywords: dict[str, Any] = {"scale": settings.scale, "ema_decay": settings.ema_decay}

@@ -14,6 +14,7 @@ def run(
     output: Path,
     logs: Path | None = None,
     item_vectors: Path | None = None,
+    item_graph: Path | None = None,
     format: str | None = None,
     rename: tuple[str, ...] = (),
     on_error: Literal["raise", "drop"] = "raise",
@@ -38,6 +39,7 @@ def run(
         logs: table of user, item and, if there are, event, value and timestamp.
         item_vectors: an image, audio or other vector of each item: .npy, a row for each row of the
             items, or .npz with `vectors` and `ids`.
+        item_graph: table of triples of items (by identifier) and entities: head, relation, tail.
         format: of published logs, instead of the options on columns, events and times:
             movielens-100k, -1m, -10m, -20m, -25m, -32m, -latest, mind, amazon-2023, kuairec.
         rename: COLUMN=ROLE of columns that have another name, userId=user movieId=item.
@@ -60,6 +62,7 @@ def run(
         logs,
         output=output,
         item_vectors=item_vectors,
+        item_graph=item_graph,
         encoder=encoder,
         device=device,
         overwrite=overwrite,

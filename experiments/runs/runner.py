@@ -235,7 +235,8 @@ def encoder_identities(specs: list[RunSpec]) -> list[dict[str, Any]]:
     """Returns which encoders the vectors come from."""
     configs = [task_config(spec.task, spec.env) for spec in specs]
     spaces = {
-        (x.catalog, x.num_items, x.encoder, x.dim, x.device, x.item_vectors): x for x in configs
+        (x.catalog, x.num_items, x.encoder, x.dim, x.device, x.item_vectors, x.item_graph): x
+        for x in configs
     }
     identities = []
     for space, config in spaces.items():
@@ -244,7 +245,7 @@ def encoder_identities(specs: list[RunSpec]) -> list[dict[str, Any]]:
         identity |= {"items": len(text.catalog), "scale": round(text.space.scale, 4)}
         identity |= {"kept_variance": round(text.space.kept_variance, 4)}
         if channel is not None:
-            identity["item_vectors"] = hashlib.sha256(channel.directions.tobytes()).hexdigest()
+            identity["beside texts"] = hashlib.sha256(channel.directions.tobytes()).hexdigest()
         identities.append(identity)
     return identities
 

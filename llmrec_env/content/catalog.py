@@ -22,6 +22,7 @@ from llmrec_env.content.catalogues import (
 )
 from llmrec_env.content.catalogues.item_table import read_items
 from llmrec_env.content.catalogues.saved import read_columns
+from llmrec_env.content.item_graph import Links, saved_item_graph
 from llmrec_env.content.item_vectors import saved_item_vectors
 from llmrec_env.content.table_reader import FRAME, SUFFIXES, Table, TableReader
 from llmrec_env.saved_world import is_saved_world
@@ -70,6 +71,8 @@ class Catalog:
     """What the items are called in a table of one's own, (N,)."""
     item_vectors: npt.NDArray[np.float32] | None = None
     """Of a saved world: what items carry beside their texts, (N, D), NaN where there is none."""
+    links: Links | None = None
+    """Of a saved world: what items are linked to in a knowledge graph."""
 
     def __post_init__(self) -> None:
         columns = (self.topics, self.facets, self.substance, self.titles, self.genres, self.vectors)
@@ -193,7 +196,8 @@ def _from_saved(path: str, num_items: int | None) -> Catalog:
             "their phrases; leave num_items out, or make the world with fewer items."
         )
     catalog = catalog_of(Path(path).name, columns)
-    return dataclasses.replace(catalog, item_vectors=saved_item_vectors(path))
+    vectors, links = saved_item_vectors(path), saved_item_graph(path)
+    return dataclasses.replace(catalog, item_vectors=vectors, links=links)
 
 
 def without_substance(catalog: Catalog) -> Catalog:

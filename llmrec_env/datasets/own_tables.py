@@ -22,6 +22,8 @@ from llmrec_env.datasets.loading import Allowed, check_reading, read_records
 from llmrec_env.datasets.records import QUERY, Records, RecordsError
 from llmrec_env.datasets.renaming import ITEM_ROLES, LOG_ROLES, check_renaming, columns_of
 
+_HINT = "on_error='drop' (--on-error drop) leaves such rows out and reports them."
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -68,17 +70,21 @@ class Reading:
         if not -math.inf < low < high < math.inf:
             raise ConfigError(f"rating_range={self.rating_range} is no range; give (least, most).")
 
+    def plain_reader(self, table: Table, error: type[ValueError] = CatalogError) -> TableReader:
+        """Returns a reader of a table that is of no published format."""
+        drop, delimiter = self.on_error == "drop", self.delimiter
+        reader = TableReader(table, error, drop, delimiter=delimiter, encoding=self.encoding)
+        reader.hint = _HINT
+        return reader
+
     def reader(self, table: Table, error: type[ValueError]) -> TableReader:
         """Returns a reader of a table."""
-        drop = self.on_error == "drop"
-        if self.format is not None:
-            form = format_of(self.format)
-            layout = form.items if error is CatalogError else form.logs
-            reader: TableReader = LayoutReader(layout, table, error, drop)
-        else:
-            options: dict[str, Any] = {"delimiter": self.delimiter, "encoding": self.encoding}
-            reader = TableReader(table, error, drop, **options)
-        reader.hint = "on_error='drop' (--on-error drop) leaves such rows out and reports them."
+        if self.format is None:
+            return self.plain_reader(table, error)
+        form = format_of(self.format)
+        layout = form.items if error is CatalogError else form.logs
+        reader = LayoutReader(layout, table, error, self.on_error == "drop")
+        reader.hint = _HINT
         return reader
 
     def headers(self, items: Table, logs: Table) -> list[list[str]]:

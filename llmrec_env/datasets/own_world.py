@@ -18,6 +18,8 @@ from llmrec_env.content.catalogues.item_table import ItemTable
 from llmrec_env.content.catalogues.saved import to_files
 from llmrec_env.content.embedding_space import Axes, Space
 from llmrec_env.content.encoders import load_encoder
+from llmrec_env.content.item_graph import ITEM_GRAPH, read_item_graph
+from llmrec_env.content.item_graph import to_bytes as graph_bytes
 from llmrec_env.content.item_vectors import ITEM_VECTORS, Places, read_item_vectors, to_bytes
 from llmrec_env.content.phrases import Phrases, phrases_of
 from llmrec_env.content.table_reader import Table
@@ -54,6 +56,7 @@ def make_world(
     *,
     output: str | os.PathLike[str],
     item_vectors: str | os.PathLike[str] | None = None,
+    item_graph: Table = None,
     encoder: str = "minilm",
     device: str = "auto",
     overwrite: bool = False,
@@ -67,6 +70,7 @@ def make_world(
         output: the folder.
         item_vectors: an image, audio or other vector of each item: .npy, a row for each row of
             `items`, or .npz with `vectors` and `ids`; None: items are their texts alone.
+        item_graph: table of triples of items and entities, head, relation and tail; None: none.
         encoder: that reads the texts: `minilm`, `hashing`, or the directory of a transformer.
         device: where it runs.
         overwrite: replace a saved world of that name.
@@ -79,7 +83,7 @@ def make_world(
             encoding: of CSV, None: as the header says, and UTF-8.
 
     Raises:
-        CatalogError: the table of items, or item_vectors, cannot be used.
+        CatalogError: the table of items, item_vectors or item_graph cannot be used.
         RecordsError: the table of logs cannot be used.
         ConfigError: an argument is none of those allowed, or a renamed column is in no table.
         SavedWorldError: the folder is taken.
@@ -88,7 +92,7 @@ def make_world(
     check_free(Path(output), overwrite)
     headers = how.headers(items, logs)
     table, report = read_own_items(items, headers[0], how, needs_names=logs is not None)
-    beside, told = _beside(item_vectors, table, how)
+    beside, told = _beside(item_vectors, item_graph, table, how)
     report += told
     records = None
     if logs is not None:
@@ -118,17 +122,33 @@ def make_world(
     return OwnWorld(path, parameters, report)
 
 
-def _beside(path: Any, table: ItemTable, how: Reading) -> tuple[dict[str, bytes], list[str]]:
-    """The file of what items carry beside their texts, and what to tell of it."""
-    if path is None:
-        return {}, []
+def _beside(
+    item_vectors: Any, item_graph: Table, table: ItemTable, how: Reading
+) -> tuple[dict[str, bytes], list[str]]:
+    """The files of what items carry beside their texts, and what to tell of them."""
     places = Places(table.columns.ids, table.places, table.rows)
+    files: dict[str, bytes] = {}
+    report: list[str] = []
+    if item_vectors is not None:
+        files[ITEM_VECTORS], told = _vectors(item_vectors, places, how)
+        report += told
+    if item_graph is not None:
+        reader = how.plain_reader(item_graph)
+        links, problems = read_item_graph(reader, places)
+        files[ITEM_GRAPH] = graph_bytes(links)
+        linked, things = len(np.unique(links.items)), int(links.things.max()) + 1
+        told = f"{reader.path.name}: {linked:,} items are linked to {things:,} things"
+        report += [told, *(f"  left out: {x}" for x in problems)]
+    return files, report
+
+
+def _vectors(path: Any, places: Places, how: Reading) -> tuple[bytes, list[str]]:
     vectors, problems = read_item_vectors(path, places, how.on_error == "drop")
     known = int(np.isfinite(vectors[:, 0]).sum())
     told = f"{Path(path).name}: vectors of {vectors.shape[1]:,} numbers for {known:,} items"
     if known < len(vectors):
         told += f"; {len(vectors) - known:,} are read by their texts alone"
-    return {ITEM_VECTORS: to_bytes(vectors)}, [told, *(f"  left out: {x}" for x in problems)]
+    return to_bytes(vectors), [told, *(f"  left out: {x}" for x in problems)]
 
 
 def _encoded(columns: Columns, encoder: str, device: str) -> tuple[Catalog, Phrases, Any, int]:

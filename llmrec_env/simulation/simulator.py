@@ -276,7 +276,7 @@ def _document_reader(config: EnvConfig) -> DocumentReader | None:
 
 _READ = (
     *("catalog", "num_items", "encoder", "device", "dim", "document_size", "document_dtype"),
-    *("item_vectors", "fusion", "channel_weight"),
+    *("item_vectors", "item_graph", "fusion", "channel_weight"),
 )
 """Fields that decide the vector of a document."""
 

@@ -408,3 +408,26 @@ def test_item_vectors_by_id_are_left_out_and_counted_or_refused(tmp_path: Path):
     said = "\n".join(made.report)
     assert "covers.npz: vectors of 8 numbers for 100 items; 20 are read by their texts" in said
     assert "left out: 1 x an id that no item has; correct it, or leave it out (row 100)" in said
+
+
+def test_an_item_graph_is_saved_as_numbers_or_refused_with_its_lines(tmp_path: Path):
+    items = tmp_path / "items.csv"
+    rows = [f'{name},"{text}",{topic}' for name, text, topic in item_rows()]
+    items.write_text("\n".join(["item,text,topic", *rows]))
+    graph = [f"p{i},made by,m{i % 7}" for i in range(120)]
+    graph[3:3] = [f"{SECRET},made by,m1", "p5,made by,"]
+    (tmp_path / "triples.csv").write_text("\n".join(["head,relation,tail", *graph]))
+    how: dict[str, Any] = {"item_graph": tmp_path / "triples.csv", "encoder": "hashing"}
+    with pytest.raises(
+        CatalogError, match=r"(?s)2 rows.*\(line 5\).*\(line 6\).*on-error"
+    ) as error:
+        make_world(items, output=tmp_path / "w", **how)
+    assert SECRET not in str(error.value) and not (tmp_path / "w").exists()
+    made = make_world(items, output=tmp_path / "w", on_error="drop", **how)
+    assert "triples.csv: 120 items are linked to 7 things" in made.report
+    assert sum("left out: 1 x the" in line for line in made.report) == 2
+    (tmp_path / "triples.csv").unlink()
+    world = load_world(EnvConfig.from_kwargs({"catalog": str(made.path)}))
+    links = world.public().links
+    assert links is not None and len(links.items) == 120
+    assert not np.array_equal(world.items.vectors, world.text_vectors)

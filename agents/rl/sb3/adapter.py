@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.base import learn_in_segments, segment_seed
-from agents.features import CANDIDATE_BLOCKS, USER_BLOCKS
+from agents.features import CANDIDATE_BLOCKS, NEIGHBOURS, USER_BLOCKS
 from agents.registry import defaults_of
 from agents.rl import beliefs
 from agents.rl.sb3 import levels, segments, wrappers
@@ -71,7 +71,7 @@ class StableBaselines:
         self._source = source = self.settings.get("belief")
         self.acts = levels.checked_action(name, algorithm, action, source)
         believes, pointer = source is not None, algorithm.policy == "pointer"
-        blocks = (*USER_BLOCKS, *CANDIDATE_BLOCKS) if pointer else BLOCKS
+        blocks = (*USER_BLOCKS, *CANDIDATE_BLOCKS, NEIGHBOURS) if pointer else BLOCKS
         for block in ablated:
             if block not in (own := levels.BLOCKS if believes else blocks):
                 raise ValueError(unknown("observation block", block, list(own)))

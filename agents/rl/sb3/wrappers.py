@@ -12,11 +12,10 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from agents.features import (
-    DEFAULT_BLOCKS,
     HIDDEN_BLOCKS,
-    JOINT_BLOCKS,
     FeatureExtractor,
     JointRecommender,
+    blocks_of,
 )
 from agents.joint.recommender import Joint
 from agents.rankers.ranker import Floats
@@ -86,7 +85,7 @@ def pointer_input(
     env: RecVectorEnv, ablated: Sequence[str], joint: JointRecommender | None = None
 ) -> PolicyInput:
     """Returns the features of a pointer policy, with the belief of a joint recommender if any."""
-    blocks = DEFAULT_BLOCKS if joint is None else JOINT_BLOCKS
+    blocks = blocks_of(env.public_data(), joint is not None)
     blocks += HIDDEN_BLOCKS * env.config.privileged_observation
     extractor = FeatureExtractor([name for name in blocks if name not in ablated])
     extractor.fit(env.public_data(), env.config, joint)
