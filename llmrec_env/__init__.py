@@ -54,7 +54,7 @@ TASKS: dict[str, dict[str, Any]] = {
     },
     "llmrec/Finance-v1": {
         "catalog": "finance",
-        "burst_step": 50,
+        "regime_rate": 0.04,
         "lure": 0.4,
         "position_bias": 0.25,
     },

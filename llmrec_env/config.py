@@ -136,6 +136,12 @@ class EnvConfig:
     burst_size: int = _number(3, 1, 6)
     """Interests switched by a burst."""
 
+    regime_rate: float = _number(0.0, 0.0, 1.0)
+    """Probability that the market enters a regime, in which interests of all users move to the same
+    topics [1/step]; a world has the same regimes at the same steps for everybody."""
+    regime_size: int = _number(2, 1, 6)
+    """Interests of a user that a new regime switches."""
+
     # --- drift because of what is recommended
     reinforce: float = _number(0.25, 0.0, 3.0)
     """eta_r, log-weight won per satisfied consumption at cosine 1 (half is lost if unsatisfied)."""
@@ -263,12 +269,14 @@ def world_numbers() -> list[str]:
 
 
 _NO_DRIFT = {"ou_rate": 0.0, "ou_sigma": 0.0}
-_NO_SWITCHES: dict[str, float] = {"switch_rate": 0.0, "burst_step": 0}
+_NO_REGIMES = {"regime_rate": 0.0}
+_NO_SWITCHES: dict[str, float] = {"switch_rate": 0.0, "burst_step": 0} | _NO_REGIMES
 _NO_INFLUENCE = {"exposure": 0.0, "discovery": 0.0}
 
 SWITCHES: dict[str, dict[str, float]] = {
     "spontaneous": _NO_DRIFT,
     "switching": _NO_SWITCHES,
+    "regimes": _NO_REGIMES,
     "refinement": {"refine_rate": 0.0},
     "reinforcement": {"reinforce": 0.0},
     "influence": _NO_INFLUENCE,

@@ -36,6 +36,7 @@ MECHANISMS = (
     "queries",
     "influence",
     "freshness",
+    "regimes",
 )
 """Switched off one after another, where the task has them."""
 BLOCKS: dict[str, tuple[str, ...]] = {block: (block,) for block in (*VECTOR_BLOCKS, "session")}

@@ -19,6 +19,8 @@ MAX_ACTIVE = 6
 MAX_LOG_WEIGHT = 3.0
 ATTEMPTS = 8  # to find a phrase the user does not hold yet
 OWN_TOPICS = 0.3  # share of fresh phrases that the community does not decide
+NUM_REGIMES, REGIME_TOPICS = 8, 3  # of a world, and of each
+_MARKET = np.uint64(1 << 40)  # keys of the market, beside those of sessions
 NOT_CLOSE = np.float32(0.25)  # cosine below which what is shown wakes nothing
 
 
@@ -199,23 +201,62 @@ def wake(user, params, scratch, key, response):
 
 @inlined
 def switch(user, params, interests, key, response):
-    """An active interest dies and a dormant one is born: one by chance, several in a burst."""
+    """An active interest dies and a dormant one is born: by chance, in a burst, in a new regime."""
     response.died, response.born = -1, -1
     if noise.uniform(key, noise.SWITCH) < params.switch_rate:
         switch_one(user, params, interests, key, noise.SWITCH + 1, response)
     if params.burst_step > 0 and user.step == int(params.burst_step):
         for burst in range(int(params.burst_size)):
             switch_one(user, params, interests, key, noise.SWITCH + 64 * (burst + 1), response)
+    if regime_changes(params, user.step):
+        for change in range(int(params.regime_size)):
+            enter_regime(user, params, interests, key, noise.SWITCH + 64 * (change + 8), response)
+
+
+@inlined
+def market_key(params, step):
+    """Returns the key of what happens to all users of a world at a step."""
+    return noise.step_key(noise.mix(np.uint64(params.world_seed) + _MARKET), step)
+
+
+@inlined
+def regime_changes(params, step):
+    """Says whether the market enters a regime at a step: for all users of a world, or for none."""
+    return params.regime_rate > 0.0 and noise.uniform(market_key(params, step), 0) < (
+        params.regime_rate
+    )
+
+
+@kernel
+def regime_topic(params, step, index, num_topics):
+    """Returns topic number `index` of the regime that the market enters at a step."""
+    regime = noise.below(market_key(params, step), 1, NUM_REGIMES)
+    topics = market_key(params, -(1 << 30))  # of all regimes: the same at every step
+    return noise.below(topics, REGIME_TOPICS * regime + index, num_topics)
+
+
+@kernel
+def enter_regime(user, params, interests, key, draw, response):
+    """Ends an active interest; the one that is born is of one of the regime's topics."""
+    born = switch_one(user, params, interests, key, draw, response)
+    starts, index = interests.topic_start, noise.below(key, draw + 60, REGIME_TOPICS)
+    topic = regime_topic(params, user.step, index, starts.shape[0] - 1)
+    phrase = starts[topic] + noise.below(key, draw + 61, starts[topic + 1] - starts[topic])
+    if born >= 0 and not holds(user, phrase):
+        user.phrase[born] = response.born = phrase
 
 
 @kernel
 def switch_one(user, params, interests, key, draw, response):
-    """Ends an active interest (probability ~ exp theta); its slot gets a fresh, dormant phrase."""
+    """Ends an active interest (probability ~ exp theta); its slot gets a fresh, dormant phrase.
+
+    Returns the slot of the dormant interest that is born, or -1.
+    """
     active = 0
     for p in range(user.slots):
         active += user.active[p]
     if active <= 1 or active >= user.slots:
-        return
+        return -1
     died, born, most_died, most_born = -1, -1, -1e9, -1e9
     for p in range(user.slots):
         if user.active[p] == 1:
@@ -238,6 +279,7 @@ def switch_one(user, params, interests, key, draw, response):
             user.phrase[died] = phrase
             break
     user.last_switch = user.step
+    return born
 
 
 @inlined

@@ -13,6 +13,7 @@ from agents.rankers.belief_oracle.particles import (
     SWITCH,
     WAKE,
     replay,
+    switches_several,
 )
 from agents.rankers.belief_oracle.trait_moves import move_noise, move_rest, move_taste
 from agents.rankers.belief_oracle.trials import (
@@ -84,7 +85,7 @@ def move_switch(known, past, particles, i, end, key, user, scratch):
     """Adds a switch at a step, or takes one away; the phrase that it wakes is proposed with it."""
     params, t = known.params[0], end - 1 - noise.below(key, 10, min(end, _WINDOW))
     rate = params.switch_rate
-    bursts = params.burst_step > 0 and t - past.num_logged[0] == int(params.burst_step)
+    bursts = switches_several(params, t - past.num_logged[0])
     if bursts or not _LEAST_CHANCE <= rate <= 1.0 - _LEAST_CHANCE:
         return False
     adds = noise.uniform(particles.keys[i, t, SWITCH], noise.SWITCH) >= rate

@@ -26,6 +26,7 @@ from llmrec_env.simulation.users import (
     fresh_phrase,
     holds,
     refine,
+    regime_changes,
     relative_weights,
     switch,
     wake,
@@ -176,16 +177,22 @@ def advance(known, past, particles, i, t, user, scratch):
 
 
 @inlined
+def switches_several(params, step):
+    """Says whether all users switch several interests at a step: in a burst, or in a new regime."""
+    bursts = params.burst_step > 0 and step == int(params.burst_step)
+    return bursts or regime_changes(params, step)
+
+
+@inlined
 def change_phrases(known, particles, i, t, user, response):
     """Switches, forgets and refines; says whether the fresh phrase was not held already.
 
-    The phrase of a switch is the trajectory's own, so that it can be moved; those of a burst are
-    drawn by its key.
+    The phrase of a switch is the trajectory's own, so that it can be moved; those of a burst or a
+    new regime are drawn by its key.
     """
     params, interests = known.params[0], known.interests
     died, born, possible = -1, -1, True
-    burst = params.burst_step > 0 and user.step == int(params.burst_step)
-    if burst:
+    if switches_several(params, user.step):
         switch(user, params, interests, particles.keys[i, t, SWITCH], response)
     elif noise.uniform(particles.keys[i, t, SWITCH], noise.SWITCH) < params.switch_rate:
         before = 0
