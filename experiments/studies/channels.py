@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
@@ -101,7 +102,7 @@ def run(
     _, sessions = study.do_runs(specs, options, scale, fields, **plan)
     found = compared(sessions, variants)
     tables = [table_of(channel, sessions, found) for channel in channels]
-    study.publish("channels", options.output, tables, study_figures.forest(found))
+    study.publish("channels", options.output, tables, figure_of(found))
     return found
 
 
@@ -175,6 +176,16 @@ def compared(sessions: study.Sessions, variants: list[Variant]) -> dict[str, dic
                 name = f"{variant.channel} t={variant.share:g} {agent}"
                 found.setdefault(name, {})[variant.reading] = gain
     return found
+
+
+def figure_of(found: dict[str, dict[str, Interval]]) -> Figure:
+    """Returns a panel for each channel and t, in which agents and readings lie under another."""
+    panels: dict[str, dict[str, Interval]] = {}
+    for name, gains in found.items():
+        channel, share, agent = name.split(" ")
+        panel = panels.setdefault(f"reading the {channel}, {share}", {})
+        panel |= {f"{agent}, {reading}": gain for reading, gain in gains.items()}
+    return study_figures.forest(panels)
 
 
 def table_of(
