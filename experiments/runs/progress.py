@@ -45,7 +45,7 @@ class SweepProgress:
         self._done = self._found = 0.0  # seconds of work, and what of it earlier sweeps did
         self._started = self._due = time.monotonic()
         self._console = console or Console()
-        columns = (TextColumn("{task.description}"), BarColumn(), _Shown(self._count))
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=14), _Shown(self._count))
         self._progress = Progress(
             *columns,
             TimeElapsedColumn(),
