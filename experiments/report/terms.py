@@ -32,7 +32,7 @@ TERMS = {
     "exactly, 90° is nothing.",
 }
 """By the words as texts and columns have them."""
-_LINK = re.compile(r":? ?\[`[^`]*`\]\([^)]*\)")
+_LINK = re.compile(r":? ?\[[^\]]*\]\([^)]*\)")
 
 
 def meaning_of(column: str) -> str:
