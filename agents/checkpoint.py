@@ -24,6 +24,7 @@ from agents.base import Agent, WorldError
 from agents.registry import spec_of
 from agents.saving import agent_record, read_agent, read_arrays, write_agent
 from llmrec_env.config import EnvConfig
+from llmrec_env.content.encoders import EncoderError
 from llmrec_env.envs.vector import RecVectorEnv
 
 TASK_VERSION = next(iter(llmrec_env.TASKS)).rpartition("-")[2]
@@ -124,6 +125,8 @@ def load_agent(path: Location, env: RecVectorEnv) -> Agent:
         agent.load(weights, env)
     except WorldError as error:
         raise WorldError(f"{saved.path}: {error}") from None
+    except EncoderError:  # says itself what a language model lacks
+        raise
     except Exception as error:  # whatever the folder holds
         raise ValueError(
             f"{saved.path}: the weights do not fit the agent {saved.name!r} with the settings of "

@@ -239,6 +239,15 @@ _SPECS = (
         language_model=True,
         acting_seconds=60.0,
     ),
+    AgentSpec(
+        "lm-reinforce",
+        "agents.lm.reinforce:LmReinforce",
+        "a language model fine-tuned on the rewards of its answers, by REINFORCE and LoRA: "
+        "[`agents/lm/reinforce.py`](agents/lm/reinforce.py)",
+        learns="online",
+        language_model=True,
+        training_rate=20.0,
+    ),
     *SB3_SPECS,
     AgentSpec(
         "cloning",

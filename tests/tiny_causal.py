@@ -25,9 +25,9 @@ def save_tiny_causal(
         seed: of the weights.
         **changes: of LlamaConfig.
     """
-    vocabulary = ["<pad>", "<unk>", "<s>", "</s>", *words]
+    vocabulary = ["<pad>", "<unk>", "<s>", "</s>", *words, *(f" {word}" for word in words)]
     vocabulary += [c for c in string.printable if c not in vocabulary]
-    pieces = tokenizers.Regex("|".join([r"\d+", r"\w+", r"\n", r"[^\w\s]", " "]))
+    pieces = tokenizers.Regex("|".join([r"\d+", r" ?[^\W\d]+", r"\n", r"[^\w\s]", " "]))
     known = {word: place for place, word in enumerate(vocabulary)}
     model = tokenizers.models.WordPiece(known, unk_token="<unk>", continuing_subword_prefix="")
     backend = tokenizers.Tokenizer(model)

@@ -40,9 +40,17 @@ def attention_projections(model: nn.Module) -> tuple[str, str]:
 
 
 def with_lora(
-    model: Any, targets: tuple[str, str], rank: int, alpha: int, dropout: float, seed: int
+    model: Any, targets: tuple[str, str] | str, rank: int, alpha: int, dropout: float, seed: int
 ) -> Any:
     """Returns the model with low-rank changes of the targets that learn, and nothing else.
+
+    Args:
+        model: to be changed.
+        targets: names of layers, or `all-linear`.
+        rank: of a change.
+        alpha: a change counts alpha / rank times.
+        dropout: on what enters a change.
+        seed: of the first change, which adds nothing.
 
     Raises:
         ValueError: a setting is out of range.
@@ -55,9 +63,8 @@ def with_lora(
         import peft
     except ImportError as error:
         raise EncoderError("mode='lora' needs peft; pip install llmrec-env[lora].") from error
-    config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets)
-    )
+    layers = targets if isinstance(targets, str) else list(targets)
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", FutureWarning)  # peft calls what transformers renamed
         torch.manual_seed(seed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import json
 import os
 from collections.abc import Generator, Iterator, Sequence
@@ -36,6 +37,7 @@ class CausalModel:
     """A language model that predicts the next token, and its tokenizer.
 
     Attributes:
+        digest: SHA-256 of the files of the model.
         limit: tokens that it reads at most, prompt and answer together.
         tokens: how many it has read and written so far.
     """
@@ -52,11 +54,12 @@ class CausalModel:
             batch_size: texts read at once.
 
         Raises:
-            ValueError: no such directory, or an argument out of range.
-            WeightsError: the model is not causal, wants to run code of its own, or is incomplete.
+            ValueError: an argument is out of range.
+            WeightsError: no such directory, or the model is not causal, wants to run code of its
+                own, or is incomplete.
             DeviceError: the device is not here, or its memory is too small.
         """
-        directory = checked_directory(model)
+        directory, self.digest = checked_directory(model)
         self.device = find_device(device)
         if dtype == "auto":
             dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
@@ -99,7 +102,7 @@ class CausalModel:
 
     def _means(self, start: Tensor, read: Any, tokens: list[list[int]]) -> Tensor:
         """The mean log-probability of each of some endings, (b,)."""
-        ids, mask = self._padded(tokens, left=False)
+        ids, mask = self.padded(tokens, left=False)
         self.tokens += int(mask.sum())
         past = copy.deepcopy(read.past_key_values)  # reading appends to it
         past.batch_repeat_interleave(len(tokens))
@@ -130,8 +133,12 @@ class CausalModel:
             written = self.write(
                 tokens[first : first + self.batch_size], max_new_tokens, temperature
             )
-            texts += self.tokenizer.batch_decode(written, skip_special_tokens=True)
+            texts += [self.text(row) for row in written.tolist()]
         return texts
+
+    def text(self, tokens: list[int]) -> str:
+        """Returns what tokens say, without those that begin, end or fill a text."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     @torch.inference_mode()
     def write(
@@ -144,7 +151,7 @@ class CausalModel:
             max_new_tokens: see `answers`.
             temperature: see `answers`.
         """
-        ids, mask = self._padded(prompts, left=True)
+        ids, mask = self.padded(prompts, left=True)
         draws: dict[str, Any] = {"do_sample": temperature > 0}
         if temperature > 0:
             draws |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
@@ -180,8 +187,8 @@ class CausalModel:
         tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return tokens or [self._padding]
 
-    def _padded(self, tokens: Sequence[list[int]], left: bool) -> tuple[Tensor, Tensor]:
-        """Tokens and their mask, both (n, longest), padded on one side."""
+    def padded(self, tokens: Sequence[list[int]], left: bool) -> tuple[Tensor, Tensor]:
+        """Returns tokens and their mask, both (n, longest), padded on one side."""
         width = max(map(len, tokens))
         ids = torch.full((len(tokens), width), self._padding)
         mask = torch.zeros_like(ids)
@@ -203,20 +210,20 @@ class CausalModel:
             ) from error
 
 
-def checked_directory(model: str | Path) -> Path:
-    """Returns the directory of a causal model that needs no code of its own.
+def checked_directory(model: str | Path) -> tuple[Path, bytes]:
+    """Returns the directory of a causal model that needs no code of its own, and its SHA-256.
 
     Raises:
-        ValueError: it is no directory.
-        WeightsError: it holds no weights in safetensors form, or another kind of model.
+        WeightsError: it is no directory, or holds no weights in safetensors form, or another kind
+            of model.
     """
     directory = Path(model).expanduser()
     if not str(model) or not directory.is_dir():
-        raise ValueError(
+        raise WeightsError(
             f"model={str(model)!r} is not a directory; name one that holds a causal language "
             "model, as `hf download ID --local-dir DIR` writes it: --set model=DIR."
         )
-    digest_files(directory)
+    digests = json.dumps(digest_files(directory), sort_keys=True).encode()
     config = read_config(directory)
     known = import_framework("transformers").models.auto.modeling_auto
     kind, classes = config.get("model_type"), config.get("architectures") or []
@@ -232,7 +239,7 @@ def checked_directory(model: str | Path) -> Path:
             f"architectures={classes}); use one such as LlamaForCausalLM, or lm-embed, which "
             "takes an encoder."
         )
-    return directory.resolve()
+    return directory.resolve(), hashlib.sha256(digests).digest()
 
 
 def read_config(directory: Path) -> dict[str, Any]:

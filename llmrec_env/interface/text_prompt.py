@@ -71,10 +71,9 @@ class PromptWriter:
             f"satisfied; ? typed; of the last {_WHOLE_STEPS}: . passed over):\n"
         )
         self._middle = "\n\nCandidates:\n"
-        self._tail = (
-            f"\n\nAnswer with {config.slate_size} different numbers of candidates, separated by "
-            "commas.\nAnswer:"
-        )
+        several = f"{config.slate_size} different numbers of candidates, separated by commas"
+        asked = "the number of one candidate" if config.slate_size == 1 else several
+        self._tail = f"\n\nAnswer with {asked}.\nAnswer:"
         self._room = budget - len(self._head + self._middle + self._tail + _NOTHING)
         shortest = sum(len(f"{number}. \n") for number in range(1, self._size + 1))
         missing = shortest + self._size * _SHORTEST_TITLE - self._room

@@ -64,7 +64,7 @@ def test_a_prompt_that_is_too_long_is_told_what_to_lower(tiny_lm):
 
 @pytest.mark.parametrize("model", ["", "no/such/folder"])
 def test_a_missing_directory_is_refused(model):
-    with pytest.raises(ValueError, match=r"is not a directory; .*--set model=DIR"):
+    with pytest.raises(WeightsError, match=r"is not a directory; .*--set model=DIR"):
         CausalModel(model)
 
 
@@ -74,7 +74,7 @@ def test_a_file_in_its_place_and_an_empty_directory_are_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(WeightsError, match=r"config\.json cannot be read"):
         CausalModel(tmp_path)
-    with pytest.raises(ValueError, match="is not a directory"):
+    with pytest.raises(WeightsError, match="is not a directory"):
         CausalModel(tmp_path / "model.safetensors")
 
 
