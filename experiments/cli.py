@@ -22,6 +22,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "report": ("report.page", "page, figures and tables of a results folder"),
         "improvement": ("studies.improvement", "relative improvements between agents of a folder"),
         "ladder": ("studies.ladder", "do policies separate? two catalogues"),
+        "case-study": ("studies.case_study", "10,000 users, 20,000 items, from texts to a report"),
         "offline-logs": ("studies.offline_logs", "recommenders on real logs, held out by time"),
     },
     "study": {
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     if name in ("", "-h", "--help"):
         print(command_list())
         return 0 if name else 2
+    name = name.replace("_", "-")
     if name not in MODULES:
         from llmrec_env.config import unknown
 
