@@ -14,6 +14,7 @@ import numpy.typing as npt
 import llmrec_env  # noqa: F401, registers the environments
 from agents.registry import make_agent, spec_of
 from experiments.report.text_tables import Table, number, print_tables
+from experiments.studies.scaling import growth_table, measure_growth, sampled_actions
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.spaces import infos_of
 from llmrec_env.envs.vector import RecVectorEnv
@@ -27,6 +28,7 @@ def run(
     items: tuple[int, ...] = (1000, 4000, 20_000),
     ppo: bool = True,
     agents: tuple[str, ...] = (),
+    scaling: bool = False,
 ) -> dict[str, float]:
     """Measures and prints environment steps a second on one core; resets are part of it.
 
@@ -34,12 +36,17 @@ def run(
         encoder: the vectors' values do not matter to the speed.
         items: sizes of the catalogue.
         ppo: also time PPO on 64 environments against one that does nothing.
+        scaling: instead measure how the cost of a step grows with each size.
         agents: names of agents that need no environment steps to learn, whose acting is timed.
 
     Raises:
         ValueError: there is no such agent.
     """
     before = os.getloadavg()[0]
+    if scaling:
+        growths = measure_growth()
+        print_tables(growth_table(growths))
+        return {f"exponent of {row.parameter}": row.exponent for row in growths}
     speeds: dict[str, float] = {}
     for n in items:
         size: dict[str, Any] = {"encoder": encoder, "num_items": n}
@@ -66,7 +73,7 @@ def run(
 def single_speed(steps: int = 20_000, **kwargs: Any) -> float:
     """Returns steps a second of one environment, as `gymnasium.make` gives it without wrappers."""
     env = gymnasium.make("llmrec/Drift-v1", **kwargs).unwrapped
-    actions = _actions(env.action_space, 64)
+    actions = sampled_actions(env.action_space, 64)
 
     def rollout() -> int:
         env.reset(seed=0)
@@ -82,7 +89,7 @@ def single_speed(steps: int = 20_000, **kwargs: Any) -> float:
 def batch_speed(num_envs: int, steps: int = 60, **kwargs: Any) -> float:
     """Returns environment steps a second of a native batch; ended sessions restart."""
     env = gymnasium.make_vec("llmrec/Drift-v1", num_envs=num_envs, **kwargs).unwrapped
-    actions = _actions(env.action_space, 8)
+    actions = sampled_actions(env.action_space, 8)
 
     def rollout() -> int:
         env.reset(seed=0)
@@ -100,7 +107,7 @@ def thread_speeds(num_envs: int, steps: int = 8, **kwargs: Any) -> dict[int, flo
     """
     make: Any = partial(gymnasium.make_vec, "llmrec/Drift-v1", num_envs=num_envs)
     envs = {threads: make(threads=threads, **kwargs).unwrapped for threads in (1, 2)}
-    actions = _actions(envs[1].action_space, steps)
+    actions = sampled_actions(envs[1].action_space, steps)
     times: dict[int, list[float]] = {threads: [] for threads in envs}
     for _ in range(1 + _REPEATS):
         for threads, env in envs.items():
@@ -137,11 +144,6 @@ def acting_speed(name: str, steps: int = 30, **kwargs: Any) -> float:
         speeds.append(steps * _BATCH / seconds)
     env.close()
     return float(np.median(speeds[1:]))  # the first compiles and warms up
-
-
-def _actions(space: gymnasium.Space[Any], count: int) -> list[npt.NDArray[Any]]:
-    space.seed(0)
-    return [space.sample() for _ in range(count)]
 
 
 def _median_speed(rollout: Any) -> float:
