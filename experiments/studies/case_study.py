@@ -22,7 +22,6 @@ from experiments.report.text_tables import Column, Table, number
 from experiments.runs.runner import RunOptions, run_specs
 from experiments.runs.spec import task_config
 from experiments.studies import study
-from experiments.studies.benchmark import WATCHED
 from llmrec_env.world import World, load_world
 
 TASK = "llmrec/CaseStudy-v1"
@@ -41,6 +40,7 @@ AGENTS = (
 _SCALE = study.Scale(worlds=1, users=400, steps=100_000)
 _OPTIONS = RunOptions(output=Path("runs/case_study"), jobs=2)
 _MIB = 2**20
+_WATCHED = 10  # users whose sessions the report steps through
 
 
 class Stage(NamedTuple):
@@ -77,7 +77,7 @@ def run(
     stages.append(_stage("texts and population", _population(world), started))
 
     started = time.perf_counter()
-    specs = study.plan_runs((TASK,), agents, scale, fields, watched=WATCHED)
+    specs = study.plan_runs((TASK,), agents, scale, fields, watched=_WATCHED)
     content: dict[str, Any] = {"task": TASK, "env": fields, **dataclasses.asdict(scale)}
     run_specs(specs, options, content)
     what = f"{len(specs)} runs of {len(agents)} agents: training and {scale.users} test users each"
