@@ -29,7 +29,9 @@ class Preset(NamedTuple):
 
 
 LEARNERS = tuple(
-    name for name, spec in AGENTS.items() if spec.learns == "online" and spec.trained_with_seeds
+    name
+    for name, spec in AGENTS.items()
+    if spec.learns == "online" and spec.trained_with_seeds and not spec.language_model
 )
 _FOUR = ("llmrec/Drift-v1", "llmrec/Goodwill-v1", "llmrec/Boredom-v1", "llmrec/Static-v1")
 PRESETS = {
