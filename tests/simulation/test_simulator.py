@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from llmrec_env.config import SWITCHES
+from llmrec_env.simulation.freshness import ALWAYS
 
 DRIFT_PARTS = {"spontaneous", "switching", "refinement", "reinforcement", "influence"}
 STRONG = {
@@ -255,9 +256,20 @@ def _spares_what_was_shown(new_simulator, **kwargs):
     return not any(again)
 
 
+def _follows_regimes(new_simulator, **kwargs):
+    by_regimes_alone = kwargs | {"switch_rate": 0.0, "regime_rate": 0.3}
+    return _moved("last_switch")(new_simulator, **by_regimes_alone)
+
+
+def _publishes(new_simulator, **kwargs):
+    world = new_simulator(1, **kwargs, new_items=0.5).world
+    return (world.items.published > ALWAYS).any()
+
+
 EFFECTS = {
     "spontaneous": _moved("weight"),
     "switching": _moved("last_switch"),
+    "regimes": _follows_regimes,
     "refinement": _moved("phrase"),
     "reinforcement": _moved("weight"),
     "influence": _moved("weight"),
@@ -271,6 +283,7 @@ EFFECTS = {
     "queries": _responded("query"),
     "churn": _responded("terminated"),
     "cap": _spares_what_was_shown,
+    "freshness": _publishes,
 }
 
 
@@ -280,6 +293,7 @@ def test_every_switch_stops_its_mechanism_and_only_that_one_runs_without_the_oth
 ):
     kin = {name, "drift"} if name in DRIFT_PARTS else {name}
     kin |= DRIFT_PARTS if name == "drift" else set()
+    kin |= {"switching", "drift"} if name == "regimes" else set()  # which end them too
     others = [other for other in SWITCHES if other not in kin]
     kwargs = STRONG | {"patience_start": 3.0}
     assert EFFECTS[name](new_simulator, off=others, **kwargs)
