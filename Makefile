@@ -13,7 +13,7 @@ export MPLBACKEND ?= agg
 
 demo: $(READY)
 	@echo "demo: 12 agents recommend to the same 2 x 200 users whose interests drift; 2 of them learn by"
-	@echo "reinforcement. About 3 minutes on two cores, 2 GB of memory, a page of 3 MB in runs/demo."
+	@echo "reinforcement. About 3 minutes on two cores, 2 GB of memory, a page of 2 MB in runs/demo."
 	$(BIN)/python -m experiments benchmark --preset quick --jobs 2 --output runs/demo --overwrite
 	$(BIN)/python -m experiments report runs/demo
 
