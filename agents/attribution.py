@@ -10,7 +10,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from agents.rankers.ranker import freshness_term
 from llmrec_env.interface.history import EMPTY, QUERY
+from llmrec_env.world import PublicData
 
 Doubles = npt.NDArray[np.float64]
 
@@ -39,6 +41,31 @@ class AttributingAgent(Protocol):
             slots: indices of the candidates, (k,).
         """
         ...
+
+
+class PublicTerms(Protocol):
+    """A ranker with weights of what anyone can read off public data."""
+
+    data: PublicData
+    substance: float
+    skipped: float
+    freshness: float
+
+
+def public_parts(
+    ranker: PublicTerms, observation: Any, slots: npt.NDArray[np.integer]
+) -> dict[str, Doubles]:
+    """Returns what the public terms that all rankers of texts have add to candidates, (k,)."""
+    items, ids = ranker.data.items, observation["candidates"][0, slots]
+    likeness = items.vectors[ids].astype(np.float64) @ observation["skipped"][0]
+    parts = {
+        "skipped slates": -ranker.skipped * likeness,
+        "depth": ranker.substance * items.substance[ids].astype(np.float64),
+    }
+    if "candidate_freshness" in observation:
+        fresh = freshness_term(observation, ranker.freshness)[0, slots]
+        parts["freshness"] = fresh.astype(np.float64)
+    return parts
 
 
 def vectors_of_entries(

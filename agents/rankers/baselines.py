@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.attribution import Attribution, vectors_of_entries
+from agents.attribution import Attribution, public_parts, vectors_of_entries
 from agents.item_links import LinkedShare
 from agents.rankers.als import Collaborative
 from agents.rankers.ranker import (
@@ -128,11 +128,8 @@ class Content(Ranker):
         past *= (weights * self.decay**age)[:, None]
         past /= max(float(np.linalg.norm(past.sum(axis=0))), 1e-6)
         read = items.vectors[ids].astype(np.float64)
-        others = {
-            "skipped slates": -self.skipped * (read @ observation["skipped"][0]),
-            "depth": self.substance * items.substance[ids].astype(np.float64),
-            "popularity": self.popular * items.popularity[ids].astype(np.float64),
-        }
+        others = public_parts(self, observation, slots)
+        others["popularity"] = self.popular * items.popularity[ids].astype(np.float64)
         if self.neighbours:
             linked = self._linked(observation)[0, slots]
             others["neighbours"] = self.neighbours * linked.astype(np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agents.attribution import Attribution
+from agents.attribution import Attribution, public_parts
 from agents.dataset import Dataset, Floats, Ids
 from agents.rankers.item_models import Ease
 from agents.rankers.ranker import (
@@ -132,14 +132,8 @@ class EaseText(Ease):
 
     def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
         """Returns what moved the scores of candidates: items, phrases typed, public terms."""
-        parts, items = super().attribute(observation, slots), self.data.items
-        ids = observation["candidates"][0, slots]
-        likeness = items.vectors[ids].astype(np.float64) @ observation["skipped"][0]
-        others = {
-            "skipped slates": -self.skipped * likeness,
-            "depth": self.substance * items.substance[ids].astype(np.float64),
-        }
-        return parts._replace(others=parts.others | others)
+        parts = super().attribute(observation, slots)
+        return parts._replace(others=parts.others | public_parts(self, observation, slots))
 
     def counted(self, observation: Any) -> npt.NDArray[np.intp]:
         """Returns the entries of the history of one observation that are read."""

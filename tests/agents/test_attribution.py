@@ -6,22 +6,25 @@ from agents.attribution import AttributingAgent
 from agents.joint.memory import LAST, write_text_scores
 from agents.joint.posterior import add_taste
 from agents.registry import make_agent, spec_of
-from llmrec_env.config import EnvConfig
 
 SMALL = {"encoder": "hashing", "num_items": 300, "num_users": 300, "candidates": 30, "dim": 16}
 AGENTS = ("content", "content-recency", "drift-aware", "ease", "ease-text", "joint")
 
 
-@pytest.fixture(scope="module")
-def env():
-    made = gymnasium.make_vec("llmrec/Drift-v1", num_envs=64, observation="dict", **SMALL)
+AGEING = {"new_items": 0.3, "horizon": 15, "candidates": 20}
+
+
+@pytest.fixture(scope="module", params=[{}, AGEING], ids=["ageless", "ageing"])
+def env(request):
+    sizes = SMALL | request.param
+    made = gymnasium.make_vec("llmrec/Drift-v1", num_envs=64, observation="dict", **sizes)
     return made.unwrapped
 
 
 @pytest.fixture(scope="module", params=AGENTS)
 def agent(request, env):
     name = request.param
-    new = make_agent(name, EnvConfig(**SMALL), **dict(spec_of(name).defaults))
+    new = make_agent(name, env.config, **spec_of(name).defaults)
     new.fit(env, 0)
     return new
 
@@ -58,7 +61,7 @@ def relevance(joint, observation, ids):
 
 def test_the_parts_add_up_to_the_scores(env, agent):
     assert isinstance(agent, AttributingAgent)
-    slots = np.array([0, 7, 21])
+    slots = np.array([0, 7, 19])
     for observation in observations(env, agent):
         ids = observation["candidates"][0, slots]
         expected = (
