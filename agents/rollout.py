@@ -60,7 +60,7 @@ def rollout(
     if isinstance(agent, Privileged):
         agent.attach(env)
     n, horizon = len(users), env.config.horizon
-    seeds = [seed * 10_000_019 + int(user) for user in users]
+    seeds = session_seeds(seed, users)
     observation, _ = env.reset(seed=seeds, options={"user_id": users})
     if histories is not None:
         observation = _observation_after(env, histories)
@@ -85,6 +85,11 @@ def rollout(
     if watch:
         watch(int(log.alive.any(axis=0).sum()), running, observation)
     return log
+
+
+def session_seeds(seed: int, users: npt.NDArray[np.integer]) -> list[int]:
+    """Returns the seed of a session with each user, which depends on the user and `seed` alone."""
+    return [seed * 10_000_019 + int(user) for user in users]
 
 
 def _observation_after(env: RecVectorEnv, histories: npt.NDArray[np.void]) -> Any:

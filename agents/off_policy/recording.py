@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
 from agents.base import Actions, Observation, Privileged
+from agents.rollout import session_seeds
 from llmrec_env.envs.vector import RecVectorEnv
 
 
@@ -54,7 +55,7 @@ def record_sessions(
         )
     if isinstance(policy, Privileged):
         policy.attach(env)
-    seeds = [seed * 10_000_019 + int(user) for user in users]
+    seeds = session_seeds(seed, users)
     observation, _ = env.reset(seed=seeds, options={"user_id": users})
     observations, steps = [observation], []
     running, starts = np.ones(len(users), np.bool_), np.ones(len(users), np.bool_)

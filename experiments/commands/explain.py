@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from agents import Agent
 from agents.attribution import AttributingAgent, Attribution
+from agents.rollout import session_seeds
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures.attribution_map import attribution_map
 from experiments.report.figures.style import save
@@ -107,8 +108,9 @@ def moment(
     agent: Agent, env: RecVectorEnv, user: int, step: int
 ) -> tuple[Any, npt.NDArray[np.integer]]:
     """Returns the observation before a step of a user's session, a batch of one, and the slate."""
-    seed = EVALUATION_SEED * 10_000_019 + user  # as agents.rollout.rollout
-    observation, _ = env.reset(seed=[seed], options={"user_id": np.array([user])})
+    users = np.array([user])
+    seeds = session_seeds(EVALUATION_SEED, users)
+    observation, _ = env.reset(seed=seeds, options={"user_id": users})
     starts = np.ones(1, np.bool_)
     for _ in range(step):
         following, _, terminated, truncated, _ = env.step(agent.act(observation, starts))

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.wrappers import RecordVideo
 
 from agents import Agent, Privileged
+from agents.rollout import session_seeds
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.evaluation import EVALUATION_SEED
 from experiments.runs.resolve import load, resolve, task_of
@@ -100,7 +101,7 @@ def play_session(
         max_steps: after which it ends at the latest; None: when the session ends.
         show: called at the start and after each step.
     """
-    seed = EVALUATION_SEED * 10_000_019 + user  # as agents.rollout.play
+    (seed,) = session_seeds(EVALUATION_SEED, np.array([user]))
     observation, _ = env.reset(seed=seed, options={"user_id": user})
     show(env)
     total, steps, starts, running = 0.0, 0, np.ones(1, np.bool_), True

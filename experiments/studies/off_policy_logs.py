@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from agents import Agent, Privileged
 from agents.off_policy import SlotMixture
+from agents.rollout import session_seeds
 from llmrec_env.envs.vector import RecVectorEnv
 
 Floats = npt.NDArray[np.float64]
@@ -77,7 +78,7 @@ def log_slates(
     for agent in targets.values():
         if isinstance(agent, Privileged):
             agent.attach(env)
-    seeds = [seed * 10_000_019 + int(user) for user in users]
+    seeds = session_seeds(seed, users)
     observation, _ = env.reset(seed=seeds, options={"user_id": users})
     n = len(users)
     running, starts, steps = np.ones(n, np.bool_), np.ones(n, np.bool_), []
