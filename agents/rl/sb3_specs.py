@@ -36,6 +36,8 @@ ALGORITHMS = {
     "qrdqn": Algorithm("QRDQN", ("recipe", "item"), "sb3_contrib"),
     "recurrent-ppo": Algorithm("RecurrentPPO", _ALL_MODES, "sb3_contrib", "MlpLstmPolicy"),
     "maskable-ppo": Algorithm("MaskablePPO", ("recipe", "item", "slate"), "sb3_contrib"),
+    "td3-bc": Algorithm("TD3BC", ("weights", "query"), "agents.rl.sb3.offline"),
+    "cql": Algorithm("CQL", ("recipe", "item"), "agents.rl.sb3.offline"),
     "ppo-levels": Algorithm("PPO", ("levels", "query")),
     "ppo-pointer": Algorithm("PPO", ("slate",), policy="pointer"),
 }
@@ -112,6 +114,7 @@ _DISCRETE_SPACE: SearchSpace = {
     "exploration_steps": Choice(10_000, 30_000, 60_000),
     "exploration_final_eps": Uniform(0.01, 0.2, log=True),
 }
+_ALPHAS: SearchSpace = {"alpha": Choice(0.0, 0.1, 0.3, 1.0, 2.5, 10.0)}
 
 SB3_SPECS = (
     AgentSpec(
@@ -234,6 +237,40 @@ SB3_SPECS = (
         defaults=_LONG_ROLLOUTS | {"policy_kwargs": _SMALL},
         search_space={**_PROXIMAL_SPACE, **_NETWORKS},
         training_rate=15_000.0,
+    ),
+    AgentSpec(
+        "td3-bc",
+        _ADAPTER,
+        "offline: TD3+BC, from what noisy ranking weights earned; it never acts while it learns",
+        learns="online",
+        arguments={"name": "td3-bc"},
+        defaults=_CONTINUOUS | {"action_noise": 0.5, "alpha": 2.5},
+        search_space=_CONTINUOUS_SPACE | _ALPHAS,
+        training_rate=6_000.0,
+    ),
+    AgentSpec(
+        "cql",
+        _ADAPTER,
+        "offline: conservative Q-learning, from what random recipes earned; it never acts either",
+        learns="online",
+        arguments={"name": "cql"},
+        defaults=_OFF_POLICY
+        | {
+            "gradient_steps": 2,
+            "batch_size": 256,
+            "target_update_interval": 2_000,
+            "exploration_initial_eps": 1.0,
+            "exploration_final_eps": 1.0,
+            "learning_rate": 1e-3,
+            "alpha": 1.0,
+            "policy_kwargs": _SMALL,
+        },
+        search_space={
+            **_OFF_POLICY_SPACE,
+            **_ALPHAS,
+            "target_update_interval": Choice(500, 1_000, 2_000, 5_000),
+        },
+        training_rate=10_000.0,
     ),
     AgentSpec(
         "ppo-levels",

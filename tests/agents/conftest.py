@@ -26,7 +26,7 @@ SETTINGS = {
     "reinforce-topk": {"steps": 16},
     "joint": {"sweeps": 2},
     "belief-oracle": {"particles": 6, "moves": 2},
-} | dict.fromkeys(("sac", "td3", "tqc", "dqn", "qrdqn"), _REPLAYED)
+} | dict.fromkeys(("sac", "td3", "tqc", "td3-bc", "dqn", "qrdqn", "cql"), _REPLAYED)
 
 
 class Fitted(NamedTuple):

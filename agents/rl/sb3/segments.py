@@ -87,7 +87,7 @@ def arguments(algorithm: Any, settings: Mapping[str, Any], num_actions: int) -> 
     Raises:
         ValueError: the algorithm does not take a setting.
     """
-    known = set(inspect.signature(algorithm).parameters)
+    known = _parameters(algorithm)
     own = {"exploration_steps"} if "exploration_fraction" in known else set()
     allowed = (known - _FIXED) | own | {"normalise_observations"}
     for name in settings:
@@ -101,6 +101,17 @@ def arguments(algorithm: Any, settings: Mapping[str, Any], num_actions: int) -> 
         spread = np.full(num_actions, settings["action_noise"])
         keywords["action_noise"] = NormalActionNoise(np.zeros(num_actions), spread)
     return keywords | {"policy_kwargs": policy}
+
+
+def _parameters(algorithm: Any) -> set[str]:
+    """Returns the names of its arguments, with those that it hands on to its base."""
+    known: set[str] = set()
+    for kind in inspect.getmro(algorithm):
+        parameters = inspect.signature(kind.__init__).parameters.values()
+        known |= {x.name for x in parameters if x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)}
+        if all(x.kind != x.VAR_KEYWORD for x in parameters):
+            break
+    return known - {"self"}
 
 
 def plain_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:

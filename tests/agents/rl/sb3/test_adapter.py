@@ -24,7 +24,7 @@ TINY_SETTINGS: dict[str, dict[str, Any]] = {
         ("ppo", "recurrent-ppo", "maskable-ppo", "ppo-pointer", "ppo-levels"), ROLLOUTS
     ),
     "a2c": {"n_steps": 8},
-    **dict.fromkeys(("sac", "td3", "tqc"), REPLAYED),
+    **dict.fromkeys(("sac", "td3", "tqc", "td3-bc", "cql"), REPLAYED),
     "dqn": {**REPLAYED, "exploration_steps": 100},
     "qrdqn": {**REPLAYED, "exploration_steps": 100},
 }
