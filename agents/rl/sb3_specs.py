@@ -244,7 +244,8 @@ SB3_SPECS = (
         "offline: TD3+BC, from what noisy ranking weights earned; it never acts while it learns",
         learns="online",
         arguments={"name": "td3-bc"},
-        defaults=_CONTINUOUS | {"action_noise": 0.5, "alpha": 2.5},
+        defaults=_CONTINUOUS
+        | {"batch_size": 512, "gradient_steps": 4, "action_noise": 0.5, "alpha": 2.5},
         search_space=_CONTINUOUS_SPACE | _ALPHAS,
         training_rate=6_000.0,
     ),

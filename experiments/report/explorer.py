@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from experiments.report.run_results import Session, Texts, feedback_of, phrases_in
 
 
@@ -42,7 +44,9 @@ def explorer_data(
         items = titles.indices(own.items, (id for step in steps for id in step["slate"]))
         user = f"user {session['user']} of world {session['world']}"
         packed = {name: session[name] for name in ("agent", "seed", "survived")}
-        packed["steps"] = [_packed(step, items, named) for step in steps]
+        packed["steps"] = [
+            [*_packed(step, items, named), _reasons(step, own, named)] for step in steps
+        ]
         tasks.setdefault(session["label"], {}).setdefault(user, []).append(packed)
     every_step = [step for session in shown for step in session["steps"]]
     data = {
@@ -92,6 +96,24 @@ def _packed(
         named.get(step["query"], -1),
         [[kind, *(named[id] for id in ids)] for kind, *ids in step["events"]],
     ]
+
+
+def _reasons(
+    step: Mapping[str, Any], texts: Texts, named: Mapping[int, int]
+) -> list[tuple[int, int, int]]:
+    """Of each slot that was chosen the interest that speaks most for it, and 100 times its cosine.
+
+    Most speaks the interest whose weight times its cosine with the text of the item is greatest.
+    """
+    ids = [id for id, _ in step["interests"]]
+    weights = np.array([weight for _, weight in step["interests"]])
+    reasons = []
+    for slot, z in enumerate(feedback_of(step)):
+        if z >= 0 and ids:
+            cosines = texts.phrase_vectors[ids] @ texts.item_vectors[step["slate"][slot]]
+            best = int(np.argmax(weights * cosines))
+            reasons.append((slot, named[ids[best]], round(100 * float(cosines[best]))))
+    return reasons
 
 
 def _rounded(error: float | None) -> int | None:

@@ -1,7 +1,7 @@
 """Report of a run as one HTML page: what was run, who won and by how much, and how to run it again.
 
 The page holds everything it shows and asks nothing of any server: its security policy tells the
-browser to load nothing, and to run nothing but the session explorer.
+browser to load nothing, and to run nothing but the choice of a baseline and the session explorer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from agents.registry import is_oracle
+from experiments.report.baselines import HEAD, PREFERRED, improvements_over_each, with_baseline
 from experiments.report.explorer import explorer_data
 from experiments.report.figures import write_figures
 from experiments.report.result_tables import (
@@ -80,18 +81,20 @@ def write_report(folder: str | os.PathLike[str], with_texts: bool = False) -> Pa
     results = read_results(Path(folder))
     texts, missing = _texts(results.sessions, with_texts)
     paths = write_figures(results, texts)
-    script = _read("explorer.js")
+    scripts = {"baselines": _read("baselines.js"), "explorer": _read("explorer.js")}
+    tasks = [_task(results.of_task(task), task, paths) for task in results.tasks]
     page = _TEMPLATES.get_template("page.html").render(
         results=results,
-        tasks=[_task(results.of_task(task), task, paths) for task in results.tasks],
+        tasks=tasks,
+        improvements={task["name"]: task["improvements"] for task in tasks},
         notations=METRICS,
         described=described(results.agents),
         explorer=explorer_data(results.sessions, texts, missing),
         command=_command(results.manifest),
         manifest=json.dumps(results.manifest, indent=2, ensure_ascii=False),
         style=_read("report.css") + _read("explorer.css"),
-        script=script,
-        policy=_policy(script),
+        scripts=scripts,
+        policy=_policy(scripts.values()),
     )
     return write_file(results.folder / REPORT, page.encode())
 
@@ -101,11 +104,11 @@ def _read(name: str) -> Markup:
     return Markup((_FOLDER / name).read_text(encoding="utf-8"))
 
 
-def _policy(script: str) -> str:
-    """The content security policy: nothing is loaded, and this script alone may run."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def _policy(scripts: Iterable[str]) -> str:
+    """The content security policy: nothing is loaded, and these scripts alone may run."""
+    digests = (base64.b64encode(hashlib.sha256(x.encode()).digest()).decode() for x in scripts)
     allowed = ("default-src 'none'", "style-src 'unsafe-inline'", "img-src data:")
-    return "; ".join((*allowed, f"script-src 'sha256-{digest}'"))
+    return "; ".join((*allowed, " ".join(("script-src", *(f"'sha256-{x}'" for x in digests)))))
 
 
 def _texts(
@@ -127,12 +130,16 @@ def _task(results: RunResults, task: str, paths: Mapping[tuple[str, str], Path])
     public = [row for row in results.rows if not is_oracle(row.agent)]
     best = max(public or results.rows, key=lambda row: row.mean)
     figures = {name: _figure(name, path) for (own, name), path in paths.items() if own == task}
+    improvements = improvements_over_each(results.episodes)
     return {
         "name": task,
         "best": best,
         "best_return": number(best.mean, best.ci_low, best.ci_high).text,
         "planning": by_agent.get("oracle-planning"),
-        "leaderboard": leaderboard_tables(results.rows, full=True)[0],
+        "leaderboard": with_baseline(leaderboard_tables(results.rows, full=True)[0], improvements),
+        "improvements": improvements,
+        "baseline": PREFERRED if PREFERRED in improvements else next(iter(improvements)),
+        "baseline_head": HEAD,
         "worlds": worlds_table([*by_agent], results.worlds),
         "metrics": metrics_table([*by_agent], results.metrics),
         "streamgraph": figures.pop("streamgraph", None),

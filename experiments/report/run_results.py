@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from experiments.runs.spec import task_config
 from experiments.statistics.leaderboard import group
 from experiments.store import (
@@ -161,10 +164,12 @@ def _optional(folder: Path, kind: type[_Record]) -> list[_Record]:
 
 
 class Texts(NamedTuple):
-    """What ids of items and of phrases stand for."""
+    """What ids of items and of phrases stand for, and where in the space of texts they lie."""
 
     items: Sequence[str]
     phrases: Sequence[str]
+    item_vectors: npt.NDArray[np.float32]  # (items, d), of length 1
+    phrase_vectors: npt.NDArray[np.float32]  # (phrases, d), of length 1
 
 
 class NoTextsError(ValueError):
@@ -226,7 +231,8 @@ def texts_of(sessions: Sequence[Session], with_texts: bool = False) -> Texts:
             f"the catalogue or its encoder could not be loaded ({type(error).__name__}); "
             "install the extra `encoder`, and run the report where the catalogue lies"
         ) from None
-    texts = Texts(space.catalog.titles or space.catalog.texts, space.phrases.texts)
+    titles = space.catalog.titles or space.catalog.texts
+    texts = Texts(titles, space.phrases.texts, space.vectors, space.phrase_vectors)
     if not all(_are_known(step, texts) for session in sessions for step in session["steps"]):
         raise NoTextsError("the catalogue is not the one that was used: it lacks some ids")
     return texts

@@ -18,8 +18,8 @@ TERMS = {
     "are averaged over them.",
     "interval": "Where the value would lie in 95 of 100 repetitions with other users. If the "
     "interval of a difference holds zero, one cannot tell who is better.",
-    "improvement": "By how much more the agent earns than the one above it, with the same users "
-    "and the same randomness, in percent.",
+    "improvement": "By how much more the agent earns than the one above it, or the one named, "
+    "with the same users and the same randomness, in percent.",
     "IQM": "Interquartile mean: the mean without the lowest and the highest quarter of sessions.",
     "normalised": "Return on a scale on which random is 0 % and the planning oracle 100 %.",
     "survival": "Share of the users who stayed to the end of the session.",

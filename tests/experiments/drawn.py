@@ -1,5 +1,6 @@
 """A session to draw, and what a figure says."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.report.run_results import Session, Texts
@@ -7,6 +8,8 @@ from experiments.report.run_results import Session, Texts
 TEXTS = Texts(
     [f"Item {i}: a title of <b>several</b> words for $5, no less" for i in range(9)],
     [f"interest number {i}" for i in range(8)],
+    np.eye(9, dtype=np.float32),
+    np.eye(8, 9, dtype=np.float32),
 )
 
 

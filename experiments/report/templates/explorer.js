@@ -21,8 +21,8 @@
 
   // The order is that of _packed in explorer.py.
   function read(step) {
-    const [flat, slate, feedback, reward, patience, goodwill, history, belief, query, events] =
-      step;
+    const [flat, slate, feedback, reward, patience, goodwill, history, belief, query, events,
+      reasons] = step;
     const interests = [];
     for (let i = 0; i < flat.length; i += 2) {
       interests.push({ text: data.phrases[flat[i]], share: flat[i + 1] });
@@ -30,6 +30,7 @@
     interests.sort((a, b) => b.share - a.share);
     return {
       interests, feedback, reward, patience, goodwill, history, belief,
+      reasons: new Map(reasons.map(([slot, id, cosine]) => [slot, [data.phrases[id], cosine]])),
       slate: slate.map((item) => data.titles[item]),
       query: query < 0 ? "" : data.phrases[query],
       events: events.map(([kind, ...ids]) =>
@@ -119,7 +120,10 @@
       const satisfied = step.feedback[slot] === 1;
       if (step.feedback[slot] < 0) return make("li", "", text);
       const mark = satisfied ? "✓ chosen, satisfied" : "✗ chosen, not satisfied";
-      return make("li", satisfied ? "good" : "bad", text, " ", make("strong", "", mark));
+      const [interest, cosine] = step.reasons.get(slot) || [];
+      const why = interest && make("span", "why",
+        `nearest interest: ${interest}, cosine ${(cosine / 100).toFixed(2)}`);
+      return make("li", satisfied ? "good" : "bad", text, " ", make("strong", "", mark), why || "");
     }));
   }
 
@@ -184,6 +188,26 @@
       make("span", "second", words[1]));
   }
 
+  // Steps that show, type or speak of a text, in either session.
+  function found() {
+    const wanted = at("find").value.trim().toLocaleLowerCase();
+    if (!wanted) return [];
+    const holds = (step) => [...step.slate, step.query, ...step.events,
+      ...step.interests.map(({ text }) => text)].some((text) =>
+      text.toLocaleLowerCase().includes(wanted));
+    return [...Array(longest()).keys()].filter((t) => SIDES.some((side) =>
+      t < chosen(side).steps.length && holds(read(chosen(side).steps[t]))));
+  }
+
+  function search() {
+    const steps = found();
+    const t = Number(at("step").value) - 1;
+    const next = steps.find((each) => each > t) ?? steps[0];
+    at("matches").textContent = !at("find").value.trim() ? ""
+      : steps.length ? `in ${steps.length} of ${longest()} steps` : "in no step";
+    if (next !== undefined) move(next - t);
+  }
+
   function update() {
     const last = longest();
     const slider = at("step");
@@ -208,6 +232,10 @@
   at("jump").addEventListener("click", () => {
     const t = Number(at("step").value) - 1;
     move(switches().find((each) => each > t) - t);
+  });
+  at("search").addEventListener("submit", (event) => {
+    event.preventDefault();
+    search();
   });
   at("step").addEventListener("input", update);
   at("task").addEventListener("change", () => {

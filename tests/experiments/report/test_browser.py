@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments.report.page import write_report
-from experiments.store import Metric, write_sessions, write_table
+from experiments.store import Episode, Metric, read_table, write_sessions, write_table
 from llmrec_env.world import World
 
 webdriver = pytest.importorskip(
@@ -174,6 +176,49 @@ def test_the_next_switch_is_a_click_away_and_marked(page: Any) -> None:
     page.find_element(By.ID, "jump").click()
     assert text_of(page, "position") == "step 3 of 8"
     assert not page.find_element(By.ID, "jump").is_enabled()
+
+
+def test_a_text_is_found_in_the_steps_of_either_session(page: Any, world: World) -> None:
+    page.find_element(By.ID, "find").send_keys(world.phrases.texts[8].upper(), Keys.ENTER)
+    assert text_of(page, "position") == "step 3 of 8"  # its first word of it: then it is born
+    assert text_of(page, "matches") == "in 6 of 8 steps"
+    page.find_element(By.ID, "find-next").click()
+    assert text_of(page, "position") == "step 4 of 8"
+    page.find_element(By.ID, "find").clear()
+    page.find_element(By.ID, "find").send_keys("nowhere to be read", Keys.ENTER)
+    assert text_of(page, "matches") == "in no step"
+    assert text_of(page, "position") == "step 4 of 8"
+
+
+def test_what_was_chosen_says_which_interest_it_is_nearest_to(page: Any, world: World) -> None:
+    page.find_element(By.ID, "next").click()
+    why = page.find_element(By.CSS_SELECTOR, "#panel-first .slate .good .why").text
+    cosines = world.text.phrase_vectors[[0, 7]] @ world.text_vectors[5]
+    nearest = int(np.argmax(cosines * [1.0, 0.25]))
+    text = world.phrases.texts[[0, 7][nearest]]
+    assert why == f"nearest interest: {text}, cosine {cosines[nearest]:.2f}"
+
+
+def test_the_reader_chooses_the_baseline(page: Any, report: Path) -> None:
+    selector = "#leaderboard-1 tbody tr"
+    heads = [x.text for x in page.find_elements(By.CSS_SELECTOR, "#leaderboard-1 thead th")]
+    first = Select(page.find_element(By.ID, "baseline-1")).first_selected_option.text
+    column = heads.index(f"improvement over {first} [95 %]")
+    choose(page, "baseline-1", "random")
+    heads = [x.text for x in page.find_elements(By.CSS_SELECTOR, "#leaderboard-1 thead th")]
+    assert heads[column] == "improvement over random [95 %]"
+    sessions = read_table(report.parent, Episode)
+    returns = {
+        agent: np.mean([x.ret for x in sessions if x.task == "Task-v0" and x.agent == agent])
+        for agent in ("random", "ppo")
+    }
+    shown = {
+        row.find_element(By.TAG_NAME, "th").text: row.find_elements(By.TAG_NAME, "td")
+        for row in page.find_elements(By.CSS_SELECTOR, selector)
+    }
+    assert not re.search(r"\d", shown["random"][column - 1].text)
+    expected = f"{100 * (returns['ppo'] / returns['random'] - 1):+,.1f} %"
+    assert shown["ppo"][column - 1].text.startswith(expected)
 
 
 @pytest.mark.parametrize("width", [390, 700, 1200])

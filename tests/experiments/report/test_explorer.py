@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments.report import page, run_results
@@ -19,7 +20,10 @@ from llmrec_env.world import World
 
 Make = Callable[..., dict[str, Any]]
 NASTY = "</script><script>alert(1)</script><!-- & \u2028 <img src=x onerror=alert(1)>"
-TEXTS = Texts([f"item {i} {NASTY}" for i in range(600)], [f"phrase {i}" for i in range(9)])
+ITEMS, PHRASES = np.random.default_rng(0).normal(size=(2, 600, 3)).astype(np.float32)
+TEXTS = Texts(
+    [f"item {i} {NASTY}" for i in range(600)], [f"phrase {i}" for i in range(9)], ITEMS, PHRASES[:9]
+)
 
 
 def embedded(page: str) -> str:
@@ -46,12 +50,17 @@ def test_the_page_holds_the_texts_that_were_shown(
     _, slate, feedback, reward, patience, *_ = user["sessions"][0]["steps"][3]
     assert [data["titles"][i] for i in slate] == list(titles[15:20])
     assert (feedback, reward, patience) == ([-1, -1, 1, -1, -1], 0.25, 7.0)
-    flat, *_, query, events = user["sessions"][0]["steps"][1]
+    flat, *_, query, events, reasons = user["sessions"][0]["steps"][1]
     named = [world.phrases.texts[0], world.phrases.texts[7]]
     assert [data["phrases"][i] for i in flat[::2]] == named
     assert flat[1::2] == [80, 20]  # shares of 1.0 and 0.25, in percent
     assert data["phrases"][query] == named[1]
     assert events == []
+    ((slot, phrase, cosine),) = reasons  # item 5 was chosen, of two interests
+    cosines = world.text.phrase_vectors[[0, 7]] @ world.text_vectors[5]
+    nearest = int(np.argmax(cosines * [1.0, 0.25]))
+    assert (slot, data["phrases"][phrase]) == (0, named[nearest])
+    assert cosine == round(100 * float(cosines[nearest]))
     assert len(set(data["titles"])) == len(data["titles"]) == 40
     assert "streamgraph" in {path.stem.rsplit("-", 1)[1] for path in (folder / "figures").iterdir()}
 
@@ -63,26 +72,28 @@ def test_texts_cannot_end_the_script_they_stand_in(
     text = with_sessions(folder, kept_session("ppo"))
     assert not re.search("[<>&\u2028]", embedded(text))
     assert json.loads(embedded(text))["titles"][3] == f"item 3 {NASTY}"
-    assert text.count("<script") == 2
+    assert text.count("<script") == 4  # two scripts, and what each reads
 
 
-def test_only_the_explorer_may_run(folder: Path, kept_session: Make) -> None:
+def test_only_the_two_scripts_may_run(folder: Path, kept_session: Make) -> None:
     text = with_sessions(folder, kept_session("ppo"))
-    (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    digests = [base64.b64encode(hashlib.sha256(x.encode()).digest()).decode() for x in scripts]
     policy = re.search(r'Security-Policy" content="([^"]*)"', text)
     assert policy
-    assert f"script-src 'sha256-{digest}'" in html.unescape(policy[1])
+    assert len(digests) == 2
+    allowed = "script-src " + " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert html.unescape(policy[1]).endswith(allowed)
     assert "unsafe-eval" not in policy[1]
     assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
-    assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(", script)
+    assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(", "".join(scripts))
     assert "<noscript>" in text
 
 
 def test_tasks_whose_texts_are_missing_say_why(folder: Path, kept_session: Make) -> None:
     text = with_sessions(folder, kept_session("ppo", label="<Task>", task="llmrec/Gone-v1"))
     assert "Sessions of &lt;Task&gt; are not shown: this version does not know the task" in text
-    assert "<script" not in text
+    assert 'id="sessions"' not in text
     assert "Session by session" not in with_sessions(folder)
 
 
@@ -102,7 +113,7 @@ def test_texts_of_an_own_catalogue_are_shown_only_if_asked_for(
     session["env"] |= {"catalog": str(own_catalog), "num_items": None}
     text = with_sessions(folder, session)
     assert "secret" not in text
-    assert "<script" not in text
+    assert 'id="sessions"' not in text
     assert "the catalogue is your own" in text
     assert "report FOLDER --with-texts" in text
     assert not [*(folder / "figures").glob("*streamgraph*")]

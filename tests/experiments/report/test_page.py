@@ -105,10 +105,10 @@ def test_the_page_is_well_formed_and_says_what_was_run(plain: Path) -> None:
 def test_the_page_asks_nothing_of_any_server_and_strings_are_escaped(plain: Path) -> None:
     text = plain.read_text()
     assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
-    assert "<script" not in text
+    assert text.count("<script") == 2  # the choice of a baseline, and its numbers
     assert "&lt;script&gt;alert(" in text
     page = Page(text)
-    assert not page.named("script") + page.named("link") + page.named("a") + page.named("iframe")
+    assert not page.named("link") + page.named("a") + page.named("iframe")
     sources = [image["src"] or "" for image in page.named("img")]
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     (policy,) = [meta["content"] for meta in page.named("meta") if "http-equiv" in meta]
@@ -157,8 +157,8 @@ def test_the_table_has_semantics(plain: Path) -> None:
     page = Page(plain.read_text())
     scopes = [cell.get("scope") for cell in page.named("th")]
     assert scopes.count("row") == len(AGENTS)
-    assert scopes.count("col") == 13
-    assert len(page.named("td")) == 12 * len(AGENTS)
+    assert scopes.count("col") == 14
+    assert len(page.named("td")) == 13 * len(AGENTS)
     assert len(page.named("caption")) == 1
     (region,) = [div for div in page.named("div") if div.get("role") == "region"]
     assert region["tabindex"] == "0"
