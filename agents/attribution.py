@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from agents.rankers.ranker import freshness_term
+from agents.rankers.ranker import added_terms
 from llmrec_env.interface.history import EMPTY, QUERY
 from llmrec_env.world import PublicData
 
@@ -50,6 +50,7 @@ class PublicTerms(Protocol):
     substance: float
     skipped: float
     freshness: float
+    familiarity: float
 
 
 def public_parts(
@@ -62,9 +63,10 @@ def public_parts(
         "skipped slates": -ranker.skipped * likeness,
         "depth": ranker.substance * items.substance[ids].astype(np.float64),
     }
-    if "candidate_freshness" in observation:
-        fresh = freshness_term(observation, ranker.freshness)[0, slots]
-        parts["freshness"] = fresh.astype(np.float64)
+    for name in ("freshness", "familiarity"):
+        if f"candidate_{name}" in observation:
+            added = added_terms(observation, {name: getattr(ranker, name)})[0, slots]
+            parts[name] = added.astype(np.float64)
     return parts
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import candidate_freshness
+from llmrec_env.interface.familiarity import candidate_familiarity
 from llmrec_env.interface.history import HISTORY, empty_histories, replay
 from llmrec_env.interface.observation import observations_of
 from llmrec_env.simulation.records import compiled_view
@@ -249,6 +250,9 @@ def logged_choices(
                 half_life = config.freshness_half_life
                 fresh = candidate_freshness(data.items, ids, steps.times, half_life)
                 observations["candidate_freshness"] = fresh
+            if config.attaches():
+                familiar = candidate_familiarity(histories[wanted], data.items.creator, ids)
+                observations["candidate_familiarity"] = familiar
             features.append(encode(observations))
             choices.append(steps.choices)
     if not choices:

@@ -27,7 +27,7 @@ from agents.user_statistics import (
 )
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.interface.actions import CONTENT_PLAN
-from llmrec_env.interface.candidates import FEATURES
+from llmrec_env.interface.candidates import FEATURES, MORE_BLOCKS, blocks_added
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.simulation.user_record import TASTE_DIM
 from llmrec_env.world import PublicData
@@ -147,7 +147,8 @@ class FeatureExtractor:
         if "topic_counts" in self.blocks:
             self._topics = topics_of(data.items.vectors)
         blocks = [name for name in _ABOUT_CANDIDATES if name in self.blocks]
-        features = (*FEATURES, "freshness") if config.ages() else FEATURES
+        added = (name.removeprefix("candidate_") for name in blocks_added(config))
+        features = (*FEATURES, *added)
         names = [features if name == "candidate_features" else (name,) for name in blocks]
         self.columns = tuple(column for group in names for column in group)
         lengths = {name: self._dim for name in (*VECTOR_BLOCKS, "joint")}
@@ -263,11 +264,10 @@ class FeatureExtractor:
 
 
 def described(observation: Any) -> Floats:
-    """Returns what observations say of each candidate: FEATURES, and freshness if items age."""
+    """Returns what observations say of each candidate: FEATURES, and blocks of mechanisms."""
     features = observation["candidate_features"]
-    if "candidate_freshness" not in observation:
-        return features
-    return np.append(features, observation["candidate_freshness"][..., None], axis=-1)
+    added = [observation[name] for name in MORE_BLOCKS if name in observation]
+    return np.dstack([features, *added]) if added else features
 
 
 _WRITERS: dict[str, Callable[[FeatureExtractor, Any, Floats], None]] = {

@@ -205,6 +205,17 @@ class EnvConfig:
     freshness_choice: float = _number(3.0, 0.0, 10.0)
     """beta_new, logit by which an item is chosen more when it is published."""
 
+    # --- creators
+    creator_growth: float = _number(0.0, 0.0, 1.0)
+    """kappa_c, share of what is missing of a full attachment to an item's creator that a satisfied
+    consumption adds; 0: users do not mind who made an item."""
+    creator_half_life: float = _number(40.0, 0.1, 100_000.0)
+    """Steps after which an attachment to a creator is half as strong."""
+    creator_choice: float = _number(3.0, 0.0, 10.0)
+    """beta_c, logit by which items of a creator are chosen more at full attachment."""
+    creator_satisfaction: float = _number(2.0, 0.0, 10.0)
+    """zeta_c, logit of satisfaction with items of a creator at full attachment."""
+
     # --- patience and words
     patience_start: float = _number(10.0, 0.01, 1e6)
     """Patience at the start of a session; at 0 the user leaves."""
@@ -247,6 +258,10 @@ class EnvConfig:
     def ages(self) -> bool:
         """Says whether items are published in the course of time, and age."""
         return self.new_items > 0.0 and "freshness" not in self.off
+
+    def attaches(self) -> bool:
+        """Says whether users become attached to creators."""
+        return self.creator_growth > 0.0 and "creators" not in self.off
 
     def of_world(self) -> EnvConfig:
         """Returns it with what only the interface reads at its default: equals share a world."""
@@ -291,6 +306,7 @@ SWITCHES: dict[str, dict[str, float]] = {
     "churn": {"patience_dissatisfied": 0.0, "patience_ignored": 0.0},
     "cap": {"impression_cap": 0},
     "freshness": {"new_items": 0.0},
+    "creators": {"creator_growth": 0.0},
 }
 """What `off=("drift", "goodwill")` sets: each mechanism's name, and the parameters that end it."""
 

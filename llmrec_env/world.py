@@ -25,6 +25,7 @@ from llmrec_env.interface.history import (
     replay,
     start_session,
 )
+from llmrec_env.simulation.creators import NOBODY
 from llmrec_env.simulation.freshness import ALWAYS, published_at_first
 from llmrec_env.simulation.item_traits import item_traits
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
@@ -179,14 +180,15 @@ def _build_world(config: EnvConfig) -> World:
             f"slates of slate_size={config.slate_size}; lower either."
         )
     community_taste = draw_normals(rng, NUM_COMMUNITIES, TASTE_DIM).astype(np.float32)
-    params = parameters(config, text.space.scale)
-    users = new_users(config, interests, community_taste)
+    num_creators = int(traits["creator"].max()) + 1
+    params = parameters(config, text.space.scale, num_creators)
+    users = new_users(config, interests, community_taste, num_creators)
     logs = write_logs(config, users, params, interests, vectors, traits)
     everyone = np.arange(config.num_users)
     user, item, satisfied = logs.clicks(everyone[split_of(everyone, "train")])
     liked = satisfied == 1
     items = items_of(item_space.vectors, text.probe, user[liked], item[liked])
-    items = items._replace(published=traits["published"].copy())
+    items = items._replace(published=traits["published"].copy(), creator=traits["creator"].copy())
     histories = histories_of(config, logs, items, item_space.phrase_vectors)
     fixed = (users, traits, params, histories, *items, *interests, *logs, community_taste)
     for array in fixed:
@@ -248,9 +250,9 @@ def items_of(
         item: of each click that satisfied, (m,).
     """
     substance = np.clip(probe / 2.0, -1.0, 1.0).astype(np.float32)
-    always = np.full(len(vectors), ALWAYS, np.int32)
+    always, nobody = np.full((2, len(vectors)), [[ALWAYS], [NOBODY]], np.int32)
     consumed = consumption_of(user, item, len(vectors))
-    return Items(vectors, substance=substance, published=always, **consumed)
+    return Items(vectors, substance=substance, published=always, creator=nobody, **consumed)
 
 
 def consumption_of(

@@ -15,6 +15,7 @@ from agents.joint.memory import NUM_FEATURES, Texts, read_logs
 from agents.joint.response import Response, Steps, Taste
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import candidate_freshness
+from llmrec_env.interface.familiarity import logged_familiarity
 from llmrec_env.world import PublicData
 
 Floats = npt.NDArray[np.float32]
@@ -34,6 +35,7 @@ class Past:
     features: Floats  # (m, K, 7), of memory.TEXT_FEATURES
     tired: Floats  # (m, K)
     fresh: Floats  # (m, K)
+    familiar: Floats  # (m, K)
     goodwill: Floats  # (m,)
     popularity: Floats  # (m, K), by all that satisfied but the step itself
     alike: Floats  # (m, K), cosine with the nearest on the slate, above what is usual
@@ -46,7 +48,7 @@ class Past:
         Args:
             data: texts and logs.
             texts: as the agent reads them.
-            config: of the environment; None: one whose items do not age.
+            config: of the environment; None: one whose items do not age and have no creators.
 
         Raises:
             ValueError: nobody clicked, or all clicks satisfied or none did: there is nothing to
@@ -73,6 +75,7 @@ class Past:
             features=features[at],
             tired=tired[at],
             fresh=freshness_of(data, config, logs.slates[at], step - count),
+            familiar=familiarity_of(data, config)[at],
             goodwill=goodwill[at],
             popularity=_by_others(texts.popularity, counts, logs.slates[at], own),
             alike=_alike(texts.rows, logs.slates[at]),
@@ -103,6 +106,7 @@ class Past:
             alike=tensor(self.alike),
             tired=tensor(self.tired),
             fresh=tensor(self.fresh),
+            familiar=tensor(self.familiar),
             goodwill=tensor(self.goodwill, m),
             substance=tensor(self.texts.substance[self.slates]),
             popularity=tensor(self.popularity),
@@ -137,6 +141,13 @@ def freshness_of(
     if config is None or not config.ages():
         return np.zeros(slates.shape, np.float32)
     return candidate_freshness(data.items, slates, steps, config.freshness_half_life)
+
+
+def familiarity_of(data: PublicData, config: EnvConfig | None) -> Floats:
+    """Returns how familiar users were with the creators of logged items, (U, W, K), 0 for none."""
+    if config is None or not config.attaches():
+        return np.zeros(data.logs.slates.shape, np.float32)
+    return logged_familiarity(data.logs, data.items.creator)
 
 
 def _by_others(

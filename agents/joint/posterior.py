@@ -217,11 +217,14 @@ def learn_steps(parameters, memory, posterior, texts, taste, steps, first, expec
 
 
 @kernel
-def appraise(parameters, memory, posterior, texts, taste, candidates, bonus, lookahead, appraisal):
+def appraise(
+    parameters, memory, posterior, texts, taste, candidates, bonus, added, lookahead, appraisal
+):
     """Writes an Appraisal of the candidates.
 
     Args:
         bonus: added to the relevance of each candidate, (n, c), or nothing, (n, 0).
+        added: to the utility and the log-odds of each candidate, (n, c, 2), or nothing, (n, 0, 2).
         lookahead: worth of substance, of satisfaction and of a deviation of relevance, (3,).
     """
     q = parameters[0]
@@ -245,6 +248,9 @@ def appraise(parameters, memory, posterior, texts, taste, candidates, bonus, loo
             utility, log_odds[i, c] = respond(
                 q, texts, taste, ids[c], f[c], tired[c], memory.goodwill[i]
             )
+            if added.shape[1] > 0:
+                utility += added[i, c, 0]
+                log_odds[i, c] += added[i, c, 1]
             odds[i, c] = min(max(utility, -_HUGE), _HUGE)
         for c in range(count):
             odds[i, c] = exp64(odds[i, c])

@@ -29,6 +29,7 @@ from agents.rankers.ranker import UNAVAILABLE, Floats, Ranker
 from agents.slates import SLATES
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.interface.candidates import MORE_BLOCKS
 from llmrec_env.world import PublicData
 
 _HELD_OUT = 10  # one of so many training users calibrates P(z = 1), and nothing else
@@ -133,7 +134,7 @@ class Joint(Ranker):
         learnt = past if held_out.all() or not held_out.any() else past.take(~held_out)
         options = self.settings
         self.response = response = Response(
-            options.click, options.text, options.skipped, config.ages()
+            options.click, options.text, options.skipped, config.ages(), config.attaches()
         )
         sample = np.random.default_rng([self.seed, 43]).permutation(len(learnt.users))
         some = np.sort(sample[: options.steps])
@@ -240,9 +241,20 @@ class Joint(Ranker):
         self._followed = None
 
     def appraised(
-        self, beliefs: Beliefs, candidates: npt.NDArray[np.int32], hints: Doubles | None = None
+        self,
+        beliefs: Beliefs,
+        candidates: npt.NDArray[np.int32],
+        hints: Doubles | None = None,
+        added: Doubles | None = None,
     ) -> Appraisal:
-        """Returns what is believed of candidates, (n, c); `hints`, (n, c), add to relevance."""
+        """Returns what is believed of candidates, (n, c).
+
+        Args:
+            beliefs: about the n users.
+            candidates: item ids, (n, c).
+            hints: added to relevance, (n, c).
+            added: to the utility and the log-odds of satisfaction, (n, c, 2).
+        """
         options = self.settings
         appraisal = Appraisal(*(np.empty(candidates.shape) for _ in Appraisal._fields))
         appraise(
@@ -253,6 +265,7 @@ class Joint(Ranker):
             self.learnt.taste,
             candidates,
             np.empty((len(candidates), 0)) if hints is None else hints,
+            np.empty((len(candidates), 0, 2)) if added is None else added,
             np.array([options.substance, options.patience, options.curiosity]),
             appraisal,
         )
@@ -266,12 +279,23 @@ class Joint(Ranker):
         return self.appraise_offered(observation, self.hints(observation))
 
     def appraise_offered(self, observation: Any, hints: Doubles | None = None) -> Appraisal:
-        """Returns what is believed of the candidates that observations offer, fresh ones more."""
-        seen = self.appraised(self.follow(observation), observation["candidates"], hints)
-        if "candidate_freshness" not in observation:
-            return seen
-        fresh = observation["candidate_freshness"].astype(np.float64)
-        return seen._replace(odds=seen.odds * np.exp(self.parameters[0]["fresh_choice"] * fresh))
+        """Returns what is believed of the candidates that observations offer.
+
+        What is fresh is chosen more, and so is what familiar creators made, which also satisfies.
+        """
+        beliefs, candidates = self.follow(observation), observation["candidates"]
+        return self.appraised(beliefs, candidates, hints, self._added(observation))
+
+    def _added(self, observation: Any) -> Doubles | None:
+        if not any(name in observation for name in MORE_BLOCKS):
+            return None
+        q, added = self.parameters[0], np.zeros((*observation["candidates"].shape, 2))
+        if "candidate_freshness" in observation:
+            added[..., 0] += q["fresh_choice"] * observation["candidate_freshness"]
+        if "candidate_familiarity" in observation:
+            weights = np.array([q["familiar_choice"], q["familiar_satisfaction"]])
+            added += weights * observation["candidate_familiarity"][..., None]
+        return added
 
     def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
         """Returns what moved the relevance of candidates, before it bends at 0.
@@ -334,7 +358,7 @@ class Joint(Ranker):
         own = {name: np.ascontiguousarray(x) for name, x in weights.items()}
         self.parameters = np.zeros(1, PARAMETERS)
         for name in PARAMETERS.names or ():
-            self.parameters[name] = own.get(f"response.{name}", 0.0)  # older ones lack freshness
+            self.parameters[name] = own.get(f"response.{name}", 0.0)  # older ones lack some
         taste = Taste(*(own[name] for name in Taste._fields))
         self.learnt = Learnt(taste, own["mean"], own["precision"])
         self.calibration = own["calibration"]

@@ -42,14 +42,19 @@ _WEIGHTS = (0.3, 0.3, 0.0, -0.2, -0.5, 0.5, 0.3)  # of TEXT_FEATURES
 _PRIOR = 20.0  # steps that a parameter at a distance of 1 from its start has against it
 _UNIT = torch.tensor(5.0, dtype=torch.float64)
 """Logits of the choice for a relevance of 1: what fixes the scale of relevance."""
-_AGEING = {"fresh_choice": 0.0}
+_FRESH = {"fresh_choice": 0.0}
 """Of the choice, in worlds whose items age."""
+_FAMILIAR = {"familiar_choice": 0.0, "familiar_satisfaction": 0.0}
+"""Of choice and satisfaction, where users mind who made an item."""
 _LOGS_ALONE = {"rating_slope": 1.0, "rating_bias": 0.0, "alike": 0.0}
 PARAMETERS = np.dtype(
     [("weights", np.float64, (NUM_FEATURES,))]
     + [
         (name, np.float64)
-        for name in ("relevance_choice", *_CHOICE, *_AGEING, *_SATISFACTION, "click", "text")
+        for name in (
+            *("relevance_choice", *_CHOICE, *_FRESH, *_SATISFACTION, "click", "text"),
+            *_FAMILIAR,
+        )
     ]
 )
 """A record of them; `click` and `text` are λ1 and λ2."""
@@ -98,6 +103,7 @@ class Steps(NamedTuple):
     alike: Tensor  # (m, K), see `past.Past`
     tired: Tensor  # (m, K)
     fresh: Tensor  # (m, K), how fresh each item was
+    familiar: Tensor  # (m, K), how familiar the user was with who made it
     goodwill: Tensor  # (m,)
     substance: Tensor  # (m, K)
     popularity: Tensor  # (m, K)
@@ -114,7 +120,12 @@ class Response(nn.Module):
     fixed: Tensor  # (7,), weights that are given; 0: learnt
 
     def __init__(
-        self, click: float, text: float, skipped: float = 0.5, ageing: bool = False
+        self,
+        click: float,
+        text: float,
+        skipped: float = 0.5,
+        ageing: bool = False,
+        attaching: bool = False,
     ) -> None:
         """Takes λ1 and λ2, and what likeness to what was skipped costs, which logs cannot tell.
 
@@ -125,11 +136,13 @@ class Response(nn.Module):
             text: λ2.
             skipped: what likeness to what was skipped costs.
             ageing: whether items age, so that what freshness adds to the choice is learnt.
+            attaching: whether users mind who made an item, so that what that adds is learnt.
         """
         super().__init__()
         self.click, self.text = click, text
         self.weights = nn.Parameter(torch.tensor(_WEIGHTS, dtype=torch.float64))
-        starts = _CHOICE | _SATISFACTION | _LOGS_ALONE | (_AGEING if ageing else {})
+        starts = _CHOICE | _SATISFACTION | _LOGS_ALONE
+        starts |= (_FRESH if ageing else {}) | (_FAMILIAR if attaching else {})
         fixed = torch.zeros(NUM_FEATURES, dtype=torch.float64)
         fixed[SKIPPED] = -skipped
         self.register_buffer("fixed", fixed)
@@ -167,6 +180,8 @@ class Response(nn.Module):
             shown = shown - q["lure"] * steps.substance - q["tired_choice"] * steps.tired
         if "fresh_choice" in q:
             shown = shown + q["fresh_choice"] * steps.fresh
+        if "familiar_choice" in q:
+            shown = shown + q["familiar_choice"] * steps.familiar
         log_ranks = torch.arange(1, k + 1, dtype=f.dtype).log()
         shown = shown + steps.click_bias - q["position"] * log_ranks
         return torch.cat([shown, torch.zeros_like(shown[:, :1])], dim=1)
@@ -178,6 +193,8 @@ class Response(nn.Module):
         odds = odds + q["substance_satisfaction"] * steps.substance
         odds = odds + q["popular_satisfaction"] * steps.popularity
         odds = odds - q["tired_satisfaction"] * steps.tired
+        if "familiar_satisfaction" in q:
+            odds = odds + q["familiar_satisfaction"] * steps.familiar
         return odds + (q["goodwill_satisfaction"] * steps.goodwill)[:, None]
 
     def choice_loss(self, steps: Steps) -> Tensor:
@@ -242,9 +259,10 @@ class Response(nn.Module):
         record = np.zeros(1, PARAMETERS)
         record["click"], record["text"] = self.click, self.text
         now = {name: float(value.detach()) for name, value in self.now().items()}
-        choice = ("relevance_choice", *_CHOICE, *(_AGEING if "fresh_choice" in now else ()))
-        for weight, names in ((self.click, choice), (self.text, _SATISFACTION)):
-            for name in names if weight else ():
+        choice = ("relevance_choice", *_CHOICE, *_FRESH, "familiar_choice")
+        satisfaction = (*_SATISFACTION, "familiar_satisfaction")
+        for weight, names in ((self.click, choice), (self.text, satisfaction)):
+            for name in now.keys() & names if weight else ():
                 record[name] = now[name]
         if self.text:
             record["weights"] = self.text_weights().detach().numpy()

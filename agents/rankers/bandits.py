@@ -19,7 +19,7 @@ from agents.rankers.ranker import (
 )
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.actions import CONTENT_PLAN
-from llmrec_env.interface.candidates import FEATURES, Items
+from llmrec_env.interface.candidates import FEATURES, MORE_BLOCKS, Items, blocks_added
 from llmrec_env.interface.observation import SESSION_NUMBERS
 
 NUM_FEATURES = len(FEATURES) + 1  # and a constant
@@ -33,7 +33,7 @@ _SLOW = 0.97  # as the interest of the observation ages
 def context(observation: Any, items: Items) -> Floats:
     """Returns the features of the candidates and a constant, (n, c, NUM_FEATURES).
 
-    Where items age, one column more says how fresh they are.
+    Blocks that mechanisms add, as freshness, are columns behind these.
 
     Where the whole catalogue is offered, observations hold no features. They are then computed from
     the other blocks, which have lost the lengths of two vectors: satiation and skipped become the
@@ -44,8 +44,7 @@ def context(observation: Any, items: Items) -> Floats:
     else:
         features = _features_of(observation, items)
     columns = [features, np.ones((*features.shape[:2], 1), np.float32)]
-    if "candidate_freshness" in observation:
-        columns.append(observation["candidate_freshness"][..., None])
+    columns += [observation[name][..., None] for name in MORE_BLOCKS if name in observation]
     return np.concatenate(columns, axis=2)
 
 
@@ -107,8 +106,8 @@ class LinearBandit(Ranker):
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns by acting for `num_steps` environment steps."""
         super().fit(env, num_steps)
-        if env.config.ages():
-            self.learnt = _first_prior(self.ridge, NUM_FEATURES + 1)
+        if added := len(blocks_added(env.config)):
+            self.learnt = _first_prior(self.ridge, NUM_FEATURES + added)
         observation, _ = env.reset(seed=self.seed)
         starts = np.ones(env.num_envs, np.bool_)
         for _ in range(num_steps // env.num_envs):

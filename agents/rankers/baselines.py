@@ -12,11 +12,12 @@ from agents.attribution import Attribution, public_parts, vectors_of_entries
 from agents.item_links import LinkedShare
 from agents.rankers.als import Collaborative
 from agents.rankers.ranker import (
+    FAMILIARITY,
     FRESHNESS,
     UNAVAILABLE,
     Floats,
     Ranker,
-    freshness_term,
+    added_terms,
     look_up,
     pool,
     score,
@@ -56,8 +57,9 @@ class Content(Ranker):
     """Shows what is nearest to the mean of all texts that the user liked or typed.
 
     Like all rankers of texts here it may add what anyone can read off public data: depth of
-    content, popularity, freshness, and likeness to what was skipped. All of them are given these
-    terms, with weights tuned alike, so that none is better than another by a hand-set term alone.
+    content, popularity, freshness, familiarity with the creator, and likeness to what was skipped.
+    All of them are given these terms, with weights tuned alike, so that none is better than another
+    by a hand-set term alone.
     """
 
     name = "content"
@@ -71,6 +73,7 @@ class Content(Ranker):
         skipped: float = 0.0,
         popular: float = 0.0,
         freshness: float = FRESHNESS,
+        familiarity: float = FAMILIARITY,
         neighbours: float = 0.0,
         **settings: Any,
     ) -> None:
@@ -83,13 +86,14 @@ class Content(Ranker):
             skipped: weight lost by the cosine to what was skipped.
             popular: weight of popularity, 0 to 1.
             freshness: weight of freshness, 0 to 1, in worlds whose items age.
+            familiarity: weight of the familiarity with the creator, 0 to 1, where users mind it.
             neighbours: weight of what a knowledge graph links to what satisfied: `LinkedShare`.
             **settings: of the class that follows in the order of inheritance.
         """
         super().__init__(seed, **settings)
         self.decay, self.substance = decay, substance
         self.skipped, self.popular, self.freshness = skipped, popular, freshness
-        self.neighbours = neighbours
+        self.familiarity, self.neighbours = familiarity, neighbours
 
     @cached_property
     def _linked(self) -> LinkedShare:
@@ -101,7 +105,8 @@ class Content(Ranker):
         direction = self.belief(observation) - np.float32(self.skipped) * observation["skipped"]
         worth = self.substance * items.substance + self.popular * items.popularity
         terms = look_up(np.asarray(worth, np.float32), candidates)
-        terms += freshness_term(observation, self.freshness)
+        added = {"freshness": self.freshness, "familiarity": self.familiarity}
+        terms += added_terms(observation, added)
         if self.neighbours:
             terms = terms + np.float32(self.neighbours) * self._linked(observation)
         return score(direction, candidates, items.vectors) + terms

@@ -12,10 +12,10 @@ from agents.attribution import Attribution, public_parts
 from agents.dataset import Dataset, Floats, Ids
 from agents.rankers.item_models import Ease
 from agents.rankers.ranker import (
+    added_terms,
     check_vectors,
     consumption,
     entry_weights,
-    freshness_term,
     look_up,
     past,
     score,
@@ -54,6 +54,7 @@ class EaseText(Ease):
         substance: float = 0.0,
         skipped: float = 0.0,
         freshness: float = 0.1,
+        familiarity: float = 0.03,
     ) -> None:
         """Takes the settings of the closed form, and the weights of public terms beside it.
 
@@ -68,10 +69,11 @@ class EaseText(Ease):
             substance: weight of the substance that is read off the text, -1 to 1.
             skipped: weight lost by the cosine to what was skipped.
             freshness: weight of freshness, 0 to 1, in worlds whose items age.
+            familiarity: weight of the familiarity with the creator, 0 to 1, where users mind it.
         """
         super().__init__(seed, regularisation, decay, popular, most_items, gap_decay)
         self.text, self.substance = text, substance
-        self.skipped, self.freshness = skipped, freshness
+        self.skipped, self.freshness, self.familiarity = skipped, freshness, familiarity
         self.texts: Floats = np.zeros((0, 0), np.float32)
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
@@ -121,7 +123,8 @@ class EaseText(Ease):
         """Returns the reconstruction and the public terms of each candidate, (n, c)."""
         items, candidates = self.data.items, observation["candidates"]
         scores = super().scores(observation)
-        scores += freshness_term(observation, self.freshness)
+        added = {"freshness": self.freshness, "familiarity": self.familiarity}
+        scores += added_terms(observation, added)
         if self.substance:
             worth = np.asarray(self.substance * items.substance, np.float32)
             scores += look_up(worth, candidates)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.creators import attachment_to
 from llmrec_env.simulation.elementary import exp64, log64
 from llmrec_env.simulation.inner_products import row_dot
 from llmrec_env.simulation.ordering import best_of
@@ -64,7 +65,8 @@ def worth(
         product = row_dot(interest, items, item)
         relevance = relevance_of(user, params, traits[item], product)
         satiation = satiation_of(user, items, item)
-        utility, logit = appeal(user, params, traits[item], relevance, satiation)
+        attachment = attachment_to(user, params, traits[item].creator)
+        utility, logit = appeal(user, params, traits[item], relevance, satiation, attachment)
         satisfaction[c] = satisfies = sigmoid(logit)
         tired = -log64(max(1.0 - satiation, 1e-9))
         odds[c] = exp64(utility - params.null)

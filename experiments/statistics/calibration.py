@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.creators import attachment_to
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import appeal, new_scratch, satiation_of, sigmoid
 from llmrec_env.simulation.user_record import USER
@@ -33,7 +34,10 @@ def predict(users, params, phrases, vectors, traits, slates, choice, satisfactio
         for j in range(k):
             item, relevance = slates[i, j], scratch.relevance[j]
             satiation = satiation_of(users[i], vectors, item)
-            utility, logit = appeal(users[i], params[0], traits[item], relevance, satiation)
+            attachment = attachment_to(users[i], params[0], traits[item].creator)
+            utility, logit = appeal(
+                users[i], params[0], traits[item], relevance, satiation, attachment
+            )
             choice[i, j] = math.exp(utility - params[0].null) * params[0].examined[j]
             satisfaction[i, j] = sigmoid(logit)
             total += choice[i, j]

@@ -36,6 +36,7 @@ MECHANISMS = (
     "queries",
     "influence",
     "freshness",
+    "creators",
     "regimes",
 )
 """Switched off one after another, where the task has them."""

@@ -55,6 +55,8 @@ class Catalog:
     """-1 (clickbait) to 1 (in-depth), (N,), 0 in tables without labels; None: drawn for a world."""
     titles: tuple[str, ...] | None = None
     """Short names, (N,), for rendering and for phrases."""
+    creators: npt.NDArray[np.int32] | None = None
+    """Who made each item, numbered, (N,); None: the catalogue names nobody."""
     genres: tuple[tuple[str, ...], ...] | None = None
     """Genres of films, (N,)."""
     interests: tuple[tuple[str, ...], ...] | None = None
@@ -76,7 +78,8 @@ class Catalog:
 
     def __post_init__(self) -> None:
         columns = (self.topics, self.facets, self.substance, self.titles, self.genres, self.vectors)
-        for column in (*columns, self.probe, self.quality, self.ids, self.item_vectors):
+        columns = (*columns, self.creators, self.probe, self.quality, self.ids)
+        for column in (*columns, self.item_vectors):
             if column is not None and len(column) != len(self.texts):
                 raise ValueError(f"a column has {len(column)} entries for {len(self.texts)} texts")
         if self.topic_names:
@@ -234,6 +237,7 @@ def catalog_of(name: str, columns: Columns) -> Catalog:
         quality=_numbers(columns.quality),
         topic_share=None if shares is None else np.array([shares[name] for name in topic_names]),
         titles=None if columns.titles is None else tuple(columns.titles),
+        creators=None if columns.creators is None else _numbered(columns.creators, 0)[0],
         genres=None if columns.genres is None else tuple(columns.genres),
         ids=None if columns.ids is None else tuple(columns.ids),
         interests=interests,

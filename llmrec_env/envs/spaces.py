@@ -11,7 +11,8 @@ from gymnasium import spaces
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.description import text_of_session, texts_of_sessions
 from llmrec_env.envs.privileged import flat_hidden, flat_length, hidden_blocks, hidden_spaces
-from llmrec_env.interface.candidates import FEATURES, candidate_freshness
+from llmrec_env.interface.candidates import FEATURES, blocks_added, candidate_freshness
+from llmrec_env.interface.familiarity import candidate_familiarity
 from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, RECENT_STEPS, SATISFIED
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS, named_blocks
 from llmrec_env.interface.text_answer import PROBLEMS
@@ -28,7 +29,7 @@ def observation_space(simulator: Simulator) -> spaces.Space[Any]:
         return simulator.prompt_writer.space()
     if config.observation == "vector":
         bounds = np.full(buffers.vector.shape[1], _BOUND, np.float32)
-        bounds = np.append(bounds, np.full(fresh_length(config), _BOUND, np.float32))
+        bounds = np.append(bounds, np.full(added_length(config), _BOUND, np.float32))
         bounds = np.append(bounds, np.full(flat_length(config), np.inf, np.float32))
         return spaces.Box(-bounds, bounds, dtype=np.float32)
     num_items = len(simulator.world.catalog)
@@ -42,9 +43,8 @@ def observation_space(simulator: Simulator) -> spaces.Space[Any]:
     if config.candidates:
         shape = (config.candidates, len(FEATURES))
         blocks["candidate_features"] = spaces.Box(-_BOUND, _BOUND, shape, np.float32)
-    if config.ages():
-        shape = buffers.ids.shape[1:]
-        blocks["candidate_freshness"] = spaces.Box(0.0, 1.0, shape, np.float32)
+    for name in blocks_added(config):
+        blocks[name] = spaces.Box(0.0, 1.0, buffers.ids.shape[1:], np.float32)
     blocks["history"] = spaces.Box(-1, last_id, (HISTORY_LENGTH,), np.int32)
     blocks["history_feedback"] = spaces.Box(-1, QUERY, (HISTORY_LENGTH,), np.int32)
     steps, last_phrase = (RECENT_STEPS,), len(simulator.world.phrases.texts) - 1
@@ -72,8 +72,8 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
     hidden = hidden_blocks(simulator, sessions) if config.privileged_observation else {}
     if config.observation == "vector":
         vector = buffers.vector[sessions].copy()
-        if fresh_length(config):
-            vector = np.append(vector, _freshness(simulator, sessions), axis=-1)
+        for name in blocks_added(config) if added_length(config) else ():
+            vector = np.append(vector, _ADDED[name](simulator, sessions), axis=-1)
         return np.append(vector, flat_hidden(hidden, config), axis=-1) if hidden else vector
     blocks = named_blocks(
         buffers.vector[sessions],
@@ -86,14 +86,15 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
     blocks["candidates"] = buffers.ids[sessions].copy()
     if config.candidates:
         blocks["candidate_features"] = buffers.features[sessions].copy()
-    if config.ages():
-        blocks["candidate_freshness"] = _freshness(simulator, sessions)
+    for name in blocks_added(config):
+        blocks[name] = _ADDED[name](simulator, sessions)
     return blocks | hidden
 
 
-def fresh_length(config: EnvConfig) -> int:
-    """Returns of how many candidates a `vector` observation tells how fresh they are."""
-    return config.candidates * (config.ages() and config.action in ("slate", "item", "text"))
+def added_length(config: EnvConfig) -> int:
+    """Returns how many numbers the blocks that mechanisms add have in a `vector` observation."""
+    shown = config.action in ("slate", "item", "text")
+    return config.candidates * len(blocks_added(config)) * shown
 
 
 def _freshness(simulator: Simulator, sessions: Any) -> npt.NDArray[np.float32]:
@@ -104,6 +105,17 @@ def _freshness(simulator: Simulator, sessions: Any) -> npt.NDArray[np.float32]:
     return candidate_freshness(items, np.atleast_2d(ids), np.atleast_1d(steps), half_life).reshape(
         ids.shape
     )
+
+
+def _familiarity(simulator: Simulator, sessions: Any) -> npt.NDArray[np.float32]:
+    """Returns the familiarity with the candidates' creators, of one session or a batch."""
+    ids, histories = simulator.buffers.ids[sessions], simulator.histories[sessions]
+    creator = simulator.world.items.creator
+    some = np.atleast_1d(np.asarray(histories, simulator.histories.dtype))
+    return candidate_familiarity(some, creator, np.atleast_2d(ids)).reshape(ids.shape)
+
+
+_ADDED = {"candidate_freshness": _freshness, "candidate_familiarity": _familiarity}
 
 
 def info_of(simulator: Simulator, session: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from llmrec_env.config import EnvConfig
 from llmrec_env.interface.history import (
     consumed_of,
     interest_of,
@@ -42,6 +43,8 @@ FEATURES = (
 """Columns of the candidate features, all about in [-1, 1]."""
 
 INTEREST, RECENT, CO_CONSUMPTION, POPULARITY, SATIATION, SKIPPED, SUBSTANCE, REPETITION = range(8)
+MORE_BLOCKS = ("candidate_freshness", "candidate_familiarity")
+"""Blocks of a number for each candidate that mechanisms add; see `blocks_added`."""
 UNIFORM, TWO_STAGE = 0, 1
 RECALLS = {"uniform": UNIFORM, "two-stage": TWO_STAGE}
 
@@ -61,6 +64,13 @@ class Items(NamedTuple):
     popularity: npt.NDArray[np.float32]  # (items,), in [0, 1], from the logs
     substance: npt.NDArray[np.float32]  # (items,), in [-1, 1], read off the text by a probe
     published: npt.NDArray[np.int32]  # (items,), step of a session, long ago if items do not age
+    creator: npt.NDArray[np.int32]  # (items,), number, -1 if users do not mind who made an item
+
+
+def blocks_added(config: EnvConfig) -> tuple[str, ...]:
+    """Returns those of MORE_BLOCKS that observations of a configuration have."""
+    has = dict(zip(MORE_BLOCKS, (config.ages(), config.attaches()), strict=True))
+    return tuple(name for name in MORE_BLOCKS if has[name])
 
 
 @inlined

@@ -1,4 +1,4 @@
-"""HIDDEN: traits of the items of a world: taste, quality, substance, and public times."""
+"""HIDDEN: traits of the items of a world: taste, quality, substance, public times, creators."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from llmrec_env import portable_math
 from llmrec_env.config import EnvConfig
 from llmrec_env.content.catalog import Catalog
 from llmrec_env.content.fusion import Channel
+from llmrec_env.simulation.creators import creators_of
 from llmrec_env.simulation.freshness import publication_steps
 from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.response import TRAITS
@@ -53,6 +54,7 @@ def item_traits(
         taste = _with_channel(taste, channel, config.taste_channel, rng)
     traits["taste"] = taste / TASTE_DIM**0.5
     traits["published"] = publication_steps(config, n)
+    traits["creator"] = creators_of(config, catalog)
     return traits
 
 

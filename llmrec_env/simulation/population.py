@@ -15,16 +15,22 @@ COMMUNITY_TASTE, OWN_TASTE = 0.8, 0.6  # weights of what makes up a taste
 
 
 def new_users(
-    config: EnvConfig, interests: Interests, community_taste: npt.NDArray[np.float32]
+    config: EnvConfig,
+    interests: Interests,
+    community_taste: npt.NDArray[np.float32],
+    num_creators: int = 0,
 ) -> npt.NDArray[np.void]:
     """Returns the hidden state of every user of the world, before any record, (num_users,).
 
     Args:
+        config: of the world.
+        interests: what interests can be.
         community_taste: text-free taste of the communities, (communities, TASTE_DIM).
+        num_creators: to whom users may become attached; of a new user, to nobody.
     """
     n, slots = config.num_users, config.interest_slots
     rng = np.random.default_rng([config.world_seed, 3])
-    users = np.zeros(n, user_dtype(config))
+    users = np.zeros(n, user_dtype(config, num_creators))
     users["user_id"], users["dim"], users["slots"] = np.arange(n), config.dim, slots
     users["noise_key"] = rng.integers(0, 2**63, n, dtype=np.uint64)
     users["community"] = rng.integers(0, len(community_taste), n)

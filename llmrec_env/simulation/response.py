@@ -14,6 +14,7 @@ from llmrec_env import portable_math
 from llmrec_env.config import EnvConfig, world_numbers
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.creators import attachment_to
 from llmrec_env.simulation.elementary import MAX_EXPONENT, exp32, exp64, one_minus_exp32
 from llmrec_env.simulation.freshness import freshness
 from llmrec_env.simulation.inner_products import LANES, products_with, row_dot
@@ -31,6 +32,7 @@ PARAMETERS = np.dtype(
         ("examined", np.float64, (MAX_SLATE,)),  # exam_k = k^-gamma; 1 in `cascade`
         ("rank_penalty", np.float64, (MAX_SLATE,)),  # gamma ln k; 0 in `cascade`
         ("scale", np.float64),  # s_f
+        ("num_creators", np.int64),  # 0 where users do not mind who made an item
     ]
 )
 """The parameters of the dynamics that compiled functions read: one record."""
@@ -41,6 +43,7 @@ TRAITS = np.dtype(
         ("quality", np.float32),  # standardised
         ("substance", np.float32),  # q in [-1, 1] of the item's text; below 0 is clickbait
         ("published", np.int32),  # step, which is public
+        ("creator", np.int32),  # number, which is public
     ]
 )
 """What items are like beside their text; one record an item."""
@@ -87,8 +90,14 @@ def no_responses(n: int, slate_size: int) -> npt.NDArray[np.void]:
     return responses
 
 
-def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
-    """Returns the effective parameters as an array of one record, (1,)."""
+def parameters(config: EnvConfig, scale: float, num_creators: int = 0) -> npt.NDArray[np.void]:
+    """Returns the effective parameters as an array of one record, (1,).
+
+    Args:
+        config: of the environment.
+        scale: s_f.
+        num_creators: to whom users may become attached.
+    """
     effective = config.effective()
     params = np.zeros(1, PARAMETERS)
     for name in world_numbers():
@@ -99,7 +108,7 @@ def parameters(config: EnvConfig, scale: float) -> npt.NDArray[np.void]:
     ranks = range(1, MAX_SLATE + 1)
     params["examined"] = portable_math.power(ranks, -position_bias)
     params["rank_penalty"] = position_bias * portable_math.log1p(np.arange(MAX_SLATE))
-    params["scale"] = scale
+    params["scale"], params["num_creators"] = scale, num_creators
     return params
 
 
@@ -146,7 +155,7 @@ def satiation_of(user, vectors, item):
 
 
 @inlined
-def appeal(user, params, trait, relevance, satiation):
+def appeal(user, params, trait, relevance, satiation, attachment):
     """Returns the utility of an item at rank 1, and the logit of P(z = 1) if it is consumed."""
     utility = (
         params.choice_relevance * relevance
@@ -157,6 +166,8 @@ def appeal(user, params, trait, relevance, satiation):
     if params.new_items > 0.0:
         fresh = freshness(trait.published, user.step, params.freshness_half_life)
         utility += params.freshness_choice * fresh
+    if params.creator_growth > 0.0:
+        utility += params.creator_choice * attachment
     logit = (
         params.satisfaction_bias
         + params.satisfaction_relevance * relevance
@@ -164,6 +175,8 @@ def appeal(user, params, trait, relevance, satiation):
         + params.satisfaction_quality * trait.quality
         + params.goodwill_satisfaction * user.goodwill
     )
+    if params.creator_growth > 0.0:
+        logit += params.creator_satisfaction * attachment
     return utility, logit
 
 
@@ -191,7 +204,10 @@ def respond(user, params, vectors, traits, key, response, scratch):
         satiation[k] = one_minus_exp32(max(satiation[k], np.float32(0.0)))
     for k in range(slots):
         item = response.slate[k]
-        utility, logits[k] = appeal(user, params, traits[item], relevance[k], satiation[k])
+        attachment = attachment_to(user, params, traits[item].creator)
+        utility, logits[k] = appeal(
+            user, params, traits[item], relevance[k], satiation[k], attachment
+        )
         utility -= params.rank_penalty[k] + params.null
         if user.step < 0 and consumed_before(user, item):  # sessions offer nothing twice
             utility -= AGAIN

@@ -29,6 +29,7 @@ STEP_TABLE = Layout(
         "popularity": (np.float32, 1),
         "substance": (np.float32, 1),
         "published": (np.int32, 1),
+        "creator": (np.int32, 1),
         "phrases": (np.float32, 2),
         "mode": (np.int8, 1),  # fields of Buffers
         "unavailable": (np.int64, 1),
@@ -153,6 +154,7 @@ def items_of(table):
         array(table, "popularity"),
         array(table, "substance"),
         array(table, "published"),
+        array(table, "creator"),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from llmrec_env.config import EnvConfig
@@ -32,17 +34,31 @@ USER = in_whole_lines(
         ("consumed", np.int32, (MEMORY,)),
     ]
 )
-"""The fixed part of a user's hidden state; satiation c, (d,), follows."""
+"""The fixed part of a user's hidden state; satiation c, (d,), and attachments g follow."""
 
 
-def user_dtype(config: EnvConfig) -> np.dtype[np.void]:
-    """Returns the record of one user's hidden state."""
+def user_dtype(config: EnvConfig, num_creators: int = 0) -> np.dtype[np.void]:
+    """Returns the record of one user's hidden state.
+
+    Args:
+        config: of the environment.
+        num_creators: to whom users may become attached.
+    """
     slots = ("phrase", "active", "weight", "rest")
     used = {name: config.interest_slots for name in slots}
-    return extended(USER, used, [("satiation", np.float32, (config.dim,))])
+    parts: list[tuple[str, Any, tuple[int, ...]]] = [("satiation", np.float32, (config.dim,))]
+    if num_creators:
+        parts.append(("attachment", np.float32, (num_creators,)))
+    return extended(USER, used, parts)
 
 
 @inlined
 def satiation_vector(user):
     """Returns c, what the user is satiated with, (d,); writing into it changes the user."""
     return floats_behind(user, 0, user.dim)
+
+
+@inlined
+def attachment_vector(user, num_creators):
+    """Returns g, how attached the user is to each creator, (num_creators,)."""
+    return floats_behind(user, 4 * user.dim, num_creators)

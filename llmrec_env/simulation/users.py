@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.creators import attach
 from llmrec_env.simulation.elementary import exp32
 from llmrec_env.simulation.inner_products import LANES, block8x2, products_with
 from llmrec_env.simulation.user_record import MEMORY, satiation_vector
@@ -130,6 +131,7 @@ def evolve(user, params, interests, vectors, traits, scratch, key, response):
             user.consumed[user.num_consumed % MEMORY] = item
             user.num_consumed += 1
     user.goodwill = goodwill
+    attach(user, params, traits, response)
     ask(user, params, key, response)
     user.step += 1
 

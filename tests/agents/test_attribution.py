@@ -11,10 +11,10 @@ SMALL = {"encoder": "hashing", "num_items": 300, "num_users": 300, "candidates":
 AGENTS = ("content", "content-recency", "drift-aware", "ease", "ease-text", "joint")
 
 
-AGEING = {"new_items": 0.3, "horizon": 15, "candidates": 20}
+ADDED = {"new_items": 0.3, "creator_growth": 0.5, "horizon": 15, "candidates": 20}
 
 
-@pytest.fixture(scope="module", params=[{}, AGEING], ids=["ageless", "ageing"])
+@pytest.fixture(scope="module", params=[{}, ADDED], ids=["plain", "added terms"])
 def env(request):
     sizes = SMALL | request.param
     made = gymnasium.make_vec("llmrec/Drift-v1", num_envs=64, observation="dict", **sizes)

@@ -229,7 +229,8 @@ def test_ranking_is_the_one_of_its_definition_with_ties(count, dim, mmr):
     vectors = (rng.integers(-2, 3, (400, dim)) / 4).astype(np.float32)  # their products are exact
     popularity, substance = (rng.integers(0, 3, (2, 400)) / 2).astype(np.float32)
     published = np.zeros(400, np.int32)
-    items = Items(vectors, np.zeros((400, 16), np.float32), popularity, substance, published)
+    factors, nobody = np.zeros((400, 16), np.float32), np.full(400, -1, np.int32)
+    items = Items(vectors, factors, popularity, substance, published, nobody)
     for _ in range(20):
         plan, ids = np.zeros((1, MMR + 2), np.float32), rng.permutation(400)[:count]
         plan[0, FEATURES.index("popularity")], plan[0, FEATURES.index("substance")] = 1.0, -0.5

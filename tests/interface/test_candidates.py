@@ -10,6 +10,7 @@ from llmrec_env.config import EnvConfig
 from llmrec_env.interface.candidates import FEATURES, Items, describe, recall_uniform
 from llmrec_env.interface.history import HISTORY, empty_histories
 from llmrec_env.simulation import noise
+from llmrec_env.simulation.creators import NOBODY
 from llmrec_env.simulation.freshness import ALWAYS
 from llmrec_env.simulation.records import compiled_view
 
@@ -177,7 +178,8 @@ def _random_items(dim, rng):
     popularity, substance = rng.random((2, 400))
     parts = (vectors / np.sqrt(dim), factors, popularity, substance)
     published = np.full(len(parts[0]), ALWAYS, np.int32)
-    return Items(*(part.astype(np.float32) for part in parts), published)
+    nobody = np.full(len(parts[0]), NOBODY, np.int32)
+    return Items(*(part.astype(np.float32) for part in parts), published, nobody)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 15, 17, 100, 300])

@@ -164,7 +164,8 @@ def _appeal(world, tiny, user, item=7, relevance=0.5, **changes):
     params = _params(world, tiny, **changes)
     record = compiled_view(user, USER)[0]
     satiation = satiation_of(record, world.items.vectors, item)
-    return appeal(record, params[0], world.traits[item], np.float32(relevance), satiation)
+    zero = np.float32(0.0)  # attachment to the creator
+    return appeal(record, params[0], world.traits[item], np.float32(relevance), satiation, zero)
 
 
 def test_satiation_lowers_utility_and_logit_of_what_lies_in_its_direction(world, tiny, user):

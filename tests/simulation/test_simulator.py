@@ -266,6 +266,12 @@ def _publishes(new_simulator, **kwargs):
     return (world.items.published > ALWAYS).any()
 
 
+def _attaches(new_simulator, **kwargs):
+    simulator = new_simulator(N, **kwargs, creator_growth=0.5)
+    _play(simulator)
+    return "attachment" in simulator.users.dtype.names and simulator.users["attachment"].any()
+
+
 EFFECTS = {
     "spontaneous": _moved("weight"),
     "switching": _moved("last_switch"),
@@ -284,6 +290,7 @@ EFFECTS = {
     "churn": _responded("terminated"),
     "cap": _spares_what_was_shown,
     "freshness": _publishes,
+    "creators": _attaches,
 }
 
 

@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.interface.candidates import Items
 from llmrec_env.simulation import elementary, inner_products, noise, ordering, simulator
 from llmrec_env.simulation.logging_policy import write_logs
 from llmrec_env.simulation.response import TRAITS, parameters
@@ -73,7 +72,8 @@ def whole_number_world(config: EnvConfig) -> World:
         phrase_vectors, _same_topic(start, neighbours), start, topics.astype(np.int32)
     )
     traits = np.zeros(len(vectors), TRAITS)
-    traits["published"] = world.traits["published"]
+    for name in ("published", "creator"):
+        traits[name] = world.traits[name]
     users = np.zeros(config.num_users, user_dtype(config))
     n, slots = users["phrase"].shape
     users["dim"], users["slots"] = dim, slots
@@ -91,7 +91,8 @@ def whole_number_world(config: EnvConfig) -> World:
     traits["quality"] = (integers(65, len(vectors), salt=11) - 32) / 16  # not for exp of numpy
     factors = ((integers(3, len(vectors), 16, salt=12) - 1) / 4).astype(np.float32)
     popularity = (integers(9, len(vectors), salt=13) / 8).astype(np.float32)  # full of ties
-    items = Items(vectors, factors, popularity, traits["substance"].copy(), world.items.published)
+    items = world.items._replace(vectors=vectors, factors=factors, popularity=popularity)
+    items = items._replace(substance=traits["substance"].copy())
     histories = histories_of(config, logs, items, phrase_vectors)
     for array in (users, traits, params, histories, *items, *interests, *logs):
         array.setflags(write=False)

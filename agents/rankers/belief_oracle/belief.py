@@ -26,7 +26,12 @@ from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import new_scratch
-from llmrec_env.simulation.user_record import USER, satiation_vector, user_dtype
+from llmrec_env.simulation.user_record import (
+    USER,
+    attachment_vector,
+    satiation_vector,
+    user_dtype,
+)
 from llmrec_env.simulation.users import interest_vector
 
 _TYPICAL_LENGTH = 60  # steps of a trajectory on which as many moves are tried as asked for
@@ -57,18 +62,19 @@ class Belief:
             key: of all that is drawn, 64 bits.
         """
         self._known, self._moves, self._key = known, moves, np.uint64(key)
-        self.past = new_past(config, len(known.topic))
+        num_creators = int(known.params["num_creators"][0])
+        self.past = new_past(config, len(known.topic), num_creators)
         steps = len(self.past.goodwill)
         slots, k = config.interest_slots, config.slate_size
         self.particles = new_particles(particles, steps, slots, k)
         begin(self.particles, pool, np.uint64(noise.step_key(self._key, steps)))
         self.t, self.weights = 0, np.full(particles, 1.0 / particles)
         self._scratch = new_scratch(k, config.dim)
-        users = np.zeros(particles + 1, user_dtype(config))
+        users = np.zeros(particles + 1, user_dtype(config, num_creators))
         users["dim"], users["slots"] = config.dim, slots
         self.users = compiled_view(users[:-1], USER)
         self._user = compiled_view(users[-1:], USER)[0]
-        write_users(self.past, self.particles, 0, self.users)
+        write_users(known, self.past, self.particles, 0, self.users)
 
     def begin_session(self, logged: int) -> None:
         """Says how many of the steps to come were logged before the session."""
@@ -99,7 +105,7 @@ class Belief:
         )
         self.t += 1
         posterior(self.particles, self.weights)
-        write_users(self.past, self.particles, self.t, self.users)
+        write_users(self._known, self.past, self.particles, self.t, self.users)
 
     def slate(self, candidates: npt.NDArray[np.int32], lookahead: Lookahead, k: int) -> Any:
         """Returns the candidates that are best on average over the belief, (k,) indices."""
@@ -131,13 +137,14 @@ def absorb(known, past, particles, t, moves, key, user, scratch):
 
 
 @kernel
-def write_users(past, particles, t, users):
+def write_users(known, past, particles, t, users):
     """Writes every particle as a user before step t, with what is public of the real one."""
-    public = past.public[0]
+    public, num_creators = past.public[0], int(known.params[0].num_creators)
     for i in range(users.shape[0]):
         load(particles, i, t, users[i])
         users[i].goodwill, users[i].step = public.goodwill, public.step
         satiation_vector(users[i])[:] = satiation_vector(public)
+        attachment_vector(users[i], num_creators)[:] = attachment_vector(public, num_creators)
 
 
 @kernel

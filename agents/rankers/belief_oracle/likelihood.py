@@ -25,7 +25,8 @@ def response_fit(known, past, t, text, user, scratch):
     for k in range(response.slots):
         trait = known.traits[response.slate[k]]
         relevance = relevance_of(user, params, trait, text[k])
-        utility, logits[k] = appeal(user, params, trait, relevance, past.satiation[t, k])
+        satiation, attachment = past.satiation[t, k], past.attachment[t, k]
+        utility, logits[k] = appeal(user, params, trait, relevance, satiation, attachment)
         odds[k] = np.float32(utility - past.penalty[t, k])
     for k in range(response.slots):
         odds[k] = exp32(odds[k])

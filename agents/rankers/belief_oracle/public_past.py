@@ -11,6 +11,7 @@ from llmrec_env.config import EnvConfig
 from llmrec_env.interface.history import RECENT_STEPS
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.creators import attachment_to
 from llmrec_env.simulation.elementary import exp64
 from llmrec_env.simulation.inner_products import cosines
 from llmrec_env.simulation.logging_policy import POPULAR_SHARE, SEARCH_NOISE, SEARCH_SHARE, SEARCHED
@@ -36,6 +37,7 @@ class Past(NamedTuple):
     responses: Any  # (T,) RESPONSE: slate, feedback, choice, query; `examined` as far as known
     cosines: npt.NDArray[np.float32]  # (T, phrases, k), of every phrase and slot
     satiation: npt.NDArray[np.float32]  # (T, k), sat(y_k)
+    attachment: npt.NDArray[np.float32]  # (T, k), to the creators of the slots
     penalty: npt.NDArray[np.float64]  # (T, k), utility lost to rank, null item and repetition
     goodwill: npt.NDArray[np.float32]  # (T,)
     logged: npt.NDArray[np.float64]  # (logged steps, phrases), P(slate | searched phrase)
@@ -43,18 +45,19 @@ class Past(NamedTuple):
     heard: npt.NDArray[np.float64]  # (T + 1, phrases), sums of `hints` over the steps before
     hinted: npt.NDArray[np.int64]  # (T + 1,), steps before that speak for any
     num_logged: npt.NDArray[np.int64]  # (1,)
-    public: Any  # (1,) USER: satiation, goodwill and what was consumed; its interests mean nothing
+    public: Any  # (1,) USER: its interests and taste mean nothing
 
 
-def new_past(config: EnvConfig, num_phrases: int) -> Past:
+def new_past(config: EnvConfig, num_phrases: int, num_creators: int = 0) -> Past:
     """Returns the past of a session of which nothing is known yet."""
     steps, k = RECENT_STEPS + config.horizon, config.slate_size
-    public = np.zeros(1, user_dtype(config))
+    public = np.zeros(1, user_dtype(config, num_creators))
     public["dim"], public["slots"], public["consumed"] = config.dim, config.interest_slots, -1
     return Past(
         responses=compiled_view(no_responses(steps, k), RESPONSE),
         cosines=np.zeros((steps, num_phrases, k), np.float32),
         satiation=np.zeros((steps, k), np.float32),
+        attachment=np.zeros((steps, k), np.float32),
         penalty=np.zeros((steps, k)),
         goodwill=np.zeros(steps, np.float32),
         logged=np.ones((RECENT_STEPS, num_phrases)),
@@ -88,6 +91,8 @@ def append(known, past, t, slate, feedback, query):
     past.goodwill[t] = public.goodwill
     for slot in range(k):
         past.satiation[t, slot] = satiation_of(public, known.vectors, slate[slot])
+        creator = known.traits[slate[slot]].creator
+        past.attachment[t, slot] = attachment_to(public, params, creator)
         past.penalty[t, slot] = params.rank_penalty[slot] + params.null
         if public.step < 0:
             past.penalty[t, slot] += AGAIN if consumed_before(public, slate[slot]) else 0.0

@@ -21,9 +21,9 @@ from agents.joint.recommender import Joint
 from agents.rankers.ranker import Floats
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.privileged import flat_hidden, flat_length
-from llmrec_env.envs.spaces import fresh_length
+from llmrec_env.envs.spaces import added_length
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.interface.candidates import FEATURES
+from llmrec_env.interface.candidates import FEATURES, blocks_added
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.sb3 import Sb3VecEnv
 
@@ -108,7 +108,7 @@ def visible_numbers(config: EnvConfig, ablated: Sequence[str]) -> Floats:
     appended = config.candidates * len(FEATURES) if config.action in ("slate", "item") else 0
     lengths = dict.fromkeys(VECTOR_BLOCKS, length)
     lengths |= {"session": len(SESSION_NUMBERS), "candidates": appended}
-    lengths["freshness"] = fresh_length(config)
+    lengths["added"] = added_length(config)
     lengths["hidden"] = flat_length(config)
     visible = np.array([block not in ablated for block in lengths], np.float32)
     return np.repeat(visible, list(lengths.values()))
@@ -213,8 +213,8 @@ class CandidateEncoder:
         blocks.append(observation["session"])
         if "candidate_features" in observation:
             blocks.append(observation["candidate_features"].reshape(n, -1))
-        if fresh_length(self._config):
-            blocks.append(observation["candidate_freshness"])
+        if added_length(self._config):
+            blocks += [observation[name] for name in blocks_added(self._config)]
         if self._config.privileged_observation:
             blocks.append(flat_hidden(observation, self._config))
         return np.concatenate(blocks, axis=1) * self._visible

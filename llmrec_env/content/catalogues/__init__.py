@@ -25,6 +25,8 @@ class Columns:
     genres: Sequence[tuple[str, ...]] | None = None
     interests: dict[tuple[str, str], tuple[str, ...]] | None = None
     """Authored interest phrases by (topic, facet)."""
+    creators: Sequence[str] | None = None
+    """Who made the items."""
     ids: Sequence[str] | None = None
     """What the items are called in a table of one's own."""
     probe: Sequence[float] | None = None

@@ -65,6 +65,7 @@ class Item(NamedTuple):
     title: str
     sentence: str
     substance: float
+    creator: str  # whom the title names; empty: nobody
 
 
 def make_items(name: str, num_items: int | None = None, seed: int = 0) -> Columns:
@@ -96,6 +97,7 @@ def make_items(name: str, num_items: int | None = None, seed: int = 0) -> Column
         facets=[item.subject.facet for item in items],
         substance=[item.substance for item in items],
         titles=[item.title for item in items],
+        creators=[item.creator for item in items] if items[0].creator else None,
         interests={
             (topic["topic"], facet["name"]): _interests(name, facet)
             for topic in _topics(name)
@@ -185,6 +187,7 @@ def _variants(name: str, subject: Subject, count: int, rng: np.random.Generator)
             _capitalized(wording.format(**words)),
             _capitalized(ending.format(**words)),
             level.substance,
+            words.get("creator", ""),
         )
 
 
