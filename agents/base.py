@@ -62,6 +62,31 @@ class WorldError(ValueError):
 
 
 @runtime_checkable
+class ItemAgent(Protocol):
+    """An agent that may know items and phrases by their ids, which are those of one world."""
+
+    knows_items: bool
+
+
+@runtime_checkable
+class Transferable(Protocol):
+    """An agent that knows items, and can do in another world without what it knows of them."""
+
+    def transfer(
+        self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv, same_items: bool
+    ) -> None:
+        """Takes, in place of `load`, what holds in the world of `env` of the weights of another.
+
+        Args:
+            weights: arrays by name, as `save` wrote them.
+            env: whose public data it will act on.
+            same_items: whether ids mean the same texts, drawn by the same world seed, and only
+                their encodings differ. If not, an item is one of which nothing is known.
+        """
+        ...
+
+
+@runtime_checkable
 class BeliefAgent(Protocol):
     """An agent that holds a belief about what its users are into."""
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
 import llmrec_env
-from agents.base import Agent, WorldError
+from agents.base import Agent, ItemAgent, Transferable, WorldError
+from agents.compatibility import interface_differences, traits_of, world_differences
 from agents.registry import spec_of
 from agents.saving import agent_record, read_agent, read_arrays, write_agent
 from llmrec_env.config import EnvConfig
@@ -29,11 +29,6 @@ from llmrec_env.envs.vector import RecVectorEnv
 
 TASK_VERSION = next(iter(llmrec_env.TASKS)).rpartition("-")[2]
 """Of the dynamics and of what observations mean."""
-_SAME = ("action", "observation", "history", "slate_size", "candidates", "dim")
-"""Fields that an agent depends on; the others are dynamics, users and randomness."""
-_TOLERANCE = 1e-3
-"""Rounding of 1e-5 a number moves a sketch by less than a tenth of this; another text by more."""
-
 Location = str | os.PathLike[str]
 
 
@@ -96,23 +91,26 @@ def save_agent(agent: Agent, config: EnvConfig, path: Location) -> None:
     )
 
 
-def load_agent(path: Location, env: RecVectorEnv) -> Agent:
+def load_agent(path: Location, env: RecVectorEnv, transfer: bool = False) -> Agent:
     """Returns a saved agent, ready to act in an environment like the one it was made for.
 
-    Other dynamics, users and worlds are fine; one that sees hidden truth is not attached yet.
+    Other dynamics and other users are fine; so is another world seed to an agent that knows no
+    item by its id. One that sees hidden truth is not attached yet.
 
     Args:
         path: folder that `save_agent` wrote.
         env: in the agent's modes; see `read_saved(path).config`.
+        transfer: whether it may act in another world: of another world seed, catalogue or encoder.
+            What it knows of items or phrases that are others there is left behind.
 
     Raises:
-        WorldError: the agent knows the items of another world.
+        WorldError: this is another world; with `transfer`, nothing of the agent holds there.
         ValueError: the files are missing or damaged, a weight is not finite, there is no agent of
             this name, or the environment differs in what the agent depends on.
     """
     saved = read_saved(path)
-    differences = _differences(saved, env)
-    if differences:
+    here = traits_of(env)
+    if differences := interface_differences(saved.made_for, here):
         raise ValueError(
             f"{saved.path}: the agent {saved.name!r} was made for another environment: "
             f"{'; '.join(differences)}. Build the environment as it was ('environment' in "
@@ -121,8 +119,17 @@ def load_agent(path: Location, env: RecVectorEnv) -> Agent:
     weights = read_arrays(saved.path, {"weights_sha256": saved.weights_sha256})
     _check_finite(f"{saved.path}: the agent {saved.name!r}", weights, "train it again")
     agent = saved.new()
+    configs = saved.config, env.config
+    moved = world_differences(saved.made_for, here, *configs, by_id=knows_items(agent))
+    if moved and not transfer:
+        raise WorldError(
+            f"{saved.path}: the agent {saved.name!r} was made for another environment: "
+            f"{'; '.join(moved.values())}. Build the environment as it was ('environment' in "
+            "config.json), train the agent in this one, or take along what holds in any world: "
+            "load_agent(..., transfer=True), --transfer of the commands."
+        )
     try:
-        agent.load(weights, env)
+        _take(agent, weights, env, moved)
     except WorldError as error:
         raise WorldError(f"{saved.path}: {error}") from None
     except EncoderError:  # says itself what a language model lacks
@@ -133,6 +140,31 @@ def load_agent(path: Location, env: RecVectorEnv) -> Agent:
             f"config.json ({type(error).__name__}); train it again."
         ) from error
     return agent
+
+
+def knows_items(agent: Agent) -> bool:
+    """Returns whether an agent holds what it learnt of single items or phrases, by their ids."""
+    return isinstance(agent, ItemAgent) and agent.knows_items
+
+
+def _take(
+    agent: Agent,
+    weights: Mapping[str, npt.NDArray[Any]],
+    env: RecVectorEnv,
+    moved: Mapping[str, str],
+) -> None:
+    """Gives an agent weights of a world that differs from that of `env` in what is named."""
+    if not (moved and knows_items(agent)):
+        agent.load(weights, env)
+    elif isinstance(agent, Transferable):
+        agent.transfer(weights, env, same_items=set(moved) == {"encoder"})
+    elif "items" in moved:
+        raise WorldError(
+            f"the agent {agent.name!r} cannot be transferred: all that it learnt is of items by "
+            f"their ids, and {moved['items']}; train it in this world."
+        )
+    else:
+        agent.load(weights, env)
 
 
 def read_saved(path: Location) -> Saved:
@@ -169,71 +201,6 @@ def read_saved(path: Location) -> Saved:
             stacklevel=2,
         )
     return Saved(folder, name, record["config"], config, made_for, record["weights_sha256"])
-
-
-def traits_of(env: RecVectorEnv) -> dict[str, Any]:
-    """Returns what an agent depends on in an environment, as plain data."""
-    public = env.public_data()
-    traits = {name: getattr(env.config, name) for name in _SAME}
-    traits["num_items"] = len(public.catalog)
-    traits["action_space"] = str(env.single_action_space)
-    traits["observation_space"] = _shapes(env.single_observation_space)
-    return traits | {"item_vectors": sketch(public.items.vectors)}
-
-
-def sketch(vectors: npt.NDArray[np.float32]) -> list[float]:
-    """Returns eight numbers that tell item vectors, (N, d), from others.
-
-    They change with every text, its place and the encoder, but hardly with the rounding of the
-    machine, as a digest of the bits would.
-    """
-    waves = np.sqrt(np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0]))
-    rows, columns = (np.cos(np.outer(np.arange(size), waves)) for size in vectors.shape)
-    sums = ((vectors @ columns) * rows).sum(axis=0) / len(vectors) ** 0.5
-    return [round(float(x), 6) for x in sums]
-
-
-def _shapes(space: spaces.Space[Any]) -> Any:
-    if isinstance(space, spaces.Dict):
-        return {name: _shapes(part) for name, part in space.items()}
-    return list(space.shape or ())
-
-
-def _differences(saved: Saved, env: RecVectorEnv) -> list[str]:
-    """Says in what an environment differs from the one that an agent was made for."""
-    then, now = saved.made_for, traits_of(env)
-    differences = [
-        f"{name} is {then.get(name)!r} there, {now[name]!r} here"
-        for name in (*_SAME, "num_items", "action_space")
-        if then.get(name) != now[name]
-    ]
-    old_shapes = _shapes_by_name(then.get("observation_space"))
-    new_shapes = _shapes_by_name(now["observation_space"])
-    differences += [
-        f"{name} has shape {old_shapes.get(name)} there, {new_shapes.get(name)} here"
-        for name in sorted(old_shapes | new_shapes)
-        if old_shapes.get(name) != new_shapes.get(name)
-    ]
-    same_size = all(then.get(name) == now[name] for name in ("dim", "num_items"))
-    if same_size and not _same_items(then.get("item_vectors"), now["item_vectors"]):
-        old, new = saved.config, env.config
-        differences.append(
-            f"the items are of another catalogue or encoder: {old.catalog!r} read by "
-            f"{old.encoder!r} there, {new.catalog!r} read by {new.encoder!r} here"
-        )
-    return differences
-
-
-def _same_items(then: Any, now: list[float]) -> bool:
-    """Whether two sketches are of the same items, whatever the first one is."""
-    numbers = isinstance(then, list) and all(type(x) in (int, float) for x in then)
-    return numbers and len(then) == len(now) and np.allclose(then, now, rtol=0.0, atol=_TOLERANCE)
-
-
-def _shapes_by_name(space: Any) -> dict[str, Any]:
-    """Shapes by name of a `dict` observation, or of a `vector` as one block."""
-    named = space if isinstance(space, dict) else {"": space}
-    return {f"observation {name}".strip(): shape for name, shape in named.items()}
 
 
 def _check_finite(what: str, weights: Mapping[str, npt.NDArray[Any]], fix: str) -> None:

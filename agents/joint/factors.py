@@ -79,6 +79,11 @@ def _kernel(a: Doubles, b: Doubles) -> Doubles:
     return np.exp(_SHARPNESS * (a @ b.T - 1.0))
 
 
+def mean_of_items(values: Doubles, num_items: int) -> Doubles:
+    """Returns the mean over items, (M, ...), for each of other items, (num_items, ...)."""
+    return np.repeat(values.mean(axis=0, keepdims=True), num_items, axis=0)
+
+
 class FactorModel:
     """Users' and items' factors of one set of clicks."""
 

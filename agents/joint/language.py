@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from agents.base import WorldError
 from agents.joint.linear_tower import LinearTower
 from agents.joint.memory import read_interests
 from agents.joint.past import Past, columns_of
@@ -270,6 +271,15 @@ class JointWithLanguage(Joint):
         """Takes the public data, and the weights that `save` wrote."""
         super().load(weights, env)
         self.texts = self.texts._replace(rows=np.ascontiguousarray(weights["rows"]))
+
+    def transfer(
+        self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv, same_items: bool
+    ) -> None:
+        """Raises WorldError: it carries the texts of its world as it reads them, not the reader."""
+        raise WorldError(
+            f"the agent {self.name!r} cannot be transferred: of its encoder it saves the texts of "
+            "its world as they are read; train it in this world."
+        )
 
 
 def read_anew(data: PublicData, tower: TextTower | LinearTower, dim: int) -> PublicData:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from agents.attribution import Attribution
 from agents.joint.attribution import attribute_relevance
 from agents.joint.calibration import calibrated
-from agents.joint.factors import FactorModel, Learnt, Prior, text_basis
+from agents.joint.factors import FactorModel, Learnt, Prior, mean_of_items, text_basis
 from agents.joint.memory import Memory, Texts, empty_memory, write_interests
 from agents.joint.past import Past, Place, columns_of
 from agents.joint.posterior import Appraisal, Posterior, appraise, learn_steps
@@ -79,6 +79,7 @@ class Joint(Ranker):
     """Shows the slate of highest expected reward, by what the joint model believes of the user."""
 
     name = "joint"
+    knows_items = True
     parameters: npt.NDArray[np.void]  # (1,), of response.PARAMETERS
     response: Response  # that learnt them; a loaded agent has none
     learnt: Learnt
@@ -363,3 +364,16 @@ class Joint(Ranker):
         self.learnt = Learnt(taste, own["mean"], own["precision"])
         self.calibration = own["calibration"]
         self._take_texts(own["read"])
+
+    def transfer(
+        self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv, same_items: bool
+    ) -> None:
+        """Takes the response and, where items are the same, what is beside their texts.
+
+        Of other items nothing is known: they have the mean of factors and biases.
+        """
+        own, vectors = dict(weights), env.public_data().items.vectors
+        own["read"] = vectors
+        if not same_items:
+            own |= {name: mean_of_items(own[name], len(vectors)) for name in Taste._fields}
+        self.load(own, env)

@@ -110,6 +110,7 @@ class Collaborative(Ranker):
     """Shows what users with a similar past liked; knows nothing of the texts."""
 
     name = "collaborative"
+    knows_items = True
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,7 @@ from agents.rankers.ranker import (
     score,
     standardise,
 )
+from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.history import EMPTY, SATISFIED, UNSATISFIED
 
 
@@ -176,6 +178,15 @@ class DriftAware(ContentRecency, Collaborative):
         """
         super().__init__(seed, **settings)
         self.recent, self.query, self.collaborative = recent, query, collaborative
+
+    def transfer(
+        self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv, same_items: bool
+    ) -> None:
+        """Takes the item factors where items are the same; of others it reads the texts alone."""
+        factors = weights["item_factors"]
+        if not same_items:
+            factors = np.zeros((len(env.public_data().catalog), self.rank))
+        self.load({"item_factors": factors}, env)
 
     def belief(self, observation: Any) -> Floats:
         """Returns the direction in which it takes interests to lie, (n, d)."""

@@ -200,6 +200,9 @@ class Ranker:
 class HistoryRanker(Ranker):
     """Scores items from what a user consumed; subclasses say how to learn and to score."""
 
+    knows_items = True
+    """What it learnt of items by their ids is of one world: see `agents.base.ItemAgent`."""
+
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns from the logs of the training users; plays no step."""
         super().fit(env, num_steps)

@@ -50,6 +50,7 @@ def run(
     task: str | None = None,
     output: Path | None = None,
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
+    transfer: bool = False,
     env: EnvFields = NO_FIELDS,
 ) -> list[Comparison]:
     """Plays an agent with test users, prints its return, and its improvement over others.
@@ -65,6 +66,8 @@ def run(
         task: a registered id; by default the agent's own task.
         output: another folder for the results.
         settings: of an agent that is not saved, name=value with values in JSON: model=DIR.
+        transfer: let saved agents act in a world that they do not know: of another seed, catalogue
+            or encoder. What they learnt of items that are others there is left behind.
         env: fields of the environment that override the task's.
 
     Raises:
@@ -82,7 +85,7 @@ def run(
         for source in sources
     ]
     bar = track(specs, "sessions", console=Console(stderr=True), transient=True)
-    episodes = [row for source, spec in bar for row in play_run(source, spec)]
+    episodes = [row for source, spec in bar for row in play_run(source, spec, transfer)]
     comparisons = compare(episodes, [source.label for source in sources])
     count = len({(x.world, x.user) for x in episodes})
     print_tables(comparison_table(comparisons, f"{name}, {count} test users"))
@@ -94,10 +97,10 @@ def run(
 
 
 @one_thread()
-def play_run(source: AgentSource, spec: RunSpec) -> list[Episode]:
+def play_run(source: AgentSource, spec: RunSpec, transfer: bool = False) -> list[Episode]:
     """Returns the sessions of an agent with the test users of a world."""
     users = users_of(spec)[: spec.users]
-    agent, env = load(source, spec, len(users), spec.split)
+    agent, env = load(source, spec, len(users), spec.split, transfer)
     truth = Truth(env, agent=agent)
     return episode_rows(spec, rollout(agent, env, users, EVALUATION_SEED, truth), truth)
 

@@ -53,6 +53,7 @@ def run(
     output: Path = Path("runs/explain"),
     world: int | None = None,
     task: str | None = None,
+    transfer: bool = False,
     env: EnvFields = NO_FIELDS,
 ) -> Attribution:
     """Prints what each text of the past adds to the scores of the slate that an agent shows.
@@ -71,6 +72,7 @@ def run(
         output: folder of the heat map, as PNG, SVG and PDF.
         world: which world; by default the one that the agent was trained in.
         task: a registered id; by default the agent's own task.
+        transfer: let a saved agent act in a world that it does not know: see `evaluate`.
         env: fields of the environment that override the task's.
 
     Raises:
@@ -84,7 +86,7 @@ def run(
     _check(task_config(name, changes).num_users, user, step, texts)
     if tokens:
         import_captum()
-    loaded, batch = load(source, spec, 1, "all")
+    loaded, batch = load(source, spec, 1, "all", transfer)
     if not isinstance(loaded, AttributingAgent) or loaded.observation != "dict":
         raise ValueError(
             f"agent={agent!r} cannot tell which texts moved it; use one that ranks linearly by "

@@ -38,6 +38,7 @@ def run(
     video: Path | None = None,
     world: int | None = None,
     task: str | None = None,
+    transfer: bool = False,
     env: EnvFields = NO_FIELDS,
 ) -> float:
     """Plays one session step by step, and returns its return.
@@ -53,6 +54,7 @@ def run(
         video: write a video instead: an .mp4 file, or a folder for it (extra `video`).
         world: which world; by default the one that the agent was trained in.
         task: a registered id; by default the agent's own task.
+        transfer: let a saved agent act in a world that it does not know: see `evaluate`.
         env: fields of the environment that override the task's.
 
     Raises:
@@ -66,7 +68,7 @@ def run(
     _check(task_config(name, changes), user, max_steps, delay)
     if video is not None and importlib.util.find_spec("moviepy") is None:
         raise ImportError("--video needs moviepy; pip install llmrec-env[video].")
-    loaded, batch = load(source, spec, 1, "all")
+    loaded, batch = load(source, spec, 1, "all", transfer)
     made = gymnasium.make(
         name,
         render_mode="ansi" if video is None else "rgb_array",

@@ -153,9 +153,11 @@ def _trained_on(folder: Path) -> str:
 
 @one_thread()
 def load(
-    source: AgentSource, spec: RunSpec, num_envs: int, split: str
+    source: AgentSource, spec: RunSpec, num_envs: int, split: str, transfer: bool = False
 ) -> tuple[Agent, RecVectorEnv]:
     """Returns an agent that can act, and the environment of a run for it.
+
+    `transfer` lets a saved agent act in another world: see `agents.checkpoint.load_agent`.
 
     Raises:
         ValueError: a saved agent was made for another environment.
@@ -163,6 +165,6 @@ def load(
     agent = source.new(task_config(spec.task, spec.env))
     env = environment(spec, agent, num_envs, split)
     if source.saved:
-        return load_agent(source.saved.path, env), env
+        return load_agent(source.saved.path, env, transfer), env
     agent.fit(environment(spec, agent, TRAIN_ENVS, "train"), 0)
     return agent, env

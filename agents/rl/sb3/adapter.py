@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents.base import learn_in_segments, segment_seed
+from agents.base import WorldError, learn_in_segments, segment_seed
 from agents.features import CANDIDATE_BLOCKS, NEIGHBOURS, USER_BLOCKS
 from agents.registry import defaults_of
 from agents.rl import beliefs
@@ -88,6 +88,11 @@ class StableBaselines:
         self._joint: Any = None
         self._belief: Any = None
         self._memory: Any = None
+
+    @property
+    def knows_items(self) -> bool:
+        """Whether it acts on what another agent believes, which knows the items of one world."""
+        return self._source is not None or bool(self.settings.get("joint_features"))
 
     # --- learning
 
@@ -281,6 +286,15 @@ class StableBaselines:
             raise ValueError(f"these are weights of another policy than {self.name}'s.") from error
         self._statistics = statistics
         self._state = self.state()
+
+    def transfer(
+        self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv, same_items: bool
+    ) -> None:
+        """Raises WorldError: what it acts on was learnt in another world; see `knows_items`."""
+        raise WorldError(
+            f"the agent {self.name!r} acts on what another agent learnt of the items of its world, "
+            "so that it cannot be transferred; train both in this world."
+        )
 
     def adopt(self, model: Any) -> None:
         """Takes a model of its algorithm that SB3 trained on `vector` observations as they are.

@@ -29,7 +29,7 @@ from agents.rl.slateq.slate_values import (
     explore_slots,
     state_features,
 )
-from agents.rl.slateq.taste import Taste
+from agents.rl.slateq.taste import Taste, of_any_world
 from agents.rl.slateq.tracking import Tracker
 from agents.rl.slateq.unrolling import Rollout, descend, learn_future, learn_logs, unrolled
 from agents.rl.slateq.user_model import Exported, UserModel
@@ -51,6 +51,7 @@ class SlateQ:
     name = "slateq"
     observation = "dict"
     action = "slate"
+    knows_items = True
     model: UserModel
     future: Future
 
@@ -275,3 +276,16 @@ class SlateQ:
             if part in parts:
                 parts[part][name] = torch.tensor(value)
         self._take_weights(parts, int(weights["updates"]))
+
+    def transfer(
+        self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv, same_items: bool
+    ) -> None:
+        """Takes the user model and the future; where items are others, nothing of single ones.
+
+        These have the mean of biases and factors, phrases the same weight each.
+        """
+        if not same_items:
+            data = env.public_data()
+            sizes = len(data.items.vectors), len(data.phrase_vectors)
+            weights = {name: of_any_world(name, x, *sizes) for name, x in weights.items()}
+        self.load(weights, env)

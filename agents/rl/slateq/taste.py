@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agents.joint.factors import Clicks, FactorModel, Prior, text_basis
+from agents.joint.factors import Clicks, FactorModel, Prior, mean_of_items, text_basis
 from agents.joint.posterior import factorise, move_factors, solve_lower, solve_upper
 from llmrec_env.simulation.compilation import kernel
 
@@ -56,6 +56,17 @@ def taste_of(clicks: Clicks, q: dict[str, float], vectors: Any, seed: int) -> tu
     precision: Any = np.linalg.inv(spread)
     taste = Taste(factors, precision, spread, found.mean, found.precision)
     return taste, np.stack([click_bias, text_bias], axis=1)
+
+
+def of_any_world(
+    name: str, values: npt.NDArray[Any], num_items: int, num_phrases: int
+) -> npt.NDArray[Any]:
+    """Returns a saved array, with what it tells of single items and phrases at their mean."""
+    if name.endswith(".biases") or name in ("taste.factors", "taste.precision", "taste.spread"):
+        return mean_of_items(values, num_items)
+    if name.endswith(".prior"):  # logarithms of weights, whose sum stays
+        return np.full(num_phrases, np.log(np.exp(values).sum() / num_phrases), values.dtype)
+    return values
 
 
 @kernel

@@ -112,10 +112,25 @@ def test_a_belief_of_another_world_is_refused(slateq, env, new_vec, tmp_path):
         open_model(opened.record, other, 0, opened.carried())
 
 
-def test_a_belief_of_another_catalogue_is_refused(slateq, env, new_vec, tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_items": 500}, "num_items is 600 there, 500 here"),
+        ({"catalog": "ecommerce"}, "'video' read by 'hashing' there, 'ecommerce' read by"),
+        ({"encoder": "word-vectors"}, "read by 'word-vectors' here"),
+    ],
+)
+def test_a_belief_of_other_items_is_refused(changes, said, slateq, env, new_vec, tmp_path):
     save_agent(slateq, env.config, tmp_path)
-    with pytest.raises(ValueError, match="num_items is 600 there, 500 here"):
-        open_model(str(tmp_path), new_vec(N, num_items=500, **MODES), 0, {})
+    with pytest.raises(WorldError, match=said):
+        open_model(str(tmp_path), new_vec(N, **changes, **MODES), 0, {})
+
+
+def test_a_belief_serves_under_other_dynamics(slateq, env, new_vec, tmp_path):
+    save_agent(slateq, env.config, tmp_path)
+    for changes in ({"response": "cascade"}, {"switch_rate": 0.3}):
+        opened = open_model(str(tmp_path), new_vec(N, **changes, **MODES), 0, {})
+        assert opened.record["agent"] == "slateq"
 
 
 def test_what_holds_no_belief_is_refused(env, tmp_path):

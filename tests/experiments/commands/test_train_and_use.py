@@ -305,6 +305,16 @@ def test_it_plays_the_task_it_was_trained_on_unless_told_otherwise(ppo, env, tmp
     assert [x.ret for x in own] != [x.ret for x in static]
 
 
+def test_what_knows_items_goes_to_another_world_on_purpose_alone(env, tmp_path):
+    folder = tmp_path / "drift-aware"
+    train.run("drift-aware", output=folder, env=env)
+    with pytest.raises(ValueError, match=r"the items of world 0, and this is world 1.*--transfer"):
+        evaluate.run(str(folder), world=(0, 1))
+    (own,) = evaluate.run(str(folder), world=(0, 1), transfer=True)
+    (there,) = evaluate.run(str(folder), world=(1,), transfer=True)
+    assert own.mean.value != there.mean.value > 0
+
+
 def test_saved_agents_are_compared_with_each_other(ppo, env, tmp_path, monkeypatch):
     folder = tmp_path / "other"
     train.run("ppo", steps=512, output=folder, settings=PPO, env=env)
