@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "study": {
         "ablation": ("studies.ablation", "mechanisms, encoder and observation, part by part"),
         "sensitivity": ("studies.sensitivity", "one parameter of the dynamics and the ranking"),
+        "transfer": ("studies.transfer", "agents trained in one world and judged in another"),
         "learning-curves": ("studies.learning_curves", "return against steps of training"),
         "lookahead": ("studies.lookahead", "what valuing the future is worth, task by task"),
         "joint-ablation": ("studies.joint_ablation", "the joint recommender taken apart"),

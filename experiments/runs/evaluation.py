@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agents import Agent, make_agent
 from agents.base import OnlineAgent
+from agents.checkpoint import save_agent
 from agents.rollout import rollout
 from experiments.runs.measures import (
     Truth,
@@ -34,6 +35,7 @@ def execute_run(
     *,
     folder: Path | None = None,
     track: tuple[str, ...] = (),
+    save: Path | None = None,
 ) -> RunResult:
     """Trains and evaluates an agent; all meet the same users and common random numbers.
 
@@ -42,6 +44,7 @@ def execute_run(
         on_progress: called with the share of the run that is done, 0 to 1.
         folder: where training leaves checkpoints, to go on with, and what `track` writes.
         track: `tensorboard` and `wandb`, if training is to be followed there.
+        save: folder for the trained agent; None: it is not kept.
     """
     begun = time.perf_counter()
     agent = make_agent(spec.agent, task_config(spec.task, spec.env), spec.seed, **spec.settings)
@@ -56,7 +59,27 @@ def execute_run(
     else:
         agent.fit(train_env, spec.train_steps)
     trained = time.perf_counter()
-    users = train_env.simulator.world.users_of(spec.split)[: spec.users]
+    if save:
+        save_agent(agent, train_env.config, save)
+    result = play_run(agent, spec, learning)
+    # Whoever comes first encodes the texts, builds the world and compiles: no agent's time.
+    result.seconds.update(preparing=started - begun, training=trained - started)
+    if on_progress:
+        on_progress(1.0)
+    return result
+
+
+@one_thread()
+def play_run(agent: Agent, spec: RunSpec, learning: Sequence[Sequence[float]] = ()) -> RunResult:
+    """Evaluates an agent that can act already.
+
+    Args:
+        agent: of the modes and the world of the run.
+        spec: the users, and what they are called in tables.
+        learning: its learning curve, for the result.
+    """
+    started = time.perf_counter()
+    users = users_of(spec)[: spec.users]
     env = environment(spec, agent, len(users), spec.split)
     truth = Truth(env, spec.watched, agent)
     episodes = rollout(agent, env, users, EVALUATION_SEED, truth)
@@ -66,18 +89,10 @@ def execute_run(
         episode_rows(spec, episodes, truth),
         sums_over_sessions(episodes, truth),
         exposure_values(episodes, truth) | offline_values(agent, spec, users),
-        learning,
+        [list(point) for point in learning],
         watched_sessions(spec, episodes, truth),
     )
-    result.seconds.update(
-        # Whoever comes first encodes the texts, builds the world and compiles: no agent's time.
-        preparing=started - begun,
-        training=trained - started,
-        playing=ended - trained,
-        measuring=time.perf_counter() - ended,
-    )
-    if on_progress:
-        on_progress(1.0)
+    result.seconds.update(playing=ended - started, measuring=time.perf_counter() - ended)
     return result
 
 

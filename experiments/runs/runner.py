@@ -135,13 +135,19 @@ def _engine(
     return contextlib.nullcontext(partial(engines.perform_in_processes, jobs=jobs))
 
 
-def run_specs(specs: list[RunSpec], options: RunOptions, config: dict[str, Any]) -> list[store.Row]:
+def run_specs(
+    specs: list[RunSpec],
+    options: RunOptions,
+    config: dict[str, Any],
+    execute: Callable[..., RunResult] = execute_run,
+) -> list[store.Row]:
     """Does runs, writes everything about them into a folder, and returns the leaderboard.
 
     Args:
         specs: what to run.
         options: where and how.
         config: settings of the run, for the manifest; to resume they must be the same.
+        execute: does one run, as `execute_run` does.
 
     Raises:
         ResultsError: a run failed, or the folder cannot be used.
@@ -155,7 +161,7 @@ def run_specs(specs: list[RunSpec], options: RunOptions, config: dict[str, Any])
     spent = _spent_before(folder) if options.resume else 0.0
     store.write_manifest(folder, config=config, wall_seconds=spent)  # what a killed run leaves
     started = time.perf_counter()
-    results = sweep_specs(specs, options)
+    results = sweep_specs(specs, options, execute)
     if failed := [result for result in results if result.error]:
         spec, error = failed[0].spec, failed[0].error
         raise store.ResultsError(
@@ -187,14 +193,18 @@ def _spent_before(folder: Path) -> float:
     return float(store.read_manifest(folder).get("wall_seconds", 0.0))
 
 
-def sweep_specs(specs: list[RunSpec], options: RunOptions) -> list[RunResult]:
+def sweep_specs(
+    specs: list[RunSpec],
+    options: RunOptions,
+    execute: Callable[..., RunResult] = execute_run,
+) -> list[RunResult]:
     """Does the runs that the folder does not hold yet, under a progress bar."""
     options_of_run: dict[str, Any] = {"folder": options.output.resolve(), "track": options.track}
     held = {path.stem for path in (options.output / store.RUNS).glob("*.json")}
     with SweepProgress(specs, options.jobs) as progress:
 
-        def execute(spec: RunSpec) -> RunResult:
-            return execute_run(spec, partial(progress.advance, spec), **options_of_run)
+        def shown(spec: RunSpec) -> RunResult:
+            return execute(spec, partial(progress.advance, spec), **options_of_run)
 
         def settle(result: RunResult) -> None:
             if not result.error:
@@ -209,7 +219,7 @@ def sweep_specs(specs: list[RunSpec], options: RunOptions) -> list[RunResult]:
             engine=options.engine,
             address=options.address,
             # The bar does not reach other processes.
-            execute=execute if alone else partial(execute_run, **options_of_run),
+            execute=shown if alone else partial(execute, **options_of_run),
             on_done=settle,
         )
 

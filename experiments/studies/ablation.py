@@ -94,7 +94,11 @@ def run(
     """
     check_names(agents, (task,))
     fields = given_fields(env)
-    parts = {"mechanisms": mechanisms, "encoder": encoders, "observation": blocks}
+    parts: dict[str, Any] = {
+        "mechanisms": mechanisms,
+        "encoder": encoders,
+        "observation": blocks,
+    }
     parts = {name: parts[name] for name in groups}
     specs = [
         spec

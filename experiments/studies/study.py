@@ -19,6 +19,7 @@ from agents import AGENTS
 from experiments import store
 from experiments.report.figures.style import save
 from experiments.report.text_tables import Table, markdown, print_tables
+from experiments.runs.evaluation import execute_run
 from experiments.runs.runner import RunOptions, run_specs
 from experiments.runs.spec import RunResult, RunSpec, check_names, task_config
 from experiments.statistics.intervals import Interval, improvement_if_defined
@@ -102,6 +103,7 @@ def do_runs(
     options: RunOptions,
     scale: Scale,
     env: Mapping[str, Any],
+    execute: Callable[..., RunResult] = execute_run,
     **settings: Any,
 ) -> tuple[list[Row], Sessions]:
     """Does the runs, writes the tables of a benchmark, and returns leaderboard and episodes.
@@ -111,10 +113,11 @@ def do_runs(
         options: where and how they are done.
         scale: how much is run.
         env: fields that override the tasks'.
+        execute: does one run.
         **settings: of the study; a folder is resumed only with the same of all of these.
     """
     config = dataclasses.asdict(scale) | {"env": dict(env)} | settings
-    rows = run_specs(specs, options, config)
+    rows = run_specs(specs, options, config, execute)
     return rows, group(store.read_table(options.output, Episode))
 
 
