@@ -70,3 +70,37 @@ def _by(kind: int) -> Make:
 SLATES: dict[str, Make] = {"exact": _by(EXACT), "greedy": _by(GREEDY), "top-k": _by(TOP)}
 """`exact` maximises the ratio of sums by Dinkelbach's method, and knows no mmr; `greedy` fills slot
 by slot; `top-k` takes the items of highest odds times value (all three: Ie et al., IJCAI 2019)."""
+
+
+@kernel
+def hedged_slates(odds, value, examined, candidates, slates):
+    """Writes slates of high mean value over hypotheses, slot by slot, as candidate indices, (n, k).
+
+    Each hypothesis has a conditional logit of its own, so that after an item for one of them, one
+    for another adds more. Ties are broken by item id.
+
+    Args:
+        odds: of choosing each candidate at rank 1, (n, M, c); value: what it is then worth.
+        examined: how much odds count at each rank, (M, k).
+    """
+    hypotheses = odds.shape[1]
+    above, below = np.empty(hypotheses), np.empty(hypotheses)
+    for i in range(odds.shape[0]):
+        above[:], below[:] = 0.0, 1.0
+        for slot in range(slates.shape[1]):
+            best, most = -1, -np.inf
+            for c in range(candidates.shape[1]):
+                if candidates[i, c] < 0 or (slates[i, :slot] == c).any():
+                    continue
+                total = 0.0
+                for m in range(hypotheses):
+                    share = odds[i, m, c] * examined[m, slot]
+                    total += (above[m] + share * value[i, m, c]) / (below[m] + share)
+                level = total == most and best >= 0
+                if total > most or (level and candidates[i, c] < candidates[i, best]):
+                    best, most = c, total
+            slates[i, slot] = best
+            for m in range(hypotheses):
+                share = odds[i, m, best] * examined[m, slot]
+                above[m] += share * value[i, m, best]
+                below[m] += share

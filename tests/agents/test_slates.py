@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from agents.slates import SLATES
+from agents.slates import SLATES, hedged_slates
 
 C, K = 7, 3
 EVEN = np.ones(K)
@@ -71,4 +71,36 @@ def test_slates_break_ties_by_item_id(kind):
     ids = np.array([[7, 3, 9, 1, 5]], np.int32)
     odds, value = np.ones((1, 5)), np.ones((1, 5))
     slate = SLATES[kind](odds, value, np.ones(3), ids, np.zeros((10, 2), np.float32), 0.0)
+    np.testing.assert_array_equal(ids[0, slate[0]], [1, 3, 5])
+
+
+def _hedged(odds, value, ids, slots=K):
+    slates = np.empty((len(odds), slots), np.int64)
+    hedged_slates(odds, value, np.ones((odds.shape[1], slots)), ids, slates)
+    return slates
+
+
+def test_hedged_over_one_hypothesis_is_greedy_and_over_equal_ones_too():
+    odds, value, candidates, vectors = _case(4, n=20)
+    greedy = SLATES["greedy"](odds, value, EVEN, candidates, vectors, 0.0)
+    for times in (1, 3):
+        own, worth = (np.repeat(x[:, None], times, axis=1) for x in (odds, value))
+        np.testing.assert_array_equal(_hedged(own, worth, candidates), greedy)
+
+
+def test_hedged_has_something_for_each_hypothesis_where_the_mean_has_not():
+    odds = np.full((1, 2, 6), 0.01)
+    odds[0, 0, :3] = 9.0, 8.0, 7.0  # the first hypothesis is also the likelier one to choose
+    odds[0, 1, 3:] = 3.0, 2.0, 1.0
+    ids, value = np.arange(6, dtype=np.int32)[None], np.ones((1, 2, 6))
+    assert set(_hedged(odds, value, ids, 2)[0]) == {0, 3}
+    mean = SLATES["greedy"](
+        odds.mean(1), value[:, 0], np.ones(2), ids, np.zeros((6, 2), np.float32), 0.0
+    )
+    assert set(mean[0]) == {0, 1}
+
+
+def test_hedged_slates_break_ties_by_item_id_and_leave_out_what_is_not_there():
+    ids = np.array([[7, 3, -1, 1, 5]], np.int32)
+    slate = _hedged(np.ones((1, 2, 5)), np.ones((1, 2, 5)), ids)
     np.testing.assert_array_equal(ids[0, slate[0]], [1, 3, 5])
