@@ -28,14 +28,21 @@ Tensor = torch.Tensor
 class Future(nn.Module):
     """Values of states, of consuming nothing there, and what consuming an item adds."""
 
-    def __init__(self) -> None:
-        """Starts with a future that no item changes."""
+    def __init__(
+        self, state_length: int = STATE_LENGTH, item_length: int = len(ITEM_FEATURES)
+    ) -> None:
+        """Starts with a future that no item changes.
+
+        Args:
+            state_length: numbers that a state is judged by.
+            item_length: numbers that an item is judged by.
+        """
         super().__init__()
         self.values = nn.Sequential(
-            nn.Linear(STATE_LENGTH, _WIDE), nn.Tanh(), nn.Linear(_WIDE, 2)
+            nn.Linear(state_length, _WIDE), nn.Tanh(), nn.Linear(_WIDE, 2)
         )  # V(s), null(s)
-        self.skip = nn.Linear(len(ITEM_FEATURES), 1, bias=False)
-        self.inner = nn.Linear(len(ITEM_FEATURES) + STATE_LENGTH, _HIDDEN)
+        self.skip = nn.Linear(item_length, 1, bias=False)
+        self.inner = nn.Linear(item_length + state_length, _HIDDEN)
         self.outer = nn.Linear(_HIDDEN, 1, bias=False)
         nn.init.zeros_(self.skip.weight)
         nn.init.zeros_(self.outer.weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,10 @@ import torch
 from agents.joint.factors import Clicks
 from agents.rl.slateq.slate_values import Future, targets
 from agents.rl.slateq.taste import taste_of
-from agents.rl.slateq.tracking import Tracker
 from agents.rl.slateq.user_model import State, Transition, UserModel
 from llmrec_env.world import PublicData
 
+States = TypeVar("States", bound=tuple[torch.Tensor, ...])
 _BATCH = 128  # users of the logs
 _COLUMNS = (
     "slate",
@@ -28,6 +28,24 @@ _COLUMNS = (
     "states",
     "item_features",
 )
+
+
+class Tracking(Protocol):
+    """What keeps the states of n sessions."""
+
+    @property
+    def state(self) -> tuple[npt.NDArray[np.float32], ...]:
+        """Parts of the states."""
+        ...
+
+    @property
+    def relevance(self) -> npt.NDArray[np.float32] | None:
+        """That of the candidates, (n, c), where it is told."""
+        ...
+
+    def taste(self, items: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Returns what the relevance of items, (n, k) ids, has beside the texts."""
+        ...
 
 
 class Rollout:
@@ -54,7 +72,7 @@ class Rollout:
 
     def begin(
         self,
-        tracker: Tracker,
+        tracker: Tracking,
         starts: npt.NDArray[np.bool_],
         states: npt.NDArray[np.float32],
         item_features: npt.NDArray[np.float32],
@@ -122,10 +140,9 @@ def unrolled(model: UserModel, rollouts: list[Rollout]) -> torch.Tensor:
     """
     q, parts = model.parameters_now(), []
     steps, n = rollouts[0].reward.shape
-    state = State(*(torch.cat(x) for x in zip(*(_entry(r, 0) for r in rollouts), strict=True)))
+    state = State(*first_states(rollouts))
     for t in range(steps):
-        if t > 0 and any(len(rollout.entries[t][0]) for rollout in rollouts):
-            state = _entered(state, rollouts, t, n)
+        state = entered(state, rollouts, t, n)
         relevance = None
         if rollouts[0].known:
             known = zip(*(rollout.known[t] for rollout in rollouts), strict=True)
@@ -141,18 +158,25 @@ def unrolled(model: UserModel, rollouts: list[Rollout]) -> torch.Tensor:
     return torch.stack(parts).mean()
 
 
+def first_states(rollouts: list[Rollout]) -> list[torch.Tensor]:
+    """Returns the parts of the states in which rollouts begin, one rollout behind the other."""
+    return [torch.cat(parts) for parts in zip(*(_entry(r, 0) for r in rollouts), strict=True)]
+
+
 def _entry(rollout: Rollout, t: int) -> list[torch.Tensor]:
     return [torch.from_numpy(part) for part in rollout.entries[t][1]]
 
 
-def _entered(state: State, rollouts: list[Rollout], t: int, n: int) -> State:
-    """Puts the sessions that begin at step t into the state."""
+def entered(state: States, rollouts: list[Rollout], t: int, n: int) -> States:
+    """Returns states, of n sessions a rollout, with those of the sessions that begin at step t."""
+    if t == 0 or not any(len(rollout.entries[t][0]) for rollout in rollouts):
+        return state
     parts = [part.clone() for part in state]
     for index, rollout in enumerate(rollouts):
         rows, entering = rollout.entries[t]
         for part, values in zip(parts, entering, strict=True):
             part[torch.from_numpy(rows) + index * n] = torch.from_numpy(values)
-    return State(*parts)
+    return type(state)(*parts)
 
 
 def learn_future(
