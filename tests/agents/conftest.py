@@ -24,6 +24,7 @@ SETTINGS = {
     "ppo-pointer": _SHORT | {"n_epochs": 1, "expert": "content"},
     "slateq": {"steps": 16, "log_epochs": 1},
     "reinforce-topk": {"steps": 16},
+    "world-model": {"steps": 16, "descents": 1, "log_epochs": 1, "hidden": 16},
     "joint": {"sweeps": 2},
     "belief-oracle": {"particles": 6, "moves": 2},
 } | dict.fromkeys(("sac", "td3", "tqc", "td3-bc", "dqn", "qrdqn", "cql"), _REPLAYED)

@@ -73,7 +73,17 @@ def test_it_is_saved_as_json_and_safetensors(fitted, name, tmp_path):
         assert saved_name == name and json.loads(json.dumps(config)) == config
 
 
-SEVERAL = ("collaborative", "ease", "lin-ucb", "sasrec", "joint", "slateq", "reinforce-topk", "ppo")
+SEVERAL = (
+    "collaborative",
+    "ease",
+    "lin-ucb",
+    "sasrec",
+    "joint",
+    "world-model",
+    "slateq",
+    "reinforce-topk",
+    "ppo",
+)
 
 
 @pytest.mark.parametrize("learner", SEVERAL)

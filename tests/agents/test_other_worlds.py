@@ -27,6 +27,7 @@ KNOW_ITEMS = {
     "joint-linear",
     "joint-lora",
     "joint-full",
+    "world-model",
     "slateq",
     "ppo-levels",
 }
@@ -73,7 +74,9 @@ def test_other_dynamics_are_the_same_world(kind, changes, fitted, play_steps):
     assert play_steps(loaded, env).shape == (12, 4, 5)
 
 
-@pytest.mark.parametrize("kind", ["joint", "slateq", "drift-aware", "ppo", "cloning"])
+@pytest.mark.parametrize(
+    "kind", ["joint", "slateq", "world-model", "drift-aware", "ppo", "cloning"]
+)
 @pytest.mark.parametrize("changes", [NEXT_WORLD, CATALOGUE, ENCODER])
 def test_it_is_taken_along_on_purpose(kind, changes, fitted, play_steps):
     _, _, new_env, folder, _ = fitted(kind)

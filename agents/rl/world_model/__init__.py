@@ -1,0 +1,1 @@
+"""World model agent: a recurrent network over public events, and slates hedged over its heads."""

@@ -1,0 +1,290 @@
+"""World model agent: learns what follows from slates, and shows those of highest expected return.
+
+A slate is worth, by the mean over the heads of the world model, Σ_k P(choose k) (E[R | k] +
+advantage of the future with k), as in SlateQ (Ie et al., IJCAI 2019). All is learnt from events:
+from the logs of the training users first, then from sessions with them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from agents.base import learn_in_segments, segment_seed
+from agents.joint.factors import mean_of_items
+from agents.registry import defaults_of
+from agents.rl.slateq.slate_values import Advantage, Future, add_future, explore_slots
+from agents.rl.slateq.unrolling import Rollout, descend, learn_future
+from agents.rl.world_model.following import Follower
+from agents.rl.world_model.learning import item_factors, learn_logs, set_rates, unrolled
+from agents.rl.world_model.network import Expectation, State, WorldModel, write_products
+from agents.rl.world_model.settings import Settings
+from agents.saving import write_agent
+from agents.slates import hedged_slates
+from llmrec_env.envs.vector import RecVectorEnv
+
+_AT_ONCE = 64  # sessions whose candidates are appraised side by side: they fit into the cache
+_OF_ITEMS = ("embedding", "start")  # weights of single items
+_ITEM_NUMBERS = 5  # what the future of an item is judged by
+
+
+class WorldModelAgent:
+    """Learns a world model, and what follows from consuming an item there."""
+
+    name = "world-model"
+    observation = "dict"
+    action = "slate"
+    knows_items = True
+    model: WorldModel
+    futures: list[Future]
+
+    def __init__(self, seed: int = 0, **settings: Any) -> None:
+        """Takes the seed of training and fields of Settings."""
+        self.seed, self.settings = seed, Settings(**defaults_of(self.name) | settings)
+        self.on_steps: Callable[[int], None] | None = None
+        self.log_folder: Path | None = None
+        self.updates = 0
+        self._state: dict[str, Any] | None = None
+        self._built = False
+
+    # --- acting
+
+    def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Returns candidate indices, (n, k), best first.
+
+        Raises:
+            RuntimeError: before `fit`.
+        """
+        if not self._built:
+            raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
+        return self._decide(observation, episode_starts)[0]
+
+    @torch.no_grad()
+    def _decide(
+        self, observation: Any, starts: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Slates, _ITEM_NUMBERS of all candidates, and numbers of the states."""
+        model: WorldModel = self._acting["model"]
+        state, candidates = (
+            self.follower.observe(model, observation, starts),
+            observation["candidates"],
+        )
+        slates = np.empty((len(candidates), self.slate_size), np.int64)
+        examined = model.position.exp().numpy()
+        abouts, numbers = [], []
+        for first in range(0, len(candidates), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            part, offered = State(*(x[some] for x in state)), candidates[some]
+            close = np.empty((len(offered), model.sums, offered.shape[1]), np.float32)
+            write_products(part.texts.numpy(), model.vectors.numpy(), offered, close)
+            about, ids = model.describe_state(part), torch.from_numpy(np.maximum(offered, 0))
+            items = model.describe_items(part, ids.long(), torch.from_numpy(close))
+            expected = model.expect(about, items)
+            odds = expected.utility.clamp(-12.0, 12.0).exp().numpy()
+            item_numbers = _summary(expected, model.numbers[ids.long()])
+            value = expected.reward.double().numpy()
+            if self.settings.gamma > 0:
+                self._add_futures(about.numpy(), item_numbers, value)
+            if not (np.isfinite(odds).all() and np.isfinite(value).all()):
+                raise FloatingPointError(
+                    "the value of a candidate is not finite; lower learning_rate."
+                )
+            hedged_slates(odds, value, examined, offered, slates[some])
+            abouts.append(about.numpy())
+            numbers.append(item_numbers)
+        return slates, np.concatenate(numbers), np.concatenate(abouts)
+
+    def _add_futures(self, about: Any, numbers: Any, value: npt.NDArray[np.float64]) -> None:
+        """Adds what each candidate does to the future to its value by each head, (n, M, c)."""
+        share = (self.updates - self.settings.warm_up) / max(self.settings.ramp, 1)
+        for head, future in enumerate(self._acting["futures"]):
+            added = np.zeros(numbers.shape[:2])
+            advantage: Advantage = future.exported()
+            add_future(*advantage, about, numbers, float(np.clip(share, 0.0, 1.0)), added)
+            value[:, head] += added
+
+    # --- learning
+
+    def fit(self, env: RecVectorEnv, num_steps: int) -> None:
+        """Learns for `num_steps` environment steps in `env`, which resets in the same step."""
+        learn_in_segments(self, env, max(num_steps, 1))
+
+    def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
+        """Learns for one segment; the first one begins with the logs of the training users.
+
+        Raises:
+            FloatingPointError: a loss is not finite; the agent is as it was before the segment.
+        """
+        data = env.public_data()
+        if not self._built:
+            held = self._state["learners"]["model.folds"].numpy() if self._state else None
+            self._build(env, item_factors(data, env.config, self.seed) if held is None else held)
+        if self._state:
+            self._take(self._state)
+        before = self.state()
+        try:
+            if not self._state and segment == 0:
+                learn_logs(self.model, self.optimiser, data, self.settings, self.seed)
+                self.averaged.update_parameters(self._learners)
+            steps = self._learn_online(env, num_steps, segment, done)
+        except FloatingPointError:
+            self._take(before)
+            raise
+        self._state = self.state()
+        return steps
+
+    def _learn_online(self, env: Any, num_steps: int, segment: int, done: int) -> int:
+        """Collects rollouts and updates in turn; returns the environment steps it took."""
+        self._rng = np.random.default_rng([self.seed, segment, 3])
+        self.follower = Follower(env.config.horizon)
+        size = self.settings.steps * env.num_envs
+        rollouts: list[Rollout] = []
+        observation, _ = env.reset(seed=segment_seed(self.seed, segment))
+        starts = np.ones(env.num_envs, np.bool_)
+        position = observation, starts, self._decide(observation, starts)
+        updates = -(-num_steps // size)  # rounded up: what is left for the last one is not short
+        for steps in range(done + size, done + (updates + 1) * size, size):
+            position, rollout = self._collect(env, position)
+            rollouts = [*rollouts, rollout][-self.settings.num_rollouts :]
+            total = self._update(rollouts, steps)
+            if not (
+                np.isfinite(total) and all(x.isfinite().all() for x in self._learners.parameters())
+            ):
+                raise FloatingPointError(
+                    f"the loss is {total}, or a weight is not finite, after {steps} environment "
+                    "steps; the agent is as it was before this segment; lower learning_rate."
+                )
+            self.updates += 1
+            self.averaged.update_parameters(self._learners)
+            if self.on_steps:
+                self.on_steps(steps)
+        return updates * size
+
+    def _collect(self, env: Any, position: Any) -> tuple[Any, Rollout]:
+        """Collects the steps of an update from a position, and returns that after them."""
+        (observation, starts, decided), rollout = position, Rollout()
+        for _ in range(self.settings.steps):
+            slates, numbers, states = decided
+            candidates = observation["candidates"]
+            explore_slots(slates, candidates, self.settings.explore, self._rng)
+            rollout.begin(self.follower, starts, states, numbers, slates, candidates)
+            observation, reward, terminated, truncated, info = env.step(slates)
+            starts = terminated | truncated
+            rollout.end(reward, starts, info, observation["recent_queries"][:, 0])
+            decided = self._decide(observation, starts)
+        rollout.last_states = decided[2]
+        return (observation, starts, decided), rollout.stacked()
+
+    def _update(self, rollouts: list[Rollout], steps: int) -> float:
+        """Learns from the last rollouts; returns the sum of the losses."""
+        rate, total = 1.0 / (1.0 + steps / self.settings.lr_half_life), 0.0
+        for optimiser in (self.optimiser, *self.future_optimisers):
+            set_rates(optimiser, rate)
+        for _ in range(self.settings.descents):
+            sample = [rollouts[-1]]
+            if len(rollouts) > 1:
+                sample.append(rollouts[self._rng.integers(len(rollouts) - 1)])
+            total += descend(self.optimiser, self.model, unrolled(self.model, sample).sum())
+        if self.settings.gamma > 0:
+            keywords = self.settings.gamma, self.settings.td_lambda, self._rng
+            for future, optimiser in zip(self.futures, self.future_optimisers, strict=True):
+                total += learn_future(future, optimiser, rollouts, *keywords)
+        return total
+
+    def _build(self, env: RecVectorEnv, folds: npt.NDArray[np.float32]) -> None:
+        config, settings = env.config, self.settings
+        self.slate_size = config.slate_size
+        half_life = config.freshness_half_life if config.ages() else 0.0
+        shape = config.slate_size, config.horizon, half_life
+        sizes = settings.sums, settings.hidden, settings.heads
+        with torch.random.fork_rng(devices=[]):  # do not consume the caller's RNG state
+            torch.manual_seed(self.seed)
+            self.model = WorldModel(env.public_data(), folds, *shape, *sizes)
+            states = self.model.num_states, _ITEM_NUMBERS
+            self.futures = [Future(*states) for _ in range(settings.heads)]
+        rate, own = settings.learning_rate, self.model.embedding
+        others = [x for x in self.model.parameters() if x is not own]
+        groups = [{"params": others, "full": rate}, {"params": [own], "full": 0.1 * rate}]
+        self.optimiser = torch.optim.Adam(groups)
+        self.future_optimisers = [
+            torch.optim.Adam([{"params": [*x.parameters()], "full": settings.future_rate}])
+            for x in self.futures
+        ]
+        futures = nn.ModuleList(self.futures)
+        self._learners = nn.ModuleDict({"model": self.model, "futures": futures})
+        average = get_ema_multi_avg_fn(settings.ema_decay)
+        self.averaged = AveragedModel(self._learners, multi_avg_fn=average)
+        self.follower = Follower(config.horizon)
+        self._built = True
+
+    @property
+    def _acting(self) -> Any:
+        """What acts: averages of the `model` and the `futures` that learn."""
+        return self.averaged.module
+
+    # --- saving
+
+    def state(self) -> dict[str, Any]:
+        """Returns weights, optimisers and the number of updates."""
+        optimisers = [x.state_dict() for x in (self.optimiser, *self.future_optimisers)]
+        weights = {name: part.state_dict() for name, part in self._parts()}
+        return copy.deepcopy(weights | {"optimisers": optimisers, "updates": self.updates})
+
+    def _parts(self) -> Iterator[tuple[str, nn.Module]]:
+        yield "learners", self._learners
+        yield "averaged", self.averaged
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes what `state` returned; it counts from the next segment on."""
+        self._state = state
+        if self._built:
+            self._take(state)
+
+    def _take(self, state: dict[str, Any]) -> None:
+        state = copy.deepcopy(state)  # the optimisers would go on with the tensors themselves
+        for name, part in self._parts():
+            part.load_state_dict(state[name])
+        optimisers = self.optimiser, *self.future_optimisers
+        for optimiser, own in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(own)
+        self.updates = state["updates"]
+
+    def save(self, path: Path) -> None:
+        """Writes settings and the weights that act."""
+        weights = {name: x.numpy() for name, x in self._acting.state_dict().items()}
+        weights["updates"] = np.array(self.updates)
+        write_agent(path, self.name, {"seed": self.seed, **asdict(self.settings)}, weights)
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
+        """Takes weights that `save` wrote."""
+        self._build(env, weights["model.folds"])
+        tensors = {name: torch.tensor(x) for name, x in weights.items() if name != "updates"}
+        self._learners.load_state_dict(tensors)
+        self._acting.load_state_dict(tensors)
+        self.updates = int(weights["updates"])
+
+    def transfer(
+        self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv, same_items: bool
+    ) -> None:
+        """Takes the network; where items are others, the mean of what it knows of single ones."""
+        count = len(env.public_data().items.vectors)
+        if not same_items:
+            means = {f"model.{x}": mean_of_items(weights[f"model.{x}"], count) for x in _OF_ITEMS}
+            folds = np.broadcast_to(means["model.start"], (2, *means["model.start"].shape))
+            weights = {**weights, **means, "model.folds": folds.copy()}
+        self.load(weights, env)
+
+
+def _summary(expected: Expectation, numbers: torch.Tensor) -> npt.NDArray[np.float32]:
+    """What the future of items is judged by, (n, k, 5): what heads expect, and their numbers."""
+    chance = torch.sigmoid(expected.utility).mean(1), torch.sigmoid(expected.log_odds).mean(1)
+    return torch.stack([*chance, expected.reward.mean(1), *numbers.unbind(2)], 2).numpy()
