@@ -42,6 +42,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "reinforce": 0.4,
         "exposure": 0.04,
         "query_rate": 0.02,
+        "creator_growth": 0.5,
     },
     "llmrec/Support-v1": {
         "catalog": "support",
