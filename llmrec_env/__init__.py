@@ -49,9 +49,9 @@ TASKS: dict[str, dict[str, Any]] = {
         "query_rate": 0.6,
         "active_min": 1,
         "active_max": 2,
-        "satisfaction_bias": -2.8,
-        "satisfaction_relevance": 5.5,
+        "satisfaction_bias": -1.0,
         "patience_start": 6.0,
+        "resolution": 0.4,
     },
     "llmrec/Finance-v1": {
         "catalog": "finance",

@@ -216,6 +216,13 @@ class EnvConfig:
     creator_satisfaction: float = _number(2.0, 0.0, 10.0)
     """zeta_c, logit of satisfaction with items of a creator at full attachment."""
 
+    # --- questions
+    resolution: float = _number(0.0, 0.0, 2.0)
+    """Fit to an open question, an active interest, from which on an answer resolves it, and below
+    which none satisfies; what is resolved ends, and the next question is typed; 0: off."""
+    resolution_substance: float = _number(0.2, 0.0, 2.0)
+    """What an answer of substance 1 fits better than one of 0, in units of relevance."""
+
     # --- patience and words
     patience_start: float = _number(10.0, 0.01, 1e6)
     """Patience at the start of a session; at 0 the user leaves."""
@@ -307,6 +314,7 @@ SWITCHES: dict[str, dict[str, float]] = {
     "cap": {"impression_cap": 0},
     "freshness": {"new_items": 0.0},
     "creators": {"creator_growth": 0.0},
+    "resolution": {"resolution": 0.0},
 }
 """What `off=("drift", "goodwill")` sets: each mechanism's name, and the parameters that end it."""
 

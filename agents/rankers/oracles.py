@@ -14,8 +14,9 @@ from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.creators import attachment_to
 from llmrec_env.simulation.elementary import exp64, log64
-from llmrec_env.simulation.inner_products import row_dot
+from llmrec_env.simulation.inner_products import row_dot, rows_dot
 from llmrec_env.simulation.ordering import best_of
+from llmrec_env.simulation.questions import gate
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import appeal, satiation_of, sigmoid
 from llmrec_env.simulation.user_record import USER
@@ -52,6 +53,7 @@ def worth(
     relative_weights(user, weights)
     d = phrases.shape[1]
     interest, weak = np.zeros(d, np.float32), np.zeros(d, np.float32)
+    affinity = np.empty((1, weights.shape[0]), np.float32)
     for p in range(weights.shape[0]):
         phrase = user.phrase[p]
         for j in range(d):
@@ -67,6 +69,10 @@ def worth(
         satiation = satiation_of(user, items, item)
         attachment = attachment_to(user, params, traits[item].creator)
         utility, logit = appeal(user, params, traits[item], relevance, satiation, attachment)
+        if params.resolution > 0.0:
+            for p in range(weights.shape[0]):
+                affinity[0, p] = rows_dot(phrases, user.phrase[p], items, item)
+            logit = gate(user, params, traits[item], affinity, 0, logit)
         satisfaction[c] = satisfies = sigmoid(logit)
         tired = -log64(max(1.0 - satiation, 1e-9))
         odds[c] = exp64(utility - params.null)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.creators import attachment_to
+from llmrec_env.simulation.questions import gate
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import appeal, new_scratch, satiation_of, sigmoid
 from llmrec_env.simulation.user_record import USER
@@ -38,6 +39,7 @@ def predict(users, params, phrases, vectors, traits, slates, choice, satisfactio
             utility, logit = appeal(
                 users[i], params[0], traits[item], relevance, satiation, attachment
             )
+            logit = gate(users[i], params[0], traits[item], scratch.affinity, j, logit)
             choice[i, j] = math.exp(utility - params[0].null) * params[0].examined[j]
             satisfaction[i, j] = sigmoid(logit)
             total += choice[i, j]

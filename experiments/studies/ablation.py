@@ -37,6 +37,7 @@ MECHANISMS = (
     "influence",
     "freshness",
     "creators",
+    "resolution",
     "regimes",
 )
 """Switched off one after another, where the task has them."""

@@ -32,6 +32,7 @@ REFINE = 1024
 QUERY = 1032
 EXPLORE = 1056
 CASCADE = 2048  # three for each slot: consumed, satisfied, goes on
+RESOLVE = 2560  # as a switch, for each slot
 LOGGED_SLATE = 1 << 12  # the logging policy of the warm-up
 CANDIDATES = 1 << 16
 

@@ -18,6 +18,7 @@ from llmrec_env.simulation.creators import attachment_to
 from llmrec_env.simulation.elementary import MAX_EXPONENT, exp32, exp64, one_minus_exp32
 from llmrec_env.simulation.freshness import freshness
 from llmrec_env.simulation.inner_products import LANES, products_with, row_dot
+from llmrec_env.simulation.questions import gate
 from llmrec_env.simulation.records import extended
 from llmrec_env.simulation.user_record import TASTE_DIM, satiation_vector
 
@@ -195,7 +196,8 @@ def respond(user, params, vectors, traits, key, response, scratch):
 
     Args:
         key: the noise key of the step.
-        scratch: holds `relevance` f(u, a, y_k) (k,); receives `odds` and `logits` (k,).
+        scratch: holds `affinity` cos(e_p, y_k) (k, p) and `relevance` f(u, a, y_k) (k,); receives
+            `odds` and `logits` (k,).
     """
     relevance, odds, logits = scratch.relevance, scratch.odds, scratch.logits
     slots, satiation = response.slots, scratch.satiation
@@ -208,6 +210,7 @@ def respond(user, params, vectors, traits, key, response, scratch):
         utility, logits[k] = appeal(
             user, params, traits[item], relevance[k], satiation[k], attachment
         )
+        logits[k] = gate(user, params, traits[item], scratch.affinity, k, logits[k])
         utility -= params.rank_penalty[k] + params.null
         if user.step < 0 and consumed_before(user, item):  # sessions offer nothing twice
             utility -= AGAIN

@@ -12,6 +12,7 @@ from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.creators import attach
 from llmrec_env.simulation.elementary import exp32
 from llmrec_env.simulation.inner_products import LANES, block8x2, products_with
+from llmrec_env.simulation.questions import resolved_slot
 from llmrec_env.simulation.user_record import MEMORY, satiation_vector
 
 NUM_COMMUNITIES = 16
@@ -117,6 +118,7 @@ def evolve(user, params, interests, vectors, traits, scratch, key, response):
     drift(user, params, scratch, key, response)
     wake(user, params, scratch, key, response)
     switch(user, params, interests, key, response)
+    asked = resolve(user, params, interests, traits, scratch, key, response)
     forget(user, response)
     refine(user, params, interests, key, response)
     for p in range(user.slots):
@@ -133,6 +135,8 @@ def evolve(user, params, interests, vectors, traits, scratch, key, response):
     user.goodwill = goodwill
     attach(user, params, traits, response)
     ask(user, params, key, response)
+    if asked >= 0:
+        response.query = user.phrase[asked]
     user.step += 1
 
 
@@ -216,6 +220,27 @@ def switch(user, params, interests, key, response):
 
 
 @inlined
+def resolve(user, params, interests, traits, scratch, key, response):
+    """Ends the questions that what satisfied resolved; the next one is a dormant interest.
+
+    Returns the slot of the next question, -1 if nothing was resolved.
+
+    Args:
+        scratch: holds `affinity` cos(e_p, y_k).
+    """
+    asked = -1
+    for k in range(response.choice + 1 if params.resolution > 0.0 else 0):
+        died = resolved_slot(user, params, traits, scratch.affinity, k, response)
+        if died >= 0:
+            draw = noise.RESOLVE + 64 * k
+            born = dormant_slot(user, key, draw)
+            if born >= 0:
+                replace(user, params, interests, died, born, key, draw, response)
+                asked = born
+    return asked
+
+
+@inlined
 def market_key(params, step):
     """Returns the key of what happens to all users of a world at a step."""
     return noise.step_key(noise.mix(np.uint64(params.world_seed) + _MARKET), step)
@@ -259,16 +284,31 @@ def switch_one(user, params, interests, key, draw, response):
         active += user.active[p]
     if active <= 1 or active >= user.slots:
         return -1
-    died, born, most_died, most_born = -1, -1, -1e9, -1e9
+    died, most_died, born = -1, -1e9, dormant_slot(user, key, draw)
     for p in range(user.slots):
         if user.active[p] == 1:
             score = user.weight[p] + noise.gumbel(key, draw + p)
             if score > most_died:
                 died, most_died = p, score
-        else:
+    replace(user, params, interests, died, born, key, draw, response)
+    return born
+
+
+@kernel
+def dormant_slot(user, key, draw):
+    """Returns a random dormant interest's slot, -1 if all are awake."""
+    born, most_born = -1, -1e9
+    for p in range(user.slots):
+        if user.active[p] == 0:
             score = noise.gumbel(key, draw + 16 + p)
             if score > most_born:
                 born, most_born = p, score
+    return born
+
+
+@kernel
+def replace(user, params, interests, died, born, key, draw, response):
+    """Ends the interest of a slot, which gets a fresh, dormant phrase; wakes that of another."""
     response.died, response.born = user.phrase[died], user.phrase[born]
     user.active[died], user.active[born] = 0, 1
     user.weight[born] = params.theta_birth
@@ -281,7 +321,6 @@ def switch_one(user, params, interests, key, draw, response):
             user.phrase[died] = phrase
             break
     user.last_switch = user.step
-    return born
 
 
 @inlined

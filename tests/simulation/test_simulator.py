@@ -272,6 +272,11 @@ def _attaches(new_simulator, **kwargs):
     return "attachment" in simulator.users.dtype.names and simulator.users["attachment"].any()
 
 
+def _resolves(new_simulator, **kwargs):
+    by_answers_alone = kwargs | {"switch_rate": 0.0, "resolution": 0.3}
+    return _moved("last_switch")(new_simulator, **by_answers_alone)
+
+
 EFFECTS = {
     "spontaneous": _moved("weight"),
     "switching": _moved("last_switch"),
@@ -291,6 +296,7 @@ EFFECTS = {
     "cap": _spares_what_was_shown,
     "freshness": _publishes,
     "creators": _attaches,
+    "resolution": _resolves,
 }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import exp32, exp64, log64
+from llmrec_env.simulation.questions import gate
 from llmrec_env.simulation.response import appeal, sigmoid
 from llmrec_env.simulation.users import relevance_of
 
@@ -19,6 +20,7 @@ def response_fit(known, past, t, text, user, scratch):
 
     Args:
         text: y . u of each slot, (k,).
+        user: whose taste and goodwill, and where answers resolve questions whose phrases, are read.
     """
     params, response = known.params[0], past.responses[t]
     odds, logits = scratch.odds, scratch.logits
@@ -27,6 +29,10 @@ def response_fit(known, past, t, text, user, scratch):
         relevance = relevance_of(user, params, trait, text[k])
         satiation, attachment = past.satiation[t, k], past.attachment[t, k]
         utility, logits[k] = appeal(user, params, trait, relevance, satiation, attachment)
+        if params.resolution > 0.0:
+            for p in range(user.slots):
+                scratch.affinity[k, p] = past.cosines[t, user.phrase[p], k]
+            logits[k] = gate(user, params, trait, scratch.affinity, k, logits[k])
         odds[k] = np.float32(utility - past.penalty[t, k])
     for k in range(response.slots):
         odds[k] = exp32(odds[k])

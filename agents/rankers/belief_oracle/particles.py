@@ -28,6 +28,7 @@ from llmrec_env.simulation.users import (
     refine,
     regime_changes,
     relative_weights,
+    resolve,
     switch,
     wake,
 )
@@ -166,7 +167,7 @@ def advance(known, past, particles, i, t, user, scratch):
         user.weight[p] += np.float32(params.ou_sigma) * particles.noise[i, t, p]
     wake(user, params, scratch, particles.keys[i, t, WAKE], response)
     particles.woken[i, t] = 1 if response.woken >= 0 else 0
-    possible = change_phrases(known, particles, i, t, user, response)
+    possible = change_phrases(known, particles, i, t, user, scratch, response)
     for p in range(user.slots):
         limit = np.float32(MAX_LOG_WEIGHT)
         user.weight[p] = min(max(user.weight[p], -limit), limit)
@@ -184,14 +185,15 @@ def switches_several(params, step):
 
 
 @inlined
-def change_phrases(known, particles, i, t, user, response):
-    """Switches, forgets and refines; says whether the fresh phrase was not held already.
+def change_phrases(known, particles, i, t, user, scratch, response):
+    """Switches, resolves, forgets and refines; says whether the fresh phrase was not held already.
 
-    The phrase of a switch is the trajectory's own, so that it can be moved; those of a burst or a
-    new regime are drawn by its key.
+    The phrase of a switch is the trajectory's own, so that it can be moved; those of a burst, of a
+    new regime and of a resolved question are drawn by its key.
     """
     params, interests = known.params[0], known.interests
     died, born, possible = -1, -1, True
+    response.died, response.born = -1, -1
     if switches_several(params, user.step):
         switch(user, params, interests, particles.keys[i, t, SWITCH], response)
     elif noise.uniform(particles.keys[i, t, SWITCH], noise.SWITCH) < params.switch_rate:
@@ -209,6 +211,7 @@ def change_phrases(known, particles, i, t, user, response):
             possible = not holds(user, particles.fresh[i, t])
             user.phrase[died] = particles.fresh[i, t]
     particles.died[i, t], particles.born[i, t] = died, born
+    resolve(user, params, interests, known.traits, scratch, particles.keys[i, t, SWITCH], response)
     forget(user, response)
     refine(user, params, interests, particles.keys[i, t, REFINE], response)
     return possible

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from agents.rankers.belief_oracle.likelihood import response_fit
+from agents.rankers.belief_oracle.particles import load
 from agents.rankers.belief_oracle.trials import ACCEPT, begin_trial, first_prior, take
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
@@ -101,6 +102,8 @@ def take_taste(known, past, particles, i, community, end, key, user, scratch):
     change, old, new = np.zeros(end), particles.taste[i].copy(), particles.taste[trial]
     margin = -log64(noise.uniform(key, ACCEPT))
     for t in range(end):
+        if known.params[0].resolution > 0.0:
+            load(particles, i, t, user)
         user.goodwill, user.step = past.goodwill[t], t - past.num_logged[0]
         user.taste[:] = old
         before = response_fit(known, past, t, particles.text[i, t], user, scratch)
