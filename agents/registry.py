@@ -321,8 +321,8 @@ _SPECS = (
             "future_rate": Uniform(5e-4, 1e-2, log=True),
             "lr_half_life": Uniform(5e4, 1e6, log=True),
         },
-        training_rate=1_500.0,
-        fitting_seconds=90.0,
+        training_rate=1_100.0,
+        fitting_seconds=75.0,
     ),
     AgentSpec(
         "slateq",

@@ -10,6 +10,8 @@ import torch
 
 from agents.rl.world_model.network import Event, State, WorldModel
 from llmrec_env.interface.observation import SESSION_NUMBERS
+from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.inner_products import cosines
 
 _PROGRESS = SESSION_NUMBERS.index("progress")
 
@@ -65,3 +67,11 @@ def _event(steps: tuple[torch.Tensor, ...], rows: Any, age: int) -> Event:
     slot = (slate == item[:, None]).long().argmax(1)
     choice = torch.where(item >= 0, slot, slate.shape[1])
     return Event(slate, choice, (satisfied == 1).float(), query)
+
+
+@kernel
+def write_products(sums, vectors, candidates, close):
+    """Writes the products of each user's sums, (n, S, d), with its candidates, (n, S, c)."""
+    rows = np.arange(sums.shape[1]).astype(np.int32)
+    for i in range(sums.shape[0]):
+        cosines(rows, sums[i], np.maximum(candidates[i], 0), vectors, close[i])

@@ -24,9 +24,9 @@ from agents.joint.factors import mean_of_items
 from agents.registry import defaults_of
 from agents.rl.slateq.slate_values import Advantage, Future, add_future, explore_slots
 from agents.rl.slateq.unrolling import Rollout, descend, learn_future
-from agents.rl.world_model.following import Follower
+from agents.rl.world_model.following import Follower, write_products
 from agents.rl.world_model.learning import item_factors, learn_logs, set_rates, unrolled
-from agents.rl.world_model.network import Expectation, State, WorldModel, write_products
+from agents.rl.world_model.network import Expectation, State, WorldModel
 from agents.rl.world_model.settings import Settings
 from agents.saving import write_agent
 from agents.slates import hedged_slates

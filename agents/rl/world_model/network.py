@@ -17,15 +17,13 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
-from llmrec_env.simulation.compilation import kernel
-from llmrec_env.simulation.inner_products import cosines
 from llmrec_env.world import PublicData
 
 Tensor = torch.Tensor
 Floats = npt.NDArray[np.float32]
-OUTPUTS = ("utility", "satisfaction", "reward")
 _SLOT = 10  # numbers that tell what became of a slot
-_WIDE = 48  # units of a head
+_WIDE, _NARROW = 48, 32  # units of a head, and of the other hidden layers
+_NULL = 3.0  # utility of nothing against an item, at first
 _FADING = 0.5, 0.99  # shares of the sums that a step leaves, at first
 
 
@@ -89,41 +87,55 @@ class WorldModel(nn.Module):
             heads: M.
         """
         super().__init__()
-        items = data.items
-        self.register_buffer("vectors", torch.tensor(items.vectors), persistent=False)
-        self.register_buffer("phrases", torch.tensor(data.phrase_vectors), persistent=False)
-        numbers = np.stack([items.substance, items.popularity], axis=1)
-        self.register_buffer("numbers", torch.tensor(numbers), persistent=False)
-        self.register_buffer(
-            "published", torch.tensor(items.published.astype(np.float32)), persistent=False
-        )
-        self.register_buffer("folds", torch.tensor(folds))
-        self.register_buffer("start", torch.tensor(folds.mean(0)))
-        self.embedding = nn.Parameter(self.start.clone())
-        self.fold: int | None = None  # of the users who are learnt from without their own clicks
         self.horizon, self.half_life = horizon, half_life
         self.sums, self.heads, self.rank = sums, heads, folds.shape[2] - 2
         self.num_items_in = 3 * sums + 5
         self.num_states = hidden + 2 * sums + 2
+        self._take_items(data, folds)
+        self._add_memory(slate_size, hidden)
+        self._add_heads(slate_size)
+        self._start_plain()
+
+    def _take_items(self, data: PublicData, folds: Floats) -> None:
+        items = data.items
+        of_world = {
+            "vectors": items.vectors,
+            "phrases": data.phrase_vectors,
+            "numbers": np.stack([items.substance, items.popularity], axis=1),
+            "published": items.published.astype(np.float32),
+        }
+        for name, values in of_world.items():
+            self.register_buffer(name, torch.tensor(values), persistent=False)
+        self.register_buffer("folds", torch.tensor(folds))
+        self.register_buffer("start", torch.tensor(folds.mean(0)))
+        self.embedding = nn.Parameter(self.start.clone())
+        self.fold: int | None = None  # of the users who are learnt from without their own clicks
+
+    def _add_memory(self, slate_size: int, hidden: int) -> None:
+        """Adds what moves the state: shares that stay, what is written, and the GRU."""
+        sums, about = self.sums, self.num_items_in
         low, high = (np.log(x / (1.0 - x)) for x in _FADING)
         self.fading = nn.Parameter(torch.linspace(float(low), float(high), sums))
         self.written = nn.Parameter(0.4 * torch.randn(_SLOT, sums))
         self.gate = nn.Sequential(
-            nn.Linear(_SLOT + self.num_items_in, 32), nn.Tanh(), nn.Linear(32, sums)
+            nn.Linear(_SLOT + about, _NARROW), nn.Tanh(), nn.Linear(_NARROW, sums)
         )
         self.fade = nn.Linear(hidden, sums)
         self.typed = nn.Parameter(0.5 + 0.2 * torch.randn(sums))
-        self.cell = nn.GRUCell(2 * self.num_items_in + slate_size + 7 + sums, hidden)
+        self.cell = nn.GRUCell(2 * about + slate_size + 7 + sums, hidden)
         self.least = nn.Parameter(torch.zeros(sums))
-        self.inner = nn.Linear(self.num_items_in, heads * _WIDE, bias=False)
+
+    def _add_heads(self, slate_size: int) -> None:
+        """Adds what foretells: a hidden layer, a linear part and what items have in common."""
+        heads, about = self.heads, self.num_items_in
+        self.inner = nn.Linear(about, heads * _WIDE, bias=False)
         self.inner_state = nn.Linear(self.num_states, heads * _WIDE)
         self.outer = nn.Parameter(torch.randn(heads, _WIDE, 3) / _WIDE**0.5 * 0.3)
-        self.skip = nn.Parameter(0.1 * torch.randn(self.num_items_in, heads * 3))
+        self.skip = nn.Parameter(0.1 * torch.randn(about, heads * 3))
         self.nothing = nn.Sequential(
-            nn.Linear(self.num_states, 32), nn.ReLU(), nn.Linear(32, 3 * heads)
+            nn.Linear(self.num_states, _NARROW), nn.ReLU(), nn.Linear(_NARROW, 3 * heads)
         )
         self.position = nn.Parameter(-0.5 * torch.arange(1, slate_size + 1).log().repeat(heads, 1))
-        self._start_plain()
 
     @torch.no_grad()
     def _start_plain(self) -> None:
@@ -200,8 +212,8 @@ class WorldModel(nn.Module):
         linear = (items @ self.skip).view(n, k, self.heads, 3).permute(3, 0, 2, 1)
         level = self.nothing(about).view(n, self.heads, 3).permute(2, 0, 1)[..., None]
         utility, log_odds, size = out + linear + level
-        utility = utility - 3.0
-        return Expectation(utility, log_odds, torch.sigmoid(log_odds) * functional.softplus(size))
+        worth = torch.sigmoid(log_odds) * functional.softplus(size)
+        return Expectation(utility - _NULL, log_odds, worth)
 
     def choice(self, expected: Expectation) -> Tensor:
         """Returns the log-probability of each slot and of nothing by each head, (n, M, K + 1)."""
@@ -233,12 +245,10 @@ class WorldModel(nn.Module):
         k = ids.shape[1]
         rank = functional.one_hot(event.choice, k + 1).float()
         chosen, chance = rank[:, :k], logs.exp().mean(1)
-        happy = torch.sigmoid(expected.log_odds).mean(1)
+        pleased = chosen * torch.sigmoid(expected.log_odds).mean(1)
         own = (state.time >= 0).float()[:, None]
         liked = chosen * event.satisfied[:, None]
-        told = torch.stack(
-            [chosen, liked, chance[:, :k], chosen * happy, torch.ones_like(chosen)], 2
-        )
+        told = torch.stack([chosen, liked, chance[:, :k], pleased, torch.ones_like(chosen)], 2)
         told = torch.cat([told, told * own[..., None]], 2)  # (n, K, _SLOT)
         weights = told @ self.written + self.gate(torch.cat([told, items], 2))
         asked = (event.query >= 0).float()[:, None]
@@ -254,7 +264,7 @@ class WorldModel(nn.Module):
             items.mean(1),
             rank,
             event.satisfied[:, None],
-            (liked - chosen * happy).sum(1, keepdim=True),
+            (liked - pleased).sum(1, keepdim=True),
             (chosen * chance[:, :k]).sum(1, keepdim=True),
             chance[:, k:],
             asked,
@@ -288,11 +298,3 @@ class WorldModel(nn.Module):
             worth = (share * expected.reward.gather(2, index)[..., 0]).sum(1)
             parts.append((worth - reward).square() * consumed)
         return torch.stack([part.sum() for part in parts]) / present.sum().clamp(min=1)
-
-
-@kernel
-def write_products(sums, vectors, candidates, close):
-    """Writes the products of each user's sums, (n, S, d), with its candidates, (n, S, c)."""
-    rows = np.arange(sums.shape[1]).astype(np.int32)
-    for i in range(sums.shape[0]):
-        cosines(rows, sums[i], np.maximum(candidates[i], 0), vectors, close[i])

@@ -14,7 +14,7 @@ from scipy.special import expit, logsumexp  # noqa: E402
 from agents.rl.world_model.learner import WorldModelAgent  # noqa: E402
 from agents.rollout import rollout  # noqa: E402
 
-WORLD, STEPS, USERS = 100, 50_000, 400
+WORLD, STEPS, USERS = 100, 20_000, 200
 
 
 class Recording(WorldModelAgent):

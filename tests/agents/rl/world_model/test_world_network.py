@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from agents.rl.slateq.unrolling import logged_steps  # noqa: E402
-from agents.rl.world_model.network import Event, WorldModel, write_products  # noqa: E402
+from agents.rl.world_model.following import write_products  # noqa: E402
+from agents.rl.world_model.network import Event, WorldModel  # noqa: E402
 
 N, K, S, M = 6, 5, 4, 3
 
