@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from agents.instructions import instruction_term
 from agents.rankers.ranker import added_terms
 from llmrec_env.interface.history import EMPTY, QUERY
+from llmrec_env.interface.instructions import BLOCKS
 from llmrec_env.world import PublicData
 
 Doubles = npt.NDArray[np.float64]
@@ -51,6 +53,7 @@ class PublicTerms(Protocol):
     skipped: float
     freshness: float
     familiarity: float
+    instruction: float
 
 
 def public_parts(
@@ -67,6 +70,9 @@ def public_parts(
         if f"candidate_{name}" in observation:
             added = added_terms(observation, {name: getattr(ranker, name)})[0, slots]
             parts[name] = added.astype(np.float64)
+    if BLOCKS[0] in observation:
+        told = instruction_term(observation, items, ranker.instruction)[0, slots]
+        parts["instructions"] = told.astype(np.float64)
     return parts
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from agents.instructions import INSTRUCTIONS, WEIGHTS, instruction_columns
 from agents.item_links import LinkedShare
 from agents.rankers.ranker import Floats, standardise
 from agents.user_statistics import (
@@ -28,6 +29,7 @@ from agents.user_statistics import (
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.interface.actions import CONTENT_PLAN
 from llmrec_env.interface.candidates import FEATURES, MORE_BLOCKS, blocks_added
+from llmrec_env.interface.instructions import BLOCKS
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.simulation.user_record import TASTE_DIM
 from llmrec_env.world import PublicData
@@ -56,7 +58,7 @@ JOINT_BLOCKS = (*USER_BLOCKS, "candidate_features", "joint_score", "joint_probab
 HIDDEN_BLOCKS = ("true_state", "true_relevance")
 """Hidden truth of users and of candidates, which privileged observations alone tell."""
 _ABOUT_USERS = (*USER_BLOCKS, HIDDEN_BLOCKS[0])
-_ABOUT_CANDIDATES = (*CANDIDATE_BLOCKS, NEIGHBOURS, HIDDEN_BLOCKS[1])
+_ABOUT_CANDIDATES = (*CANDIDATE_BLOCKS, NEIGHBOURS, INSTRUCTIONS, HIDDEN_BLOCKS[1])
 
 
 class JointRecommender(Protocol):
@@ -75,15 +77,17 @@ class JointRecommender(Protocol):
         ...
 
 
-def blocks_of(data: PublicData, joint: bool = False) -> tuple[str, ...]:
+def blocks_of(data: PublicData, config: EnvConfig, joint: bool = False) -> tuple[str, ...]:
     """Returns what online agents are shown of a world: its neighbours too, where it has a graph.
 
     Args:
         data: public data.
+        config: of the environment; what users tell is shown where they do.
         joint: also what a fitted joint recommender believes.
     """
     blocks = JOINT_BLOCKS if joint else DEFAULT_BLOCKS
-    return blocks if data.links is None else (*blocks, NEIGHBOURS)
+    added = {NEIGHBOURS: data.links is not None, INSTRUCTIONS: config.instructs()}
+    return (*blocks, *(name for name, there in added.items() if there))
 
 
 class FeatureExtractor:
@@ -148,8 +152,8 @@ class FeatureExtractor:
             self._topics = topics_of(data.items.vectors)
         blocks = [name for name in _ABOUT_CANDIDATES if name in self.blocks]
         added = (name.removeprefix("candidate_") for name in blocks_added(config))
-        features = (*FEATURES, *added)
-        names = [features if name == "candidate_features" else (name,) for name in blocks]
+        several = {"candidate_features": (*FEATURES, *added), INSTRUCTIONS: BLOCKS}
+        names = [several.get(name, (name,)) for name in blocks]
         self.columns = tuple(column for group in names for column in group)
         lengths = {name: self._dim for name in (*VECTOR_BLOCKS, "joint")}
         lengths |= {"session": len(SESSION_NUMBERS), "satisfied_items": SATISFIED_ITEMS * self._dim}
@@ -193,6 +197,7 @@ class FeatureExtractor:
         zero action of `weights`.
         """
         weights: dict[str, float] = dict(zip(FEATURES, CONTENT_PLAN.tolist(), strict=False))
+        weights |= dict(zip(BLOCKS, WEIGHTS.tolist(), strict=True))
         if "joint_score" in self.columns:
             weights = {"joint_score": 0.2}  # of standardised scores; the others are cosines
         if "true_relevance" in self.columns:
@@ -251,6 +256,9 @@ class FeatureExtractor:
     def _neighbours(self, observation: Any) -> Floats:
         return self._linked(observation)
 
+    def _instructions(self, observation: Any) -> Floats:
+        return instruction_columns(observation, self._items)
+
     def _relevance(self, observation: Any) -> Floats:
         return observation["true_relevance"]
 
@@ -282,6 +290,7 @@ _COLUMNS: dict[str, Callable[[FeatureExtractor, Any], Floats]] = {
     "candidate_features": FeatureExtractor._features,
     "nearest_satisfied": FeatureExtractor._nearest_satisfied,
     NEIGHBOURS: FeatureExtractor._neighbours,
+    INSTRUCTIONS: FeatureExtractor._instructions,
     "joint_score": FeatureExtractor._joint_score,
     "joint_probability": FeatureExtractor._joint_probability,
     "true_relevance": FeatureExtractor._relevance,

@@ -23,6 +23,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "llmrec/Item-v1": {"action": "item", "slate_size": 1, "warmup_slates": 100},
     "llmrec/Weights-v1": {"action": "weights"},
     "llmrec/Cascade-v1": {"response": "cascade"},
+    "llmrec/Instruct-v1": {"instruct_rate": 0.5},
     "llmrec/Ecommerce-v1": {
         "catalog": "ecommerce",
         "query_rate": 0.3,

@@ -238,6 +238,11 @@ class EnvConfig:
     """Steps for which a shown item is not offered again; consumed items never are."""
     query_rate: float = _number(0.1, 0.0, 1.0)
     """Probability that the user types one of the active interests as a query [1/step]."""
+    instruct_rate: float = _number(0.0, 0.0, 1.0)
+    """Probability that a user whose patience runs low types an instruction, such as "more on ...",
+    after a slate of which nothing satisfied [1/step]."""
+    instruct_patience: float = _number(5.0, 0.0, 1e6)
+    """Patience below which users type instructions."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -269,6 +274,10 @@ class EnvConfig:
     def attaches(self) -> bool:
         """Says whether users become attached to creators."""
         return self.creator_growth > 0.0 and "creators" not in self.off
+
+    def instructs(self) -> bool:
+        """Says whether users type instructions."""
+        return self.instruct_rate > 0.0 and "instructions" not in self.off
 
     def of_world(self) -> EnvConfig:
         """Returns it with what only the interface reads at its default: equals share a world."""
@@ -310,6 +319,7 @@ SWITCHES: dict[str, dict[str, float]] = {
     "quality": {"choice_quality": 0.0, "satisfaction_quality": 0.0},
     "position": {"position_bias": 0.0},
     "queries": {"query_rate": 0.0},
+    "instructions": {"instruct_rate": 0.0},
     "churn": {"patience_dissatisfied": 0.0, "patience_ignored": 0.0},
     "cap": {"impression_cap": 0},
     "freshness": {"new_items": 0.0},

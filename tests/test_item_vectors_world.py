@@ -175,7 +175,7 @@ def test_neighbours_are_a_feature_of_candidates(tiny: dict[str, Any], triples: s
     observation: Any = env.reset(seed=0)[0]
     extractor = FeatureExtractor(("candidate_features", NEIGHBOURS))
     extractor.fit(env.public_data(), env.config)
-    assert NEIGHBOURS in blocks_of(env.public_data())
+    assert NEIGHBOURS in blocks_of(env.public_data(), env.config)
     column = extractor.encode(observation).reshape(2, env.config.candidates, -1)[:, :, -1]
     expected = LinkedShare(env.public_data().links, 600)(observation)
     np.testing.assert_array_equal(column, expected)
@@ -187,6 +187,6 @@ def test_neighbours_are_a_feature_of_candidates(tiny: dict[str, Any], triples: s
     assert shown > expected.mean()
     plain = gymnasium.make_vec("llmrec/Drift-v1", num_envs=2, **tiny, observation="dict").unwrapped
     assert isinstance(plain, RecVectorEnv)
-    assert NEIGHBOURS not in blocks_of(plain.public_data())
+    assert NEIGHBOURS not in blocks_of(plain.public_data(), plain.config)
     with pytest.raises(ValueError, match="which this world lacks; give the environment item_graph"):
         extractor.fit(plain.public_data(), plain.config)

@@ -168,6 +168,16 @@ def write_text_scores(memory, i, texts, weights, ids, interest, scratch, scores,
         scores[k] = weights[MEANS] * scores[k] + scratch[0, k]
 
 
+def text_scores(
+    memory: Memory, weights: npt.NDArray[np.float64], texts: Texts, ids: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    """Returns what the texts say of items to the first user, (ids,)."""
+    scratch = np.empty((LAST + 1, len(ids) + 16), np.float32)
+    interest, scores = np.empty(texts.rows.shape[1], np.float32), np.empty((2, len(ids)))
+    write_text_scores(memory, 0, texts, weights, ids, interest, scratch, *scores)
+    return scores[0]
+
+
 @kernel
 def read_logs(texts, steps, features, tired, goodwill):
     """Writes what was known before each logged step about the items on its slate.

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.attribution import Attribution
+from agents.instructions import typed_phrases
 from agents.joint.attribution import attribute_relevance
 from agents.joint.calibration import calibrated
 from agents.joint.factors import FactorModel, Learnt, Prior, mean_of_items, text_basis
-from agents.joint.memory import Memory, Texts, empty_memory, write_interests
+from agents.joint.memory import Memory, Texts, empty_memory, text_scores, write_interests
 from agents.joint.past import Past, Place, columns_of
 from agents.joint.posterior import Appraisal, Posterior, appraise, learn_steps
 from agents.joint.response import PARAMETERS, Response, Taste
@@ -30,6 +31,7 @@ from agents.slates import SLATES
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.candidates import MORE_BLOCKS
+from llmrec_env.interface.instructions import BLOCKS
 from llmrec_env.world import PublicData
 
 _HELD_OUT = 10  # one of so many training users calibrates P(z = 1), and nothing else
@@ -62,6 +64,8 @@ class Settings:
     """What likeness to what was skipped costs, in relevance: see `response.Response`."""
     patience: float = 0.0
     """What satisfaction is worth beyond the step, in reward: patience lasts."""
+    instruction: bool = True
+    """Whether a phrase that a user wants more of counts as typed."""
     curiosity: float = 0.1
     """What a deviation of the relevance is worth beyond the step: it will be known."""
     slates: str = "exact"
@@ -217,8 +221,10 @@ class Joint(Ranker):
         Of users who were observed one step before, it learns from that step; of others, from all
         that the observation holds; seen again, an observation changes nothing.
         """
-        names = ("slates", "items", "satisfied", "queries")
-        steps = tuple(observation[f"recent_{name}"] for name in names)
+        hears, queries = self.settings.instruction, observation["recent_queries"]
+        typed = typed_phrases(observation) if hears else queries
+        names = ("slates", "items", "satisfied")
+        steps = (*(observation[f"recent_{name}"] for name in names), typed)
         place, whole = Place.of(observation), steps[1].shape[1]
         if self._followed is None or len(self._followed[0].user) != len(place.user):
             beliefs, since = self._new_beliefs(len(place.user)), np.full(len(place.user), whole)
@@ -304,11 +310,15 @@ class Joint(Ranker):
         Of a user who is met with this observation: its 32 newest steps are all that is known.
         """
         self._followed = None
-        posterior, ids = self.follow(observation).posterior, observation["candidates"][0, slots]
+        memory, posterior = self.follow(observation)
+        ids = observation["candidates"][0, slots]
         weights = self.parameters[0]["weights"]
         parts = attribute_relevance(weights, self.texts, observation, ids)
         taste = self.learnt.taste.factors[ids] @ posterior.mean[0]
-        return parts._replace(others=parts.others | {"taste": taste})
+        others = parts.others | {"taste": taste}
+        if BLOCKS[0] in observation:
+            others["instructions"] = text_scores(memory, weights, self.texts, ids) - parts.total()
+        return parts._replace(others=others)
 
     # --- acting
 

@@ -91,9 +91,9 @@ class LmRank(Ranker):
         feedback = slot_feedback(steps["slates"], steps["items"], steps["satisfied"])
         if "recent_feedback" in observation:
             feedback = observation["recent_feedback"][session]
-        room = self.history
+        room, told = self.history, observation.get("recent_instructions", {session: None})[session]
         while True:
-            lines, *_ = self.writer.history(steps["slates"], feedback, steps["queries"], room)
+            lines, *_ = self.writer.history(steps["slates"], feedback, steps["queries"], room, told)
             past = "".join(f"{line}\n" for line in reversed(lines.split("\n")) if line)
             prompt = _HEAD + past + _TASK
             if room < 40 or len(self.lm.encode(prompt)) <= self._room:

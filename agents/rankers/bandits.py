@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from agents.instructions import instruction_columns
 from agents.rankers.ranker import (
     BLOCK,
     UNAVAILABLE,
@@ -20,6 +21,7 @@ from agents.rankers.ranker import (
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.actions import CONTENT_PLAN
 from llmrec_env.interface.candidates import FEATURES, MORE_BLOCKS, Items, blocks_added
+from llmrec_env.interface.instructions import BLOCKS
 from llmrec_env.interface.observation import SESSION_NUMBERS
 
 NUM_FEATURES = len(FEATURES) + 1  # and a constant
@@ -33,7 +35,8 @@ _SLOW = 0.97  # as the interest of the observation ages
 def context(observation: Any, items: Items) -> Floats:
     """Returns the features of the candidates and a constant, (n, c, NUM_FEATURES).
 
-    Blocks that mechanisms add, as freshness, are columns behind these.
+    Blocks that mechanisms add, as freshness, are columns behind these, and what users tell, where
+    they do, three more.
 
     Where the whole catalogue is offered, observations hold no features. They are then computed from
     the other blocks, which have lost the lengths of two vectors: satiation and skipped become the
@@ -45,6 +48,8 @@ def context(observation: Any, items: Items) -> Floats:
         features = _features_of(observation, items)
     columns = [features, np.ones((*features.shape[:2], 1), np.float32)]
     columns += [observation[name][..., None] for name in MORE_BLOCKS if name in observation]
+    if BLOCKS[0] in observation:
+        columns.append(instruction_columns(observation, items))
     return np.concatenate(columns, axis=2)
 
 
@@ -106,7 +111,8 @@ class LinearBandit(Ranker):
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Learns by acting for `num_steps` environment steps."""
         super().fit(env, num_steps)
-        if added := len(blocks_added(env.config)):
+        added = len(blocks_added(env.config)) + len(BLOCKS) * env.config.instructs()
+        if added:
             self.learnt = _first_prior(self.ridge, NUM_FEATURES + added)
         observation, _ = env.reset(seed=self.seed)
         starts = np.ones(env.num_envs, np.bool_)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.attribution import Attribution, public_parts, vectors_of_entries
+from agents.instructions import instruction_term
 from agents.item_links import LinkedShare
 from agents.rankers.als import Collaborative
 from agents.rankers.ranker import (
@@ -59,7 +60,8 @@ class Content(Ranker):
     """Shows what is nearest to the mean of all texts that the user liked or typed.
 
     Like all rankers of texts here it may add what anyone can read off public data: depth of
-    content, popularity, freshness, familiarity with the creator, and likeness to what was skipped.
+    content, popularity, freshness, familiarity with the creator, likeness to what was skipped, and
+    to what users tell they want.
     All of them are given these terms, with weights tuned alike, so that none is better than another
     by a hand-set term alone.
     """
@@ -77,6 +79,7 @@ class Content(Ranker):
         freshness: float = FRESHNESS,
         familiarity: float = FAMILIARITY,
         neighbours: float = 0.0,
+        instruction: float = 1.0,
         **settings: Any,
     ) -> None:
         """Takes the weights of the public terms beside a cosine.
@@ -90,12 +93,14 @@ class Content(Ranker):
             freshness: weight of freshness, 0 to 1, in worlds whose items age.
             familiarity: weight of the familiarity with the creator, 0 to 1, where users mind it.
             neighbours: weight of what a knowledge graph links to what satisfied: `LinkedShare`.
+            instruction: weight of what users tell, where they do: `agents/instructions.py`.
             **settings: of the class that follows in the order of inheritance.
         """
         super().__init__(seed, **settings)
         self.decay, self.substance = decay, substance
         self.skipped, self.popular, self.freshness = skipped, popular, freshness
         self.familiarity, self.neighbours = familiarity, neighbours
+        self.instruction = instruction
 
     @cached_property
     def _linked(self) -> LinkedShare:
@@ -109,6 +114,7 @@ class Content(Ranker):
         terms = look_up(np.asarray(worth, np.float32), candidates)
         added = {"freshness": self.freshness, "familiarity": self.familiarity}
         terms += added_terms(observation, added)
+        terms += instruction_term(observation, items, self.instruction)
         if self.neighbours:
             terms = terms + np.float32(self.neighbours) * self._linked(observation)
         return score(direction, candidates, items.vectors) + terms

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from agents.attribution import Attribution, public_parts
 from agents.dataset import Dataset, Floats, Ids
+from agents.instructions import instruction_term
 from agents.rankers.item_models import Ease
 from agents.rankers.ranker import (
     added_terms,
@@ -55,6 +56,7 @@ class EaseText(Ease):
         skipped: float = 0.0,
         freshness: float = 0.1,
         familiarity: float = 0.03,
+        instruction: float = 0.2,
     ) -> None:
         """Takes the settings of the closed form, and the weights of public terms beside it.
 
@@ -70,10 +72,12 @@ class EaseText(Ease):
             skipped: weight lost by the cosine to what was skipped.
             freshness: weight of freshness, 0 to 1, in worlds whose items age.
             familiarity: weight of the familiarity with the creator, 0 to 1, where users mind it.
+            instruction: weight of what users tell, where they do.
         """
         super().__init__(seed, regularisation, decay, popular, most_items, gap_decay)
         self.text, self.substance = text, substance
         self.skipped, self.freshness, self.familiarity = skipped, freshness, familiarity
+        self.instruction = instruction
         self.texts: Floats = np.zeros((0, 0), np.float32)
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
@@ -125,6 +129,7 @@ class EaseText(Ease):
         scores = super().scores(observation)
         added = {"freshness": self.freshness, "familiarity": self.familiarity}
         scores += added_terms(observation, added)
+        scores += instruction_term(observation, items, self.instruction)
         if self.substance:
             worth = np.asarray(self.substance * items.substance, np.float32)
             scores += look_up(worth, candidates)

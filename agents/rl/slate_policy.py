@@ -57,7 +57,7 @@ class SlatePolicy:
     def _prepare(self, env: RecVectorEnv) -> None:
         """Makes the network for an environment."""
         self.slots = env.config.slate_size
-        self.extractor = FeatureExtractor(blocks_of(env.public_data()))
+        self.extractor = FeatureExtractor(blocks_of(env.public_data(), env.config))
         self.extractor.fit(env.public_data(), env.config)
         settings = self.settings
         keywords: dict[str, Any] = {"scale": settings.scale, "ema_decay": settings.ema_decay}

@@ -24,6 +24,7 @@ from experiments.report.text_tables import Cell, Table, markdown, number, percen
 from experiments.store import Row
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.single import RecEnv
+from llmrec_env.envs.spaces import added_length, instruction_length
 
 ROOT = Path(__file__).parents[2]
 LADDERS = {
@@ -122,7 +123,8 @@ def action_space(config: EnvConfig) -> str:
 def observation_size(config: EnvConfig) -> int:
     """Returns the length of a `vector` observation, without building a world."""
     picks = config.action in ("slate", "item")
-    return 6 * config.observation_dim + 10 + 8 * config.candidates * picks
+    size = 6 * config.observation_dim + 10 + 8 * config.candidates * picks
+    return size + added_length(config) + instruction_length(config)
 
 
 def _differences(task: str) -> str:

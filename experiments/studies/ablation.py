@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.instructions import INSTRUCTIONS
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.report.figures import study_figures
 from experiments.report.text_tables import Table, improvement
@@ -24,7 +25,7 @@ from experiments.studies import study
 from llmrec_env.config import unknown
 from llmrec_env.interface.observation import VECTOR_BLOCKS
 
-Group = Literal["mechanisms", "encoder", "observation"]
+Group = Literal["mechanisms", "encoder", "observation", "instructions"]
 
 WHOLE = "whole"
 """Label of the task as it is."""
@@ -34,6 +35,7 @@ MECHANISMS = (
     "goodwill",
     "drift+satiation+goodwill",
     "queries",
+    "instructions",
     "influence",
     "freshness",
     "creators",
@@ -54,6 +56,13 @@ COMPARISONS = (
 """Pairs of agents compared within each variant that plays both."""
 LEARNER = "ppo"
 """The agent that is trained without blocks of its observation."""
+_NOT_READ = {"instruction": False}
+READERS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("content", "content-recency", "drift-aware", "ease-text", "joint"), _NOT_READ),
+    **{agent: {"ablated": [INSTRUCTIONS]} for agent in (LEARNER, "ppo-pointer")},
+}
+"""Agents that read what users tell, and the settings by which they do not."""
+_WITHOUT = " without instructions"
 _OPTIONS = RunOptions(output=Path("runs/ablation"))
 
 
@@ -82,7 +91,8 @@ def run(
     """Plays agents with one part after another taken away; prints and draws who improves on whom.
 
     Args:
-        groups: kinds of parts; `observation` trains ppo once for each block.
+        groups: kinds of parts; `observation` trains ppo once for each block; `instructions` lets
+            those agents that read what users tell play without.
         agents: names, played in every variant of mechanisms and encoders.
         mechanisms: names that `off` takes; those joined by + are off together.
         encoders: to put in the place of the task's.
@@ -99,6 +109,7 @@ def run(
         "mechanisms": mechanisms,
         "encoder": encoders,
         "observation": blocks,
+        "instructions": tuple(agent for agent in agents if agent in READERS),
     }
     parts = {name: parts[name] for name in groups}
     specs = [
@@ -152,6 +163,8 @@ def variants_of(
             raise ValueError(unknown("observation block", block, list(BLOCKS)))
         settings = {"ablated": list(BLOCKS[block])}
         variants.append(Variant(f"{LEARNER} without {block}", (LEARNER,), env, settings))
+    for agent in parts.get("instructions", ()):
+        variants.append(Variant(f"{agent}{_WITHOUT}", (agent,), env, READERS[agent]))
     return variants
 
 
@@ -159,6 +172,12 @@ def compared(sessions: study.Sessions) -> study.Improvements:
     """Returns the improvements of each variant, and what each block of the observation is worth."""
     improvements = study.improvements_of(sessions, COMPARISONS)
     for label, episodes in sessions.items():
+        agent = label.removesuffix(_WITHOUT)
+        if agent != label:
+            share = study.improvement_of(sessions[WHOLE][agent], episodes[agent])
+            if share:
+                improvements.setdefault(f"over itself{_WITHOUT}", {})[agent] = share
+            continue
         block = label.removeprefix(f"{LEARNER} ")
         if block != label:
             share = study.improvement_of(sessions[WHOLE][LEARNER], episodes[LEARNER])

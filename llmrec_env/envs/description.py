@@ -7,13 +7,16 @@ that reads it knows what no recommender can know.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.content.phrases import Phrases
+from llmrec_env.interface.instructions import instruction_text
 from llmrec_env.interface.text_prompt import one_line
+from llmrec_env.simulation.response import INSTRUCTION
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.simulation.users import MAX_ACTIVE, NOT_CLOSE
 from llmrec_env.world import World
@@ -23,7 +26,7 @@ _MOST_TOPICS = 3
 _NOTABLE = 0.05  # goodwill that changes the odds of satisfaction by less is not told
 
 
-def describe(world: World, user: np.void) -> str:
+def describe(world: World, user: np.void, instructions: npt.ArrayLike = ()) -> str:
     """Returns who a user is at this moment, as plain sentences.
 
     What the user is into, with weights relative to the strongest interest; what the user was or
@@ -34,6 +37,7 @@ def describe(world: World, user: np.void) -> str:
         world: of the user.
         user: hidden state, a record of `world.users` (before the first session) or of
             `simulator.users` (now).
+        instructions: kind, phrase and wording of the newest steps, newest first, (m, 3).
     """
     active, dormant = _interests(user)
     texts = world.phrases
@@ -43,7 +47,11 @@ def describe(world: World, user: np.void) -> str:
         lines.append(f"Dormant: {_listed([quoted(phrase, texts) for phrase in dormant])}.")
     tired = [f"{one_line(name)} ({value:.2f})" for name, value in tired_of(world, user)]
     lines.append(f"Tired of {_listed(tired)}." if tired else "Tired of no topic.")
-    return " ".join([*lines, _goodwill(world, user), _patience(world, user)])
+    lines += [_goodwill(world, user), _patience(world, user)]
+    told = [step for step in np.asarray(instructions).tolist() if step[0] >= 0]
+    if told:
+        lines.append(f"Said last: {_quoted_instruction(told[0], world)}.")
+    return " ".join(lines)
 
 
 def tired_of(world: World, user: np.void) -> list[tuple[str, float]]:
@@ -85,6 +93,9 @@ def event_sentences(response: np.void, world: World, step: int = -1) -> list[str
         sentences.append(f"moved from {refined}, unprompted")
     if "query" in named:
         sentences.append(f"typed the query {named['query']}")
+    if response["instruction"] >= 0:
+        told = [int(response[name]) for name in INSTRUCTION]
+        sentences.append(f"typed the instruction {_quoted_instruction(told, world)}")
     return sentences
 
 
@@ -93,7 +104,8 @@ def text_of_session(simulator: Simulator, session: int) -> dict[str, str]:
     world, user = simulator.world, simulator.users[session]
     sentences = event_sentences(simulator.responses[session], world, int(user["step"]))
     events = [f"step {user['step']}: {sentence}" for sentence in sentences]
-    return {"description": describe(world, user), "events": "\n".join(events)}
+    told = simulator.buffers.instructions[session]
+    return {"description": describe(world, user, told), "events": "\n".join(events)}
 
 
 def texts_of_sessions(simulator: Simulator, sessions: Any) -> dict[str, npt.NDArray[Any]]:
@@ -108,6 +120,10 @@ def texts_of_sessions(simulator: Simulator, sessions: Any) -> dict[str, npt.NDAr
 def quoted(phrase: int, phrases: Phrases) -> str:
     """Returns the text of a phrase in quotation marks."""
     return f'"{one_line(phrases.texts[phrase])}"'
+
+
+def _quoted_instruction(instruction: Sequence[int], world: World) -> str:
+    return f'"{one_line(instruction_text(instruction, world.phrases.texts))}"'
 
 
 def _interests(user: np.void) -> tuple[list[tuple[int, float]], list[int]]:

@@ -147,7 +147,7 @@ def as_image(recorder: SessionRecorder) -> npt.NDArray[np.uint8]:
         colours=[colours[phrase] for phrase in phrases],
         events={
             lane: [old.step for old in shown if old.response[name] >= 0]
-            for lane, name in _LANES.items()
+            for lane, name in (_LANES | _told(recorder)).items()
         },
         tracking_errors=np.array(
             [[old.tracking_error, old.recent_tracking_error] for old in shown]
@@ -161,6 +161,10 @@ def as_image(recorder: SessionRecorder) -> npt.NDArray[np.uint8]:
         notes=_notes(recorder) if frame.step else [recorder.profile],
     )
     return figure.draw(story)
+
+
+def _told(recorder: SessionRecorder) -> dict[str, str]:
+    return {"typed an instruction": "instruction"} if recorder.config.instructs() else {}
 
 
 def change_sentences(recorder: SessionRecorder) -> list[str]:

@@ -46,15 +46,18 @@ class RecEnv(gymnasium.Env[Observation, Any]):
     `observation="vector"` (default): a float32 `Box`: the leading `observation_dim` components of
     six unit vectors (interest, recent interest, satiation estimate, skipped slates, last query,
     last item), ten session numbers, and with actions that pick candidates their features,
-    (C, 8) flattened; where items age, C numbers more say how fresh each is, and where users mind
-    creators, C more how familiar they are with who made it. `"dict"`: the same blocks by name with
-    vectors of full length, and `user_id`, `candidates`, `candidate_features`, `candidate_freshness`
-    where items age, `candidate_familiarity` where users mind creators, `history`,
-    `history_feedback`, and of each of the last 32 steps, newest first, `recent_slates`,
-    `recent_items`, `recent_satisfied`, `recent_queries` (-1: none). With `response="cascade"` items
-    and satisfied are those of the last consumption of a step, and `recent_feedback` (32, K) tells
-    of every slot. `"text"`: a prompt of at most `text_budget` characters that tells the same steps
-    and the candidates by their titles; `info` counts what the budget cut. Nothing hidden is in any.
+    (C, 8) flattened; where items age, C numbers more say how fresh each is, where users mind
+    creators, C more how familiar they are with who made it, and where users type instructions, two
+    such vectors and a number encode them. `"dict"`: the same blocks by name with vectors of full
+    length, and `user_id`, `candidates`, `candidate_features`, `candidate_freshness` where items
+    age, `candidate_familiarity` where users mind creators, `history`, `history_feedback`, and of
+    each of the last 32 steps, newest first, `recent_slates`, `recent_items`, `recent_satisfied`,
+    `recent_queries` (-1: none); where users type instructions also `recent_instructions`, and
+    `instruction_more`, `instruction_enough` and `instruction_clickbait`, which encode them. With
+    `response="cascade"` items and satisfied are those of the last consumption of a step, and
+    `recent_feedback` (32, K) tells of every slot. `"text"`: a prompt of at most `text_budget`
+    characters that tells the same steps and the candidates by their titles; `info` counts what the
+    budget cut. Nothing hidden is in any.
 
     ## Rewards
     R = z f(v, y): satisfaction z in {0, 1} times the relevance of the consumed item y to the user's
@@ -172,7 +175,8 @@ class RecEnv(gymnasium.Env[Observation, Any]):
         """
         if not self._begun:
             raise RuntimeError("describe() was called before reset(); call reset() first.")
-        return describe(self.simulator.world, self.simulator.users[0])
+        told = self.simulator.buffers.instructions[0]
+        return describe(self.simulator.world, self.simulator.users[0], told)
 
     def render(self) -> str | npt.NDArray[np.uint8] | None:  # type: ignore[override]
         """Returns the session so far as text (`ansi`) or as a picture (`rgb_array`, (h, w, 3))."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ from llmrec_env.envs.privileged import flat_hidden, flat_length, hidden_blocks, 
 from llmrec_env.interface.candidates import FEATURES, blocks_added, candidate_freshness
 from llmrec_env.interface.familiarity import candidate_familiarity
 from llmrec_env.interface.history import HISTORY_LENGTH, QUERY, RECENT_STEPS, SATISFIED
+from llmrec_env.interface.instructions import (
+    BLOCKS,
+    NUM_WORDINGS,
+    WORDINGS,
+    instruction_blocks,
+)
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS, named_blocks
 from llmrec_env.interface.text_answer import PROBLEMS
 from llmrec_env.interface.text_prompt import Prompt
@@ -29,7 +36,8 @@ def observation_space(simulator: Simulator) -> spaces.Space[Any]:
         return simulator.prompt_writer.space()
     if config.observation == "vector":
         bounds = np.full(buffers.vector.shape[1], _BOUND, np.float32)
-        bounds = np.append(bounds, np.full(added_length(config), _BOUND, np.float32))
+        added = added_length(config) + instruction_length(config)
+        bounds = np.append(bounds, np.full(added, _BOUND, np.float32))
         bounds = np.append(bounds, np.full(flat_length(config), np.inf, np.float32))
         return spaces.Box(-bounds, bounds, dtype=np.float32)
     num_items = len(simulator.world.catalog)
@@ -55,6 +63,8 @@ def observation_space(simulator: Simulator) -> spaces.Space[Any]:
     blocks["recent_queries"] = spaces.Box(-1, last_phrase, steps, np.int32)
     if config.response == "cascade":
         blocks["recent_feedback"] = spaces.Box(-1, SATISFIED, slates, np.int32)
+    if config.instructs():
+        blocks |= _instruction_spaces(simulator)
     if config.privileged_observation:
         blocks |= hidden_spaces(simulator)
     return spaces.Dict(blocks)
@@ -74,6 +84,9 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
         vector = buffers.vector[sessions].copy()
         for name in blocks_added(config) if added_length(config) else ():
             vector = np.append(vector, _ADDED[name](simulator, sessions), axis=-1)
+        if config.instructs():
+            leading = leading_numbers(_instructions(simulator, sessions), config)
+            vector = np.append(vector, leading, axis=-1)
         return np.append(vector, flat_hidden(hidden, config), axis=-1) if hidden else vector
     blocks = named_blocks(
         buffers.vector[sessions],
@@ -88,6 +101,9 @@ def observation_of(simulator: Simulator, sessions: Any) -> Observation:
         blocks["candidate_features"] = buffers.features[sessions].copy()
     for name in blocks_added(config):
         blocks[name] = _ADDED[name](simulator, sessions)
+    if config.instructs():
+        blocks |= _instructions(simulator, sessions)
+        blocks["recent_instructions"] = buffers.instructions[sessions].copy()
     return blocks | hidden
 
 
@@ -95,6 +111,40 @@ def added_length(config: EnvConfig) -> int:
     """Returns how many numbers the blocks that mechanisms add have in a `vector` observation."""
     shown = config.action in ("slate", "item", "text")
     return config.candidates * len(blocks_added(config)) * shown
+
+
+def instruction_length(config: EnvConfig) -> int:
+    """Returns how many numbers of a `vector` observation tell what instructions were typed."""
+    return config.instructs() * (2 * min(config.observation_dim, config.dim) + 1)
+
+
+def leading_numbers(blocks: Mapping[str, Any], config: EnvConfig) -> npt.NDArray[np.float32]:
+    """Returns what a `vector` observation tells of instructions, (..., `instruction_length`)."""
+    parts = [blocks[name][..., : config.observation_dim] for name in BLOCKS]
+    return np.concatenate(parts, axis=-1)
+
+
+def _instruction_spaces(simulator: Simulator) -> dict[str, spaces.Space[Any]]:
+    dim, last_phrase = simulator.config.dim, len(simulator.world.phrases.texts) - 1
+    lengths = dict(zip(BLOCKS, (dim, dim, 1), strict=True))
+    blocks: dict[str, spaces.Space[Any]] = {
+        name: spaces.Box(-_BOUND, _BOUND, (length,), np.float32) for name, length in lengths.items()
+    }
+    last = np.tile(np.array([len(WORDINGS), last_phrase + 1, NUM_WORDINGS]) - 1, (RECENT_STEPS, 1))
+    low = np.full_like(last, -1)
+    blocks["recent_instructions"] = spaces.Box(
+        low.astype(np.int32), last.astype(np.int32), dtype=np.int32
+    )
+    return blocks
+
+
+def _instructions(simulator: Simulator, sessions: Any) -> dict[str, npt.NDArray[np.float32]]:
+    """Returns the blocks of instructions: an index gives one session, a slice a batch."""
+    typed = simulator.buffers.instructions[sessions]
+    phrases = simulator.world.item_space.phrase_vectors
+    if typed.ndim == 3:
+        return instruction_blocks(typed, phrases)
+    return {name: block[0] for name, block in instruction_blocks(typed[None], phrases).items()}
 
 
 def _freshness(simulator: Simulator, sessions: Any) -> npt.NDArray[np.float32]:

@@ -163,7 +163,9 @@ class RecVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if not self._begun.all():
             raise RuntimeError("describe() was called before reset(); call reset() first.")
-        return tuple(describe(self.simulator.world, user) for user in self.simulator.users)
+        users, told = self.simulator.users, self.simulator.buffers.instructions
+        world = self.simulator.world
+        return tuple(describe(world, *each) for each in zip(users, told, strict=True))
 
     def render(self) -> tuple[str, ...] | tuple[npt.NDArray[np.uint8], ...] | None:  # type: ignore[override]
         """Returns every session so far: texts (`ansi`), or pictures (`rgb_array`, (h, w, 3))."""

@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from llmrec_env.config import ConfigError, EnvConfig
 from llmrec_env.interface.history import EMPTY, SATISFIED
+from llmrec_env.interface.instructions import WORDINGS, instruction_text
 
 PROMPT_VERSION = 1
 """Raised when the wording or the layout of a prompt changes."""
@@ -60,6 +61,7 @@ class PromptWriter:
         Raises:
             ConfigError: the budget cannot hold the shortest titles of all candidates.
         """
+        self._instructed = "! told you; " if config.instructs() else ""
         self.budget, self._size = budget, config.candidates or len(titles)
         self.titles = [shortened(one_line(title), _LONGEST_TITLE) for title in titles]
         self._phrases = [one_line(phrase) for phrase in phrases]
@@ -68,7 +70,7 @@ class PromptWriter:
             f"Choose this user's next slate: {config.slate_size} of the candidates, best first. "
             f"{_USERS[config.response]}, is satisfied or not, and leaves when too little "
             "satisfies.\n\nEarlier slates, newest first (+ taken, satisfied; - taken, not "
-            f"satisfied; ? typed; of the last {_WHOLE_STEPS}: . passed over):\n"
+            f"satisfied; ? typed; {self._instructed}of the last {_WHOLE_STEPS}: . passed over):\n"
         )
         self._middle = "\n\nCandidates:\n"
         several = f"{config.slate_size} different numbers of candidates, separated by commas"
@@ -86,6 +88,8 @@ class PromptWriter:
     def space(self) -> spaces.Text:
         """Returns the space of prompts."""
         words = "".join([*self.titles, *self._phrases, self._head, self._middle, self._tail])
+        if self._instructed:
+            words += "".join(wording for kind in WORDINGS for wording in kind)
         used = frozenset(words + "0123456789|…" + _NOTHING)
         return spaces.Text(self.budget, charset=used)
 
@@ -95,6 +99,7 @@ class PromptWriter:
         slates: npt.NDArray[np.int32],
         feedback: npt.NDArray[np.int32],
         queries: npt.NDArray[np.int32],
+        instructions: npt.NDArray[np.int32] | None = None,
     ) -> Prompt:
         """Returns the prompt of one session.
 
@@ -103,10 +108,11 @@ class PromptWriter:
             slates: of the newest steps, newest first, (32, k); -1 where there is none.
             feedback: of each slot, (32, k).
             queries: ids of phrases typed, (32,).
+            instructions: kind, phrase and wording of each step, (32, 3); None: none was typed.
         """
         offered, cut_titles = self._candidates(candidates, slates[0, 0] >= 0)
         room = self._room + len(_NOTHING) - len(offered)
-        history, cut_steps, cut_items = self.history(slates, feedback, queries, room)
+        history, cut_steps, cut_items = self.history(slates, feedback, queries, room, instructions)
         text = self._head + (history or _NOTHING) + self._middle + offered + self._tail
         return Prompt(text, cut_steps, cut_items, cut_titles)
 
@@ -116,20 +122,24 @@ class PromptWriter:
         feedback: npt.NDArray[np.int32],
         queries: npt.NDArray[np.int32],
         room: int,
+        instructions: npt.NDArray[np.int32] | None = None,
     ) -> tuple[str, int, int]:
         """Returns the steps as lines, newest first, the steps and the items that are left out."""
+        if instructions is None or not len(instructions):
+            instructions = np.full((len(queries), 3), -1, np.int32)
+        typed = [self._typed(*step) for step in zip(queries, instructions, strict=True)]
         count = int(np.argmin(np.append(slates[:, 0], -1) >= 0))
         lines: list[str] = []
         room += 1  # no line follows the last one
         for step in range(count):
-            line = self._line(slates[step], feedback[step], queries[step], False)
+            line = self._line(slates[step], feedback[step], typed[step], False)
             if len(line) + 1 > room:
                 break
             room -= len(line) + 1
             lines.append(line)
         passed_over = 0
         for step, short in enumerate(lines[:_WHOLE_STEPS]):
-            whole = self._line(slates[step], feedback[step], queries[step], True)
+            whole = self._line(slates[step], feedback[step], typed[step], True)
             added = len(whole) - len(short)
             if passed_over == 0 and added <= room:
                 lines[step], room = whole, room - added
@@ -137,11 +147,17 @@ class PromptWriter:
                 passed_over += int((feedback[step] == EMPTY).sum())
         return "\n".join(line for line in lines if line), count - len(lines), passed_over
 
-    def _line(self, slate: Any, feedback: Any, query: int, passed_over: bool) -> str:
+    def _typed(self, query: int, instruction: Any) -> list[str]:
+        parts = [f"? {self._phrases[query]}"] if query >= 0 else []
+        if instruction[0] >= 0:
+            parts.append(f"! {instruction_text(instruction.tolist(), self._phrases)}")
+        return parts
+
+    def _line(self, slate: Any, feedback: Any, typed: list[str], passed_over: bool) -> str:
         slots = zip(slate.tolist(), feedback.tolist(), strict=True)
         told = [(item, kind) for item, kind in slots if passed_over or kind != EMPTY]
         parts = [_MARKS[kind + 1] + self.titles[item] for item, kind in told]
-        return " | ".join([*parts, f"? {self._phrases[query]}"] if query >= 0 else parts)
+        return " | ".join([*parts, *typed])
 
     def _candidates(self, candidates: npt.NDArray[np.int32], has_past: bool) -> tuple[str, int]:
         """The numbered titles, as long as they may be, and how many are shortened."""

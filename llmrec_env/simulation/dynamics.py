@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmrec_env.simulation import noise
+from llmrec_env.simulation import instructions, noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.records import aligned
 from llmrec_env.simulation.response import (
@@ -41,7 +41,7 @@ DYNAMICS = Layout(
         "slots": (np.int32, 1),
     },
     records={"users": USER, "responses": RESPONSE, "params": PARAMETERS},
-    numbers=("react",),  # the stage
+    numbers=("react", "instruct"),  # the stages
 )
 """What the dynamics read and write: all of it hidden, but for the items' vectors."""
 array, record = DYNAMICS.array, DYNAMICS.record
@@ -64,7 +64,8 @@ def dynamics_table(
     allocate: Any = new_scratch  # not compiled for one call
     scratch = allocate.py_func(responses.dtype["slate"].shape[0], vectors.shape[1])
     table.enter(**{name: aligned(part) for name, part in scratch._asdict().items()})
-    return table.enter_stages(react=react)
+    instructs = params["instruct_rate"][0] > 0.0
+    return table.enter_stages(react=react, instruct=instruct if instructs else None)
 
 
 @inlined
@@ -108,4 +109,21 @@ def react(table, i):
     compare(user, interests.vectors, vectors, traits, slate, params, scratch)
     respond(user, params, vectors, traits, key, response, scratch)
     evolve(user, params, interests, vectors, traits, scratch, key, response)
+    return 0
+
+
+@kernel
+def instruct(table, i):
+    """Lets user i, who has responded and changed, type an instruction."""
+    user, response = record(table, "users", i), record(table, "responses", i)
+    key = noise.step_key(user.noise_key, user.step - 1)  # of the step that has just been
+    instructions.instruct(
+        user,
+        record(table, "params", 0),
+        array(table, "phrases"),
+        array(table, "vectors"),
+        array(table, "weights"),
+        key,
+        response,
+    )
     return 0

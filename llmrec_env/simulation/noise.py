@@ -32,7 +32,8 @@ REFINE = 1024
 QUERY = 1032
 EXPLORE = 1056
 CASCADE = 2048  # three for each slot: consumed, satisfied, goes on
-RESOLVE = 2560  # as a switch, for each slot
+RESOLVE = 2560  # as a switch, for each slot that satisfied
+INSTRUCT = 3072  # .. 3098: in steps in which nothing satisfied, so that RESOLVE draws none
 LOGGED_SLATE = 1 << 12  # the logging policy of the warm-up
 CANDIDATES = 1 << 16
 

@@ -61,6 +61,9 @@ RESPONSE = np.dtype(
         ("satisfied_relevance", np.float32),  # sum of z f(u, a, y) over the slate
         ("satisfied_observed_relevance", np.float32),  # sum of z f(v, y), the agent's own v
         ("query", np.int32),  # id of the phrase typed, -1 for none
+        ("instruction", np.int32),  # kind of the instruction typed, -1 for none
+        ("about", np.int32),  # id of its phrase, -1 for none
+        ("wording", np.int32),
         ("died", np.int32),  # phrase ids of the last change of the step, -1 for none
         ("born", np.int32),
         ("woken", np.int32),
@@ -76,6 +79,10 @@ RESPONSE = np.dtype(
 """One user's response to a slate, and how the user changed."""
 
 
+INSTRUCTION = ("instruction", "about", "wording")
+_CHANGES = ("died", "born", "woken", "slept", "refined_from", "refined_to")
+
+
 def response_dtype(slate_size: int) -> np.dtype[np.void]:
     """Returns the record of responses to slates of one size."""
     return extended(RESPONSE, {"slate": slate_size, "feedback": slate_size}, [])
@@ -85,9 +92,8 @@ def no_responses(n: int, slate_size: int) -> npt.NDArray[np.void]:
     """Returns records of nothing having happened, (n,)."""
     responses = np.zeros(n, response_dtype(slate_size))
     responses["slots"] = slate_size
-    for name in ("slate", "feedback", "choice", "item", "query", "died", "born", "woken", "slept"):
+    for name in ("slate", "feedback", "choice", "item", "query", *INSTRUCTION, *_CHANGES):
         responses[name] = -1
-    responses["refined_from"] = responses["refined_to"] = -1
     return responses
 
 

@@ -174,6 +174,7 @@ class Simulator:
         self.users["noise_key"][sessions] = noise_keys
         responses[sessions] = as_bytes(self._no_response)
         self.parse_problems[sessions] = 0
+        self.buffers.instructions[sessions] = -1
         if self._reader:
             self._reader.read(self.histories, sessions)
 
@@ -230,7 +231,10 @@ class Simulator:
             feedback = slot_feedback(slates, items[:, 0], satisfied[:, 0])
             if self.config.response == "cascade":
                 feedback = self.buffers.recent_feedback[i]
-            self.prompts[i] = writer.write(self.buffers.ids[i], slates, feedback, queries[:, 0])
+            told = self.buffers.instructions[i]
+            self.prompts[i] = writer.write(
+                self.buffers.ids[i], slates, feedback, queries[:, 0], told
+            )
 
     def _advance_arrays(self) -> None:
         if self._threads == 1:

@@ -9,6 +9,7 @@ import numpy as np
 from llmrec_env.interface.actions import NEAREST, PICK, RANK
 from llmrec_env.interface.history import HISTORY, recent_of
 from llmrec_env.interface.history import record as remember
+from llmrec_env.interface.instructions import push
 from llmrec_env.interface.observation import observe
 from llmrec_env.simulation import stages
 from llmrec_env.simulation.compilation import inlined, kernel
@@ -49,6 +50,9 @@ def advance(words):
             dynamics = record(table, "dynamics", 0)
             call(dynamics.react, dynamics, i)  # response: feedback; user
             note(table, i)  # user: patience; response: terminated, truncated; history
+            if dynamics.instruct != 0:
+                call(dynamics.instruct, dynamics, i)  # response: instruction
+                push(record(table, "responses", i), array(table, "instructions"), i)
         if mode == STEP or mode == OBSERVE:
             show(table, i)  # buffers: ids, vector, ...
 

@@ -41,6 +41,7 @@ STEP_TABLE = Layout(
         "feedback": (np.int32, 2),
         "recent": (np.int32, 3),
         "recent_feedback": (np.int32, 3),
+        "instructions": (np.int32, 3),
         "picks": (np.int64, 2),  # fields of Decision
         "plans": (np.float32, 2),
         "residuals": (np.float32, 2),
@@ -83,6 +84,7 @@ class Buffers(NamedTuple):
     feedback: npt.NDArray[np.int32]  # (n, 128)
     recent: npt.NDArray[np.int32]  # (n, 32, K + 3), steps newest first
     recent_feedback: npt.NDArray[np.int32]  # (n, 32, K), of each slot
+    instructions: npt.NDArray[np.int32]  # (n, 32, 3), steps of this session newest first
 
 
 class Appearance(NamedTuple):
@@ -133,6 +135,7 @@ def new_buffers(config: EnvConfig, appearance: Appearance, n: int, num_items: in
         feedback=np.full((n, HISTORY_LENGTH * listed), -1, np.int32),
         recent=np.full((n, RECENT_STEPS * listed, config.slate_size + 3), -1, np.int32),
         recent_feedback=np.full((n, RECENT_STEPS * several, config.slate_size), -1, np.int32),
+        instructions=np.full((n, RECENT_STEPS * config.instructs(), 3), -1, np.int32),
     )
 
 

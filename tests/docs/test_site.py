@@ -45,7 +45,7 @@ def test_every_task_has_a_page_with_its_arguments_and_a_baseline(pages):
 
 def test_spaces_are_those_of_the_environment(pages, tiny):
     sizes = {"candidates": tiny["candidates"]}
-    for task in ("llmrec/Drift-v1", "llmrec/Item-v1", "llmrec/Weights-v1"):
+    for task in ("llmrec/Drift-v1", "llmrec/Item-v1", "llmrec/Weights-v1", "llmrec/Instruct-v1"):
         env = gymnasium.make(task, **(tiny | llmrec_env.TASKS[task]))
         config = EnvConfig.from_kwargs(llmrec_env.TASKS[task] | sizes)
         said = pages.action_space(config)

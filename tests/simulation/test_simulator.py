@@ -277,6 +277,11 @@ def _resolves(new_simulator, **kwargs):
     return _moved("last_switch")(new_simulator, **by_answers_alone)
 
 
+def _instructs(new_simulator, **kwargs):
+    responses = _play(new_simulator(N, **kwargs, instruct_rate=1.0))
+    return (responses["instruction"] >= 0).any()
+
+
 EFFECTS = {
     "spontaneous": _moved("weight"),
     "switching": _moved("last_switch"),
@@ -292,6 +297,7 @@ EFFECTS = {
     "quality": _minds_quality,
     "position": _minds_order,
     "queries": _responded("query"),
+    "instructions": _instructs,
     "churn": _responded("terminated"),
     "cap": _spares_what_was_shown,
     "freshness": _publishes,

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.base import WorldError, learn_in_segments, segment_seed
 from agents.features import CANDIDATE_BLOCKS, NEIGHBOURS, USER_BLOCKS
+from agents.instructions import INSTRUCTIONS
 from agents.registry import defaults_of
 from agents.rl import beliefs
 from agents.rl.sb3 import levels, segments, wrappers
@@ -26,7 +27,7 @@ from llmrec_env.config import unknown
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.observation import VECTOR_BLOCKS
 
-BLOCKS = (*VECTOR_BLOCKS, "session", "candidates")
+BLOCKS = (*VECTOR_BLOCKS, "session", "candidates", INSTRUCTIONS)
 """Parts of a `vector` observation, in order."""
 _POINTER_SETTINGS = ("expert", "joint_features")  # not arguments of an SB3 algorithm
 
@@ -71,7 +72,7 @@ class StableBaselines:
         self._source = source = self.settings.get("belief")
         self.acts = levels.checked_action(name, algorithm, action, source)
         believes, pointer = source is not None, algorithm.policy == "pointer"
-        blocks = (*USER_BLOCKS, *CANDIDATE_BLOCKS, NEIGHBOURS) if pointer else BLOCKS
+        blocks = (*USER_BLOCKS, *CANDIDATE_BLOCKS, NEIGHBOURS, INSTRUCTIONS) if pointer else BLOCKS
         for block in ablated:
             if block not in (own := levels.BLOCKS if believes else blocks):
                 raise ValueError(unknown("observation block", block, list(own)))

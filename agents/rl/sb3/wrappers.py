@@ -17,11 +17,12 @@ from agents.features import (
     JointRecommender,
     blocks_of,
 )
+from agents.instructions import INSTRUCTIONS
 from agents.joint.recommender import Joint
 from agents.rankers.ranker import Floats
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.privileged import flat_hidden, flat_length
-from llmrec_env.envs.spaces import added_length
+from llmrec_env.envs.spaces import added_length, instruction_length, leading_numbers
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.candidates import FEATURES, blocks_added
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
@@ -85,7 +86,7 @@ def pointer_input(
     env: RecVectorEnv, ablated: Sequence[str], joint: JointRecommender | None = None
 ) -> PolicyInput:
     """Returns the features of a pointer policy, with the belief of a joint recommender if any."""
-    blocks = blocks_of(env.public_data(), joint is not None)
+    blocks = blocks_of(env.public_data(), env.config, joint is not None)
     blocks += HIDDEN_BLOCKS * env.config.privileged_observation
     extractor = FeatureExtractor([name for name in blocks if name not in ablated])
     extractor.fit(env.public_data(), env.config, joint)
@@ -109,6 +110,7 @@ def visible_numbers(config: EnvConfig, ablated: Sequence[str]) -> Floats:
     lengths = dict.fromkeys(VECTOR_BLOCKS, length)
     lengths |= {"session": len(SESSION_NUMBERS), "candidates": appended}
     lengths["added"] = added_length(config)
+    lengths[INSTRUCTIONS] = instruction_length(config)
     lengths["hidden"] = flat_length(config)
     visible = np.array([block not in ablated for block in lengths], np.float32)
     return np.repeat(visible, list(lengths.values()))
@@ -215,6 +217,8 @@ class CandidateEncoder:
             blocks.append(observation["candidate_features"].reshape(n, -1))
         if added_length(self._config):
             blocks += [observation[name] for name in blocks_added(self._config)]
+        if self._config.instructs():
+            blocks.append(leading_numbers(observation, self._config))
         if self._config.privileged_observation:
             blocks.append(flat_hidden(observation, self._config))
         return np.concatenate(blocks, axis=1) * self._visible
