@@ -125,7 +125,7 @@ def load_agent(path: Location, env: RecVectorEnv, transfer: bool = False) -> Age
         raise WorldError(
             f"{saved.path}: the agent {saved.name!r} was made for another environment: "
             f"{'; '.join(moved.values())}. Build the environment as it was ('environment' in "
-            "config.json), train the agent in this one, or take along what holds in any world: "
+            "config.json), train the agent in this one, or take along what of it holds anywhere: "
             "load_agent(..., transfer=True), --transfer of the commands."
         )
     try:

@@ -173,7 +173,7 @@ def test_it_carries_its_belief_and_knows_its_world(env, folder, new_vec, tmp_pat
     assert (record["agent"], record["world"]) == ("slateq", 0) and folder not in str(record)
     loaded, (observation, _) = load_agent(tmp_path, env), env.reset(seed=5)
     np.testing.assert_array_equal(loaded.act(observation, STARTS), agent.act(observation, STARTS))
-    with pytest.raises(WorldError, match="slateq that it acts on was trained in world 0"):
+    with pytest.raises(WorldError, match="the items of world 0, and this is world 7"):
         load_agent(tmp_path, new_vec(N, world_seed=7, **MODES))
 
 
