@@ -138,13 +138,14 @@ def unsure_relevance(x, lower, factors, ids, parts, f, variance):
 
 @kernel
 def learn_step(
-    q, posterior, i, texts, taste, slate, item, satisfied, scores, tired, goodwill, room
+    q, posterior, i, texts, taste, slate, item, satisfied, scores, tired, added, goodwill, room
 ):
     """Moves the belief about user i by what it did with a slate.
 
     Args:
         scores: x of the slots, text and taste, (K,).
         tired: tiredness of the slots, (K,).
+        added: to the utility of the slots, (K,), or nothing, (0,).
         room: scratch, (4, K) numbers for the slots, (r, r) and (r,).
 
     Returns:
@@ -156,6 +157,8 @@ def learn_step(
     for k in range(slate.shape[0]):
         f, slope[k] = bend(scores[k], SOFTNESS)
         utility, odds = respond(q, texts, taste, slate[k], f, tired[k], goodwill)
+        if added.shape[0] > 0:
+            utility += added[k]
         chance[k] = math.exp(min(utility - q.position * math.log(k + 1.0), 30.0))
         total += chance[k]
         if slate[k] == item:
@@ -176,11 +179,12 @@ def learn_step(
 
 
 @kernel
-def learn_steps(parameters, memory, posterior, texts, taste, steps, first, expected):
+def learn_steps(parameters, memory, posterior, texts, taste, steps, added, first, expected):
     """Moves all that is known of each user by its steps number `first` down to 0.
 
     Args:
         steps: slates (n, s, K), items, feedback and queries (n, s), newest first.
+        added: to the utility of the slots, (n, s, K), or nothing, (n, s, 0).
         first: (n,), the oldest step to learn from; -1: none.
         expected: receives the log-odds of satisfaction with what was chosen, (n, s).
     """
@@ -210,6 +214,7 @@ def learn_steps(parameters, memory, posterior, texts, taste, steps, first, expec
                 satisfied,
                 scores,
                 tired,
+                added[i, s],
                 memory.goodwill[i],
                 room,
             )

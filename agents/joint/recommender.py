@@ -23,7 +23,7 @@ from agents.joint.attribution import attribute_relevance
 from agents.joint.calibration import calibrated
 from agents.joint.factors import FactorModel, Learnt, Prior, mean_of_items, text_basis
 from agents.joint.memory import Memory, Texts, empty_memory, text_scores, write_interests
-from agents.joint.past import Past, Place, columns_of
+from agents.joint.past import Past, Place, columns_of, freshness_of
 from agents.joint.posterior import Appraisal, Posterior, appraise, learn_steps
 from agents.joint.response import PARAMETERS, Response, Taste
 from agents.rankers.ranker import UNAVAILABLE, Floats, Ranker
@@ -89,6 +89,7 @@ class Joint(Ranker):
     learnt: Learnt
     calibration: Doubles  # slope and offset of the log-odds
     texts: Texts
+    config: EnvConfig
 
     def __init__(self, seed: int = 0, **settings: Any) -> None:
         """Takes the seed of training and fields of Settings.
@@ -184,12 +185,18 @@ class Joint(Ranker):
         return Beliefs(empty_memory(n, self.texts.rows.shape[1]), posterior)
 
     def _learn_steps(
-        self, beliefs: Beliefs, steps: Any, first: Any, expected: Doubles | None = None
+        self,
+        beliefs: Beliefs,
+        steps: Any,
+        first: Any,
+        expected: Doubles | None = None,
+        now: Any = 0,
     ) -> None:
-        """Moves beliefs by steps number `first` to 0, newest first."""
-        n, count = steps[1].shape
-        first = np.broadcast_to(np.asarray(first, np.int64), n).copy()
-        room = np.zeros((n, count)) if expected is None else expected
+        """Moves beliefs by steps number `first` to 0, newest first; `now`, (n,), is behind them."""
+        first = np.broadcast_to(np.asarray(first, np.int64), len(steps[1])).copy()
+        count = int(first.max(initial=-1)) + 1  # what is older is not read
+        steps = tuple(np.ascontiguousarray(column[:, :count]) for column in steps)
+        room = np.zeros(steps[1].shape) if expected is None else expected
         learn_steps(
             self.parameters,
             beliefs.memory,
@@ -197,9 +204,19 @@ class Joint(Ranker):
             self.texts,
             self.learnt.taste,
             steps,
+            self._freshness_then(steps[0], now),
             first,
             room,
         )
+
+    def _freshness_then(self, slates: npt.NDArray[np.int32], now: Any) -> Doubles:
+        """What freshness added to the utility of slots, newest step first, (n, s, K or 0)."""
+        if not self.config.ages():
+            return np.empty((*slates.shape[:2], 0))
+        times = np.broadcast_to(now, len(slates))[:, None] - 1 - np.arange(slates.shape[1])
+        shown = slates.reshape(-1, slates.shape[2])
+        fresh = freshness_of(self.data, self.config, shown, times.reshape(-1))
+        return self.parameters[0]["fresh_choice"] * fresh.reshape(slates.shape).astype(np.float64)
 
     def after(self, steps: Any, expected: Doubles | None = None) -> Beliefs:
         """Returns what is known of users after logged steps.
@@ -232,7 +249,8 @@ class Joint(Ranker):
             before, beliefs = self._followed
             since = place.steps_since(before, whole)
             self._forget(beliefs, since == whole)
-        self._learn_steps(beliefs, steps, since - 1)
+        now = np.rint(place.progress.astype(np.float64) * self.config.horizon).astype(np.int64)
+        self._learn_steps(beliefs, steps, since - 1, now=now)
         self._followed = place, beliefs
         return beliefs
 
@@ -366,6 +384,7 @@ class Joint(Ranker):
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data, and the weights that `save` wrote."""
         super().load(weights, env)
+        self.config = env.config
         own = {name: np.ascontiguousarray(x) for name, x in weights.items()}
         self.parameters = np.zeros(1, PARAMETERS)
         for name in PARAMETERS.names or ():

@@ -319,6 +319,29 @@ def test_where_items_age_it_learns_that_fresh_ones_are_chosen_more(new_vec):
     np.testing.assert_array_equal(aware[1], blind[1])
 
 
+def test_what_was_chosen_because_it_was_fresh_says_less_of_taste(new_vec):
+    """Both saw the same steps; to one of them the items were old when they were shown."""
+    env = new_vec(30, observation="dict", new_items=0.6, num_users=400, freshness_choice=4.0)
+    agent = Joint(0)
+    agent.fit(env, 0)
+    observation = env.reset(seed=0)[0]
+    for _ in range(6):
+        observation = env.step(agent.act(observation, np.zeros(30, np.bool_)))[0]
+    agent.forget()
+    mean = agent.follow(observation).posterior.mean.copy()
+    published = agent.data.items.published
+    times = 6 - 1 - np.arange(32)
+    age = times[:, None] - published[observation["recent_slates"]]
+    fresh = 0.5 ** (age / env.config.freshness_half_life)
+    expected = agent.parameters[0]["fresh_choice"] * fresh * (observation["recent_slates"] >= 0)
+    added = agent._freshness_then(observation["recent_slates"], np.full(30, 6))
+    np.testing.assert_allclose(added, expected, rtol=1e-5)
+    agent.parameters["fresh_choice"] = 0.0
+    agent.forget()
+    other = agent.follow(observation).posterior.mean
+    assert np.abs(mean - other).max() > 0.01
+
+
 def test_where_items_do_not_age_there_is_no_such_parameter(fitted):
     assert "fresh_choice" not in fitted.response.raw
     assert fitted.parameters[0]["fresh_choice"] == 0.0
