@@ -37,6 +37,7 @@ MECHANISMS = (
     "queries",
     "instructions",
     "influence",
+    "regimes",
     "freshness",
     "creators",
     "resolution",
