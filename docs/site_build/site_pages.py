@@ -196,7 +196,7 @@ def _settings(name: str, root: Path) -> str:
 
 def _returns(names: list[str], root: Path) -> str:
     rows: list[list[Cell | str]] = []
-    for folder in ("standard", "rl", "algorithms"):
+    for folder in ("standard", "algorithms"):
         table = store.read_table(root / "results" / folder, Row)
         means = {row.task: row.mean for row in table if row.agent == BASELINE}
         rows += [

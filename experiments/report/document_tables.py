@@ -90,12 +90,6 @@ def returns_by_task(folder: Path) -> str:
     return markdown(Table(["return [95 %]", *map(_short, tasks)], body))
 
 
-def improvements(folder: Path) -> str:
-    """Returns the table that `improvement` wrote, with short names of tasks."""
-    columns, rows = _improvements(folder)
-    return markdown(Table(columns, [[_short(row[0]), *row[1:]] for row in rows], labels=2))
-
-
 def improvements_by_task(folder: Path) -> str:
     """Returns the improvement of each agent over BASELINE, a column a task."""
     columns, rows = _improvements(folder)
@@ -111,8 +105,6 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "agents": lambda results: summary_table(),
     "drift": lambda results: against_baseline(results / "standard", "llmrec/Drift-v1"),
     "standard": lambda results: returns_by_task(results / "standard"),
-    "rl": lambda results: returns_by_task(results / "rl"),
-    "rl-improvements": lambda results: improvements(results / "rl"),
     "algorithms": lambda results: returns_by_task(results / "algorithms"),
     "algorithms-improvements": lambda results: improvements_by_task(results / "algorithms"),
 }

@@ -33,25 +33,28 @@ def test_results_have_one_notation_of_percent_and_minus(page):
 def test_every_table_stands_somewhere_and_holds_the_numbers_of_its_folder():
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     shown = set(re.findall(r"<!-- table: ([\w-]+) -->", pages))
-    assert shown == {*TABLES} - {"algorithms"}
+    assert shown == {*TABLES}
     (row,) = (
         x
-        for x in store.read_table(ROOT / "results" / "rl", store.Row)
-        if (x.task, x.agent) == ("llmrec/Static-v0", "slateq")
+        for x in store.read_table(ROOT / "results" / "standard", store.Row)
+        if (x.task, x.agent) == ("llmrec/Static-v1", "joint")
     )
-    assert f"{row.mean:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" in TABLES["rl"](ROOT / "results")
+    shown = f"{row.mean:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
+    assert shown in TABLES["standard"](ROOT / "results")
 
 
 def test_the_command_rewrites_stale_tables_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(ROOT / "results" / "rl", tmp_path / "results" / "rl")
+    shutil.copytree(ROOT / "results" / "standard", tmp_path / "results" / "standard")
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(
-        "before\n<!-- table: rl -->\nstale\n<!-- /table -->\nafter\n"
+        "before\n<!-- table: standard -->\nstale\n<!-- /table -->\nafter\n"
     )
     assert main(["tables"]) == 0
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert text.startswith("before\n<!-- table: rl -->\n| return") and text.endswith("-->\nafter\n")
+    assert text.startswith("before\n<!-- table: standard -->\n| return") and text.endswith(
+        "-->\nafter\n"
+    )
     assert "stale" not in text and "README.md" in capsys.readouterr().out
-    (tmp_path / "README.md").write_text("<!-- table: lr -->\n<!-- /table -->\n")
-    assert main(["tables"]) == 1 and "Did you mean 'rl'" in capsys.readouterr().err
+    (tmp_path / "README.md").write_text("<!-- table: standart -->\n<!-- /table -->\n")
+    assert main(["tables"]) == 1 and "Did you mean 'standard'" in capsys.readouterr().err
