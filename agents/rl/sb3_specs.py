@@ -298,6 +298,7 @@ SB3_SPECS = (
             "learning_rate": 1e-3,
             "gae_lambda": 0.5,
             "expert": "joint",
+            "joint_features": True,
         },
         search_space={
             **_PROXIMAL_SPACE,

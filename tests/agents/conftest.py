@@ -21,7 +21,7 @@ SETTINGS = {
     "recurrent-ppo": _SHORT | {"n_epochs": 1},
     "maskable-ppo": _SHORT | {"n_epochs": 1},
     "ppo-levels": _SHORT | {"n_epochs": 1},
-    "ppo-pointer": _SHORT | {"n_epochs": 1, "expert": "content"},
+    "ppo-pointer": _SHORT | {"n_epochs": 1, "expert": "content", "joint_features": False},
     "slateq": {"steps": 16, "log_epochs": 1},
     "reinforce-topk": {"steps": 16},
     "world-model": {"steps": 16, "descents": 1, "log_epochs": 1, "hidden": 16},
