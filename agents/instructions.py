@@ -54,6 +54,18 @@ def typed_phrases(observation: Any) -> npt.NDArray[np.int32]:
     return np.where((queries < 0) & (kinds == MORE), phrases, queries)
 
 
+def with_typed_phrases(observation: Any, hears: bool) -> Any:
+    """Returns an observation whose queries are the phrases typed, for agents that read queries.
+
+    Args:
+        observation: of `dict` observations.
+        hears: whether the agent reads instructions; if not, it is the observation as it is.
+    """
+    if not hears or "recent_instructions" not in observation:
+        return observation
+    return observation | {"recent_queries": typed_phrases(observation)}
+
+
 def instruction_term(observation: Any, items: Items, weight: float) -> Floats:
     """Returns a weight times what instructions add to a cosine, (n, c)."""
     if weight == 0.0 or BLOCKS[0] not in observation:

@@ -308,6 +308,7 @@ _SPECS = (
             "warm_up": 8,
             "ramp": 32,
             "log_epochs": 3,
+            "instruction": True,
         },
         search_space={
             **GAMMAS,
@@ -345,6 +346,7 @@ _SPECS = (
             "warm_up": 4,
             "ramp": 16,
             "log_epochs": 3,
+            "instruction": True,
         },
         search_space={
             **GAMMAS,

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from agents import saving
 from agents.base import WorldError
 from agents.checkpoint import load_agent, read_saved
+from agents.instructions import with_typed_phrases
 from agents.joint.memory import MEANS
 from agents.joint.recommender import Joint
 from agents.registry import make_agent
@@ -92,7 +93,8 @@ class SlateqBelief:
 
     def observe(self, observation: Any, starts: npt.NDArray[np.bool_]) -> None:
         """Learns from what came since the last observation; at a start, from what is told."""
-        self._tracker.observe(observation, starts)
+        heard = with_typed_phrases(observation, self._agent.settings.instruction)
+        self._tracker.observe(heard, starts)
         self._candidates = observation["candidates"]
 
     def appraise(self, hints: Doubles | None = None) -> Appraisal:

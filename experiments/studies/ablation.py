@@ -58,8 +58,9 @@ COMPARISONS = (
 LEARNER = "ppo"
 """The agent that is trained without blocks of its observation."""
 _NOT_READ = {"instruction": False}
+_RANKERS = ("content", "content-recency", "drift-aware", "ease-text")
 READERS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("content", "content-recency", "drift-aware", "ease-text", "joint"), _NOT_READ),
+    **dict.fromkeys((*_RANKERS, "joint", "slateq", "world-model"), _NOT_READ),
     **{agent: {"ablated": [INSTRUCTIONS]} for agent in (LEARNER, "ppo-pointer")},
 }
 """Agents that read what users tell, and the settings by which they do not."""

@@ -11,6 +11,7 @@ from agents.joint.recommender import Joint
 from agents.rankers.bandits import LinUcb
 from agents.rankers.baselines import Content, DriftAware
 from agents.rankers.ease_text import EaseText
+from agents.registry import make_agent
 from agents.rl.sb3.adapter import StableBaselines
 from agents.rl.sb3.wrappers import CandidateEncoder, pointer_input, visible_numbers
 from experiments.studies import ablation
@@ -106,6 +107,30 @@ def test_a_query_counts_before_an_instruction_of_the_same_step(observation):
     assert (typed_phrases(seen)[:, 0] == 4).all()
     del seen["recent_instructions"]
     assert typed_phrases(seen) is queries
+
+
+@pytest.mark.parametrize("name", ["slateq", "world-model"])
+def test_learners_online_take_what_more_is_wanted_of_as_a_query(name, new_vec, env, observation):
+    """And not where they are told to be deaf."""
+    tiny = {"steps": 16, "log_epochs": 0}
+    hearing = make_agent(name, env.config, **tiny)
+    deaf = make_agent(name, env.config, instruction=False, **tiny)
+    train_env = new_vec(N, observation="dict", autoreset_mode="same_step", **SPEAKS)
+    for agent in (hearing, deaf):
+        agent.fit(train_env, 32)
+    vectors, starts = env.public_data().phrase_vectors, np.ones(N, np.bool_)
+    silent = silenced(observation)
+    silent["recent_queries"] = np.full_like(silent["recent_queries"], -1)
+    asked = saying(silent, MORE, 3, vectors)
+    typed = silent | {"recent_queries": silent["recent_queries"].copy()}
+    typed["recent_queries"][:, 0] = 3
+
+    def valued(agent, seen):
+        return agent._decide(seen, starts)[1]
+
+    np.testing.assert_array_equal(valued(hearing, asked), valued(hearing, typed))
+    assert (valued(hearing, asked) != valued(hearing, silent)).any()
+    np.testing.assert_array_equal(valued(deaf, asked), valued(deaf, silent))
 
 
 @pytest.mark.parametrize("kind", [Content, DriftAware, EaseText, Joint])

@@ -20,6 +20,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.base import learn_in_segments, segment_seed
+from agents.instructions import with_typed_phrases
 from agents.registry import defaults_of
 from agents.rl.slateq.settings import Settings
 from agents.rl.slateq.slate_values import (
@@ -85,6 +86,7 @@ class SlateQ:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Slates, ITEM_FEATURES of all candidates, and features of the states."""
         tracker = self.tracker
+        observation = with_typed_phrases(observation, self.settings.instruction)
         tracker.observe(observation, starts, learning)
         odds, items = tracker.appraise(observation["candidates"])
         states = state_features(observation, tracker)
@@ -197,7 +199,8 @@ class SlateQ:
             rollout.begin(self.tracker, starts, states, items, slates, candidates)
             observation, reward, terminated, truncated, info = env.step(slates)
             starts = terminated | truncated
-            rollout.end(reward, starts, info, observation["recent_queries"][:, 0])
+            heard = with_typed_phrases(observation, self.settings.instruction)
+            rollout.end(reward, starts, info, heard["recent_queries"][:, 0])
         rollout.last_states = state_features(observation, self.tracker)
         return (observation, starts), rollout.stacked()
 

@@ -44,6 +44,8 @@ class Settings:
     """Updates in which it then comes to count in full."""
     log_epochs: int
     """Passes over the logs before acting."""
+    instruction: bool
+    """Whether what users say they want more of counts as a phrase typed."""
 
     def __post_init__(self) -> None:
         if self.slates not in SLATES:

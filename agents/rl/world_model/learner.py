@@ -20,6 +20,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.base import learn_in_segments, segment_seed
+from agents.instructions import with_typed_phrases
 from agents.joint.factors import mean_of_items
 from agents.registry import defaults_of
 from agents.rl.slateq.slate_values import Advantage, Future, add_future, explore_slots
@@ -74,10 +75,8 @@ class WorldModelAgent:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Slates, _ITEM_NUMBERS of all candidates, and numbers of the states."""
         model: WorldModel = self._acting["model"]
-        state, candidates = (
-            self.follower.observe(model, observation, starts),
-            observation["candidates"],
-        )
+        heard = with_typed_phrases(observation, self.settings.instruction)
+        state, candidates = self.follower.observe(model, heard, starts), observation["candidates"]
         slates = np.empty((len(candidates), self.slate_size), np.int64)
         examined = model.position.exp().numpy()
         abouts, numbers = [], []
@@ -179,7 +178,8 @@ class WorldModelAgent:
             rollout.begin(self.follower, starts, states, numbers, slates, candidates)
             observation, reward, terminated, truncated, info = env.step(slates)
             starts = terminated | truncated
-            rollout.end(reward, starts, info, observation["recent_queries"][:, 0])
+            heard = with_typed_phrases(observation, self.settings.instruction)
+            rollout.end(reward, starts, info, heard["recent_queries"][:, 0])
             decided = self._decide(observation, starts)
         rollout.last_states = decided[2]
         return (observation, starts, decided), rollout.stacked()

@@ -41,3 +41,5 @@ class Settings:
     """Updates in which it then comes to count in full."""
     log_epochs: int
     """Passes over the logs before acting."""
+    instruction: bool
+    """Whether what users say they want more of counts as a phrase typed."""
