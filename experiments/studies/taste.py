@@ -82,7 +82,7 @@ def knowing_taste(joint: Joint, weight: float) -> KnowsTaste:
     agent = KnowsTaste(joint.seed, **vars(joint.settings))
     agent.data, agent.slate_size, agent.texts = joint.data, joint.slate_size, joint.texts
     agent.parameters, agent.calibration = joint.parameters, joint.calibration
-    agent.learnt, agent.weight = joint.learnt, weight
+    agent.learnt, agent.config, agent.weight = joint.learnt, joint.config, weight
     return agent
 
 

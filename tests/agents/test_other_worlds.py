@@ -30,13 +30,14 @@ KNOW_ITEMS = {
     "world-model",
     "slateq",
     "ppo-levels",
+    "ppo-pointer",
 }
 
 
 def test_who_knows_items():
     known = {x for x, spec in AGENTS.items() if not spec.language_model and knows_items(spec())}
     assert known == KNOW_ITEMS
-    assert knows_items(AGENTS["ppo-pointer"](joint_features=True))
+    assert not knows_items(AGENTS["ppo-pointer"](joint_features=False))
 
 
 @pytest.mark.parametrize("kind", ["joint", "slateq", "drift-aware", "ease"])

@@ -87,7 +87,7 @@ def arguments(algorithm: Any, settings: Mapping[str, Any], num_actions: int) -> 
     Raises:
         ValueError: the algorithm does not take a setting.
     """
-    known = _parameters(algorithm)
+    known = parameters_of(algorithm)
     own = {"exploration_steps"} if "exploration_fraction" in known else set()
     allowed = (known - _FIXED) | own | {"normalise_observations"}
     for name in settings:
@@ -103,7 +103,7 @@ def arguments(algorithm: Any, settings: Mapping[str, Any], num_actions: int) -> 
     return keywords | {"policy_kwargs": policy}
 
 
-def _parameters(algorithm: Any) -> set[str]:
+def parameters_of(algorithm: Any) -> set[str]:
     """Returns the names of its arguments, with those that it hands on to its base."""
     known: set[str] = set()
     for kind in inspect.getmro(algorithm):
