@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.attribution import Attribution
-from agents.instructions import typed_phrases
+from agents.instructions import with_typed_phrases
 from agents.joint.attribution import attribute_relevance
 from agents.joint.calibration import calibrated
 from agents.joint.factors import FactorModel, Learnt, Prior, mean_of_items, text_basis
@@ -238,10 +238,9 @@ class Joint(Ranker):
         Of users who were observed one step before, it learns from that step; of others, from all
         that the observation holds; seen again, an observation changes nothing.
         """
-        hears, queries = self.settings.instruction, observation["recent_queries"]
-        typed = typed_phrases(observation) if hears else queries
-        names = ("slates", "items", "satisfied")
-        steps = (*(observation[f"recent_{name}"] for name in names), typed)
+        heard = with_typed_phrases(observation, self.settings.instruction)
+        names = ("slates", "items", "satisfied", "queries")
+        steps = tuple(heard[f"recent_{name}"] for name in names)
         place, whole = Place.of(observation), steps[1].shape[1]
         if self._followed is None or len(self._followed[0].user) != len(place.user):
             beliefs, since = self._new_beliefs(len(place.user)), np.full(len(place.user), whole)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.report.text_tables import Cell, Table, improvement
 from experiments.statistics.intervals import improvement_if_defined
-from experiments.statistics.leaderboard import scores_of
+from experiments.statistics.leaderboard import group, scores_of
 from experiments.store import Episode
 
 PREFERRED = "content"
@@ -23,9 +23,7 @@ def improvements_over_each(episodes: Sequence[Episode]) -> dict[str, dict[str, C
     Args:
         episodes: of one task; an agent over itself, or over nothing earned, is left out.
     """
-    by_agent: dict[str, list[Episode]] = {}
-    for episode in episodes:
-        by_agent.setdefault(episode.agent, []).append(episode)
+    (by_agent,) = group(episodes).values()
     scores = {agent: scores_of(own) for agent, own in by_agent.items()}
     return {
         baseline: {
@@ -37,13 +35,11 @@ def improvements_over_each(episodes: Sequence[Episode]) -> dict[str, dict[str, C
     }
 
 
-def with_baseline(table: Table, improvements: Mapping[str, Mapping[str, Cell]]) -> Table:
-    """Returns a leaderboard with one more column, the improvement over the first baseline."""
-    first = PREFERRED if PREFERRED in improvements else next(iter(improvements))
+def with_baseline(table: Table, baseline: str, improvements: Mapping[str, Cell]) -> Table:
+    """Returns a leaderboard with one more column, the improvements over a baseline by agent."""
     place = table.columns.index(_AFTER) + 1
-    columns = [*table.columns[:place], f"{HEAD}{first} [95 %]", *table.columns[place:]]
+    columns = [*table.columns[:place], f"{HEAD}{baseline} [95 %]", *table.columns[place:]]
     rows = [
-        [*row[:place], improvements[first].get(str(row[0]), Cell("")), *row[place:]]
-        for row in table.rows
+        [*row[:place], improvements.get(str(row[0]), Cell("")), *row[place:]] for row in table.rows
     ]
     return dataclasses.replace(table, columns=columns, rows=rows)

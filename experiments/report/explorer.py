@@ -44,9 +44,7 @@ def explorer_data(
         items = titles.indices(own.items, (id for step in steps for id in step["slate"]))
         user = f"user {session['user']} of world {session['world']}"
         packed = {name: session[name] for name in ("agent", "seed", "survived")}
-        packed["steps"] = [
-            [*_packed(step, items, named), _reasons(step, own, named)] for step in steps
-        ]
+        packed["steps"] = [_packed(step, own, items, named) for step in steps]
         tasks.setdefault(session["label"], {}).setdefault(user, []).append(packed)
     every_step = [step for session in shown for step in session["steps"]]
     data = {
@@ -80,7 +78,7 @@ class _UniqueTexts:
 
 
 def _packed(
-    step: Mapping[str, Any], items: Mapping[int, int], named: Mapping[int, int]
+    step: Mapping[str, Any], texts: Texts, items: Mapping[int, int], named: Mapping[int, int]
 ) -> list[Any]:
     """A step as a short list; the order is that of `read` in `explorer.js`."""
     total = sum(weight for _, weight in step["interests"]) or 1.0
@@ -95,6 +93,7 @@ def _packed(
         *(_rounded(step[name]) for name in ("tracking_error", "belief_error")),
         named.get(step["query"], -1),
         [[kind, *(named[id] for id in ids)] for kind, *ids in step["events"]],
+        _reasons(step, texts, named),
     ]
 
 

@@ -131,14 +131,16 @@ def _task(results: RunResults, task: str, paths: Mapping[tuple[str, str], Path])
     best = max(public or results.rows, key=lambda row: row.mean)
     figures = {name: _figure(name, path) for (own, name), path in paths.items() if own == task}
     improvements = improvements_over_each(results.episodes)
+    baseline = PREFERRED if PREFERRED in improvements else next(iter(improvements))
+    table = leaderboard_tables(results.rows, full=True)[0]
     return {
         "name": task,
         "best": best,
         "best_return": number(best.mean, best.ci_low, best.ci_high).text,
         "planning": by_agent.get("oracle-planning"),
-        "leaderboard": with_baseline(leaderboard_tables(results.rows, full=True)[0], improvements),
+        "leaderboard": with_baseline(table, baseline, improvements[baseline]),
         "improvements": improvements,
-        "baseline": PREFERRED if PREFERRED in improvements else next(iter(improvements)),
+        "baseline": baseline,
         "baseline_head": HEAD,
         "worlds": worlds_table([*by_agent], results.worlds),
         "metrics": metrics_table([*by_agent], results.metrics),

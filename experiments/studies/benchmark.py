@@ -42,7 +42,7 @@ PRESETS = {
         _FOUR, LADDER, study.Scale(worlds=3, seeds=5, steps=250_000, users=400), watched=3
     ),
     "algorithms": Preset(
-        _FOUR[:1],
+        ("llmrec/Drift-v1",),
         ("random", "popular", "drift-aware", "joint", *LEARNERS),
         study.Scale(worlds=1, seeds=5, steps=50_000, users=400),
     ),

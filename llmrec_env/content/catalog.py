@@ -77,9 +77,20 @@ class Catalog:
     """Of a saved world: what items are linked to in a knowledge graph."""
 
     def __post_init__(self) -> None:
-        columns = (self.topics, self.facets, self.substance, self.titles, self.genres, self.vectors)
-        columns = (*columns, self.creators, self.probe, self.quality, self.ids)
-        for column in (*columns, self.item_vectors):
+        columns = (
+            self.topics,
+            self.facets,
+            self.substance,
+            self.titles,
+            self.creators,
+            self.genres,
+            self.vectors,
+            self.probe,
+            self.quality,
+            self.ids,
+            self.item_vectors,
+        )
+        for column in columns:
             if column is not None and len(column) != len(self.texts):
                 raise ValueError(f"a column has {len(column)} entries for {len(self.texts)} texts")
         if self.topic_names:

@@ -245,10 +245,12 @@ class WorldModel(nn.Module):
         k = ids.shape[1]
         rank = functional.one_hot(event.choice, k + 1).float()
         chosen, chance = rank[:, :k], logs.exp().mean(1)
-        pleased = chosen * torch.sigmoid(expected.log_odds).mean(1)
+        expected_satisfaction = chosen * torch.sigmoid(expected.log_odds).mean(1)
         own = (state.time >= 0).float()[:, None]
-        liked = chosen * event.satisfied[:, None]
-        told = torch.stack([chosen, liked, chance[:, :k], pleased, torch.ones_like(chosen)], 2)
+        satisfied = chosen * event.satisfied[:, None]
+        told = torch.stack(
+            [chosen, satisfied, chance[:, :k], expected_satisfaction, torch.ones_like(chosen)], 2
+        )
         told = torch.cat([told, told * own[..., None]], 2)  # (n, K, _SLOT)
         weights = told @ self.written + self.gate(torch.cat([told, items], 2))
         asked = (event.query >= 0).float()[:, None]
@@ -264,7 +266,7 @@ class WorldModel(nn.Module):
             items.mean(1),
             rank,
             event.satisfied[:, None],
-            (liked - pleased).sum(1, keepdim=True),
+            (satisfied - expected_satisfaction).sum(1, keepdim=True),
             (chosen * chance[:, :k]).sum(1, keepdim=True),
             chance[:, k:],
             asked,

@@ -95,11 +95,15 @@ def test_it_foretells_choices_and_satisfaction_better_than_a_constant_and_than_c
 
     w = _fitted(lambda w: _loss_of_satisfaction(chance(w, fit), z[fit]), 3)
     told = happy[np.arange(len(at)), at]
-    pleased = {
+    satisfaction_losses = {
         "model": _loss_of_satisfaction(told[judged], z[judged]),
         "cosines": _loss_of_satisfaction(chance(w, judged), z[judged]),
         "constant": _loss_of_satisfaction(np.full(judged.sum(), z[fit].mean()), z[judged]),
     }
-    print("choices", losses, "satisfaction", pleased)
+    print("choices", losses, "satisfaction", satisfaction_losses)
     assert losses["model"] < losses["cosines"] - 0.04 < losses["constant"] - 0.04
-    assert pleased["model"] < pleased["cosines"] - 0.005 < pleased["constant"]
+    assert (
+        satisfaction_losses["model"]
+        < satisfaction_losses["cosines"] - 0.005
+        < satisfaction_losses["constant"]
+    )
