@@ -13,7 +13,6 @@ from experiments.report.text_tables import Column, Table, percent
 from experiments.statistics.intervals import (
     Interval,
     RatioError,
-    Scores,
     normalised_score,
     relative_improvement,
 )
@@ -42,6 +41,7 @@ def run(
     /,
     agents: tuple[str, ...] = ("slateq",),
     over: tuple[str, ...] = ("drift-aware", "joint"),
+    ceilings: Path | None = None,
 ) -> list[Improvement]:
     """Prints paired improvements with 95 % intervals; `improvement.md` in the folder keeps them.
 
@@ -49,32 +49,41 @@ def run(
         folder: what `benchmark --output` wrote.
         agents: whose improvements.
         over: over whom.
+        ceilings: folder with `drift-aware` and the upper bounds, which may have played fewer users;
+            the shares of the way to them are then of their sessions. By default `folder` itself.
 
     Raises:
-        ValueError: an agent is not in the folder.
+        ValueError: an agent is not in the folder, or lacks a session of the upper bounds.
     """
     improvements = []
+    bounds = group(store.read_table(ceilings or folder, store.Episode))
     for task, episodes in group(store.read_table(folder, store.Episode)).items():
         for name in (*agents, *over):
             if name not in episodes:
                 raise ValueError(unknown(f"agent in {folder}", name, list(episodes)))
-        scores = {name: scores_of(sessions) for name, sessions in episodes.items()}
-        improvements += [_improvement(task, agent, over, scores) for agent in agents]
+        for agent in agents:
+            own = scores_of(episodes[agent])
+            shares = {x: relative_improvement(own, scores_of(episodes[x])) for x in over}
+            closed = _closed(episodes[agent], bounds.get(task, {}))
+            improvements.append(Improvement(task, agent, shares, closed))
     study.publish("improvement", folder, [_table(improvements, over)])
     return improvements
 
 
-def _improvement(
-    task: str, agent: str, over: tuple[str, ...], scores: Mapping[str, Scores]
-) -> Improvement:
+def _closed(
+    episodes: list[store.Episode], bounds: Mapping[str, list[store.Episode]]
+) -> dict[str, Interval]:
+    """Returns the share of the way from `drift-aware` to each of the ceilings that played."""
     closed: dict[str, Interval] = {}
-    for ceiling in CEILINGS:
-        if {FLOOR, ceiling} <= scores.keys():
-            with contextlib.suppress(RatioError):  # it is above drift-aware: there is a way to go
-                ends = scores[FLOOR], scores[ceiling]
-                closed[ceiling] = normalised_score(scores[agent], *ends)
-    shares = {other: relative_improvement(scores[agent], scores[other]) for other in over}
-    return Improvement(task, agent, shares, closed)
+    if FLOOR not in bounds:
+        return closed
+    played = {(x.world, x.user) for x in bounds[FLOOR]}
+    own = scores_of([x for x in episodes if (x.world, x.user) in played])
+    for ceiling in filter(bounds.get, CEILINGS):
+        with contextlib.suppress(RatioError):  # it is above drift-aware: there is a way to go
+            ends = scores_of(bounds[FLOOR]), scores_of(bounds[ceiling])
+            closed[ceiling] = normalised_score(own, *ends)
+    return closed
 
 
 def _table(improvements: list[Improvement], over: tuple[str, ...]) -> Table:

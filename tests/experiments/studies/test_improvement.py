@@ -40,3 +40,22 @@ def test_improvements_are_relative_and_gaps_run_from_drift_aware_to_the_oracles(
 def test_an_agent_that_is_not_there_is_named(folder):
     with pytest.raises(ValueError, match=r"'slatq'.*Did you mean 'slateq'"):
         improvement.run(folder, agents=("slatq",))
+
+
+def test_ceilings_may_have_played_fewer_users(folder, tmp_path):
+    opened = store.open_folder(tmp_path / "bounds")
+    few = [x for x in store.read_table(folder, store.Episode) if x.user < 5]
+    mean = {"drift-aware": 2.0, "belief-oracle": 5.0}
+    store.write_table(opened, store.Episode, [x for x in few if x.agent in mean])
+    (row,) = improvement.run(folder, ceilings=tmp_path / "bounds")
+    assert row.over["joint"].value == pytest.approx(1.0 / 3.0)
+    assert row.closed.keys() == {"belief-oracle"}
+    assert row.closed["belief-oracle"].value == pytest.approx(2 / 3)
+
+
+def test_a_session_of_the_ceilings_that_the_agent_lacks_is_named(folder, tmp_path):
+    opened = store.open_folder(tmp_path / "bounds")
+    more = [episodes_of(name, 1.0 + np.arange(14)) for name in ("drift-aware", "oracle-planning")]
+    store.write_table(opened, store.Episode, [x for rows in more for x in rows])
+    with pytest.raises(ValueError, match=r"lacks a \(world, user\): 2 missing"):
+        improvement.run(folder, ceilings=tmp_path / "bounds")
