@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import json
-import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from llmrec_env.content.encoders import DeviceError, WeightsError
+from llmrec_env.content.encoders import DeviceError
 from llmrec_env.content.encoders.transformer import find_device
-from llmrec_env.content.encoders.weights import (
-    digest_files,
-    import_framework,
-    load_model,
-    read_sizes,
-)
-
-DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes of a weight."""
-_WORKING_ROOM = 1.2  # memory over that of the weights
+from llmrec_env.content.encoders.weights import load_model, read_sizes
+from llmrec_env.content.model_directory import CAUSAL, DTYPES, check_memory, checked_directory
 
 
 class CausalModel:
@@ -59,7 +48,13 @@ class CausalModel:
                 own, or is incomplete.
             DeviceError: the device is not here, or its memory is too small.
         """
-        directory, self.digest = checked_directory(model)
+        directory, _, self.digest = checked_directory(
+            model,
+            (CAUSAL,),
+            name="model",
+            naming="--set model=DIR",
+            instead="use one such as LlamaForCausalLM, or lm-embed, which takes an encoder",
+        )
         self.device = find_device(device)
         if dtype == "auto":
             dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
@@ -70,9 +65,7 @@ class CausalModel:
         self.batch_size, self.name, self.tokens = batch_size, directory.name, 0
         check_memory(directory, self.device, dtype)
         _, self.limit = read_sizes(directory)
-        _, self.model, self.tokenizer = load_model(
-            directory, self.device, dtype, "AutoModelForCausalLM"
-        )
+        _, self.model, self.tokenizer = load_model(directory, self.device, dtype, CAUSAL.loader)
 
     def encode(self, text: str) -> list[int]:
         """Returns the tokens of a text, after the one that begins every text where there is one."""
@@ -208,89 +201,3 @@ class CausalModel:
                 f"{self.batch_size}; use batch_size={max(1, self.batch_size // 4)}, or a shorter "
                 "text_budget."
             ) from error
-
-
-def checked_directory(model: str | Path) -> tuple[Path, bytes]:
-    """Returns the directory of a causal model that needs no code of its own, and its SHA-256.
-
-    Raises:
-        WeightsError: it is no directory, or holds no weights in safetensors form, or another kind
-            of model.
-    """
-    directory = Path(model).expanduser()
-    if not str(model) or not directory.is_dir():
-        raise WeightsError(
-            f"model={str(model)!r} is not a directory; name one that holds a causal language "
-            "model, as `hf download ID --local-dir DIR` writes it: --set model=DIR."
-        )
-    digests = json.dumps(digest_files(directory), sort_keys=True).encode()
-    config = read_config(directory)
-    known = import_framework("transformers").models.auto.modeling_auto
-    kind, classes = config.get("model_type"), config.get("architectures") or []
-    native = known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
-    if native is None and "auto_map" in config:
-        raise WeightsError(
-            f"{directory} asks to run code of its own (auto_map in config.json), which is never "
-            "done; use a model that transformers knows."
-        )
-    if native is None or config.get("is_encoder_decoder") or native not in classes:
-        raise WeightsError(
-            f"{directory} holds no causal language model (model_type={kind!r}, "
-            f"architectures={classes}); use one such as LlamaForCausalLM, or lm-embed, which "
-            "takes an encoder."
-        )
-    return directory.resolve(), hashlib.sha256(digests).digest()
-
-
-def read_config(directory: Path) -> dict[str, Any]:
-    """Returns what config.json says.
-
-    Raises:
-        WeightsError: it is missing or damaged.
-    """
-    try:
-        config = json.loads((directory / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{directory / 'config.json'} cannot be read ({type(error).__name__}); restore it."
-        ) from error
-    return config if isinstance(config, dict) else {}
-
-
-def check_memory(directory: Path, device: str, dtype: str) -> None:
-    """Raises DeviceError where the weights do not fit into the free memory of a device."""
-    needed = _WORKING_ROOM * DTYPES[dtype] * sum(_sizes(directory))
-    free = free_memory(device)
-    if needed > free:
-        raise DeviceError(
-            f"{directory.name} needs about {needed / 1e9:.1f} GB in {dtype}, but {device} has "
-            f"{free / 1e9:.1f} GB free; use a smaller model, dtype=bfloat16, or another device."
-        )
-
-
-def _sizes(directory: Path) -> Iterator[int]:
-    """The number of weights in each tensor of the files."""
-    from safetensors import SafetensorError, safe_open
-
-    for file in sorted(directory.glob("*.safetensors")):
-        try:
-            with safe_open(file, "pt") as tensors:
-                for name in tensors.keys():
-                    yield int(np.prod(tensors.get_slice(name).get_shape(), dtype=np.int64))
-        except SafetensorError as error:
-            raise WeightsError(f"{file} is damaged ({error}); restore it.") from error
-
-
-def free_memory(device: str) -> float:
-    """Returns the bytes that are free on a device; infinite where that cannot be asked."""
-    if device.startswith("cuda"):
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            rows = dict(line.split(":", 1) for line in file)
-        return 1024.0 * int(rows["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        names = getattr(os, "sysconf_names", {})
-        if "SC_PHYS_PAGES" not in names:
-            return float("inf")
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -12,6 +12,7 @@ from tiny_causal import save_tiny_causal, torch
 
 from agents.lm import causal
 from agents.lm.causal import CausalModel
+from llmrec_env.content import model_directory
 from llmrec_env.content.encoders import DeviceError, WeightsError
 
 PROMPT, ENDINGS = "Liked:\n+ slow trains\n+", [" tides", " a much longer title", " jazz", ""]
@@ -108,7 +109,7 @@ def test_missing_tensors_are_refused_not_drawn(tiny_lm, tmp_path):
 
 
 def test_a_model_too_large_for_the_memory_is_refused_before_it_is_read(tiny_lm, monkeypatch):
-    monkeypatch.setattr(causal, "free_memory", lambda device: 1e4)
+    monkeypatch.setattr(model_directory, "free_memory", lambda device: 1e4)
     monkeypatch.setattr(causal, "load_model", lambda *_: pytest.fail("was read"))
     with pytest.raises(DeviceError, match=r"about .* GB in float32, but cpu has 0\.0 GB"):
         CausalModel(tiny_lm, device="cpu")
@@ -126,7 +127,7 @@ def test_memory_that_ends_while_reading_says_which_setting_to_lower(tiny_lm, mon
 
 
 def test_this_machine_has_memory_and_settings_have_ranges(tiny_lm):
-    assert causal.free_memory("cpu") > 1e6
+    assert model_directory.free_memory("cpu") > 1e6
     for settings, said in (({"dtype": "int3"}, "dtype"), ({"batch_size": 0}, "batch_size")):
         with pytest.raises(ValueError, match=said):
             CausalModel(tiny_lm, device="cpu", **settings)
