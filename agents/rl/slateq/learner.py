@@ -7,9 +7,7 @@ sessions with training users, after a start from their logs.
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from agents.base import learn_in_segments, segment_seed
 from agents.instructions import with_typed_phrases
 from agents.registry import defaults_of
+from agents.rl.averaged_learner import AveragedLearner
 from agents.rl.slateq.settings import Settings
 from agents.rl.slateq.slate_values import (
     Advantage,
@@ -38,44 +35,26 @@ from agents.saving import write_agent
 from agents.slates import SLATES
 from llmrec_env.envs.vector import RecVectorEnv
 
-_ROLLOUTS = 6  # the latest, which the future learns from
 _ADVICE = (
     "if it was learning, the agent is as it was before this segment; lower learning_rate, or look "
     "for rewards that are not numbers."
 )
-_HUGE = 1e6  # a weight as large is no longer a number that anything can be made of
 
 
-class SlateQ:
+class SlateQ(AveragedLearner):
     """Learns who wants what, what it brings, and what it does to the future."""
 
     name = "slateq"
-    observation = "dict"
-    action = "slate"
-    knows_items = True
+    num_rollouts = 6
     model: UserModel
     future: Future
 
     def __init__(self, seed: int = 0, **settings: Any) -> None:
         """Takes the seed of training and fields of Settings."""
-        self.seed, self.settings = seed, Settings(**defaults_of("slateq") | settings)
-        self.on_steps: Callable[[int], None] | None = None
-        self.log_folder: Path | None = None
-        self.updates = 0
-        self._state: dict[str, Any] | None = None
-        self._built = False
+        super().__init__(seed)
+        self.settings = Settings(**defaults_of("slateq") | settings)
 
     # --- acting
-
-    def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Returns candidate indices, (n, k), best first.
-
-        Raises:
-            RuntimeError: before `fit`.
-        """
-        if not self._built:
-            raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
-        return self._decide(observation, episode_starts)[0]
 
     def belief(self, observation: Any) -> npt.NDArray[np.float32]:
         """Returns the believed interest of each session, from which `act` acted last, (n, d)."""
@@ -109,58 +88,16 @@ class SlateQ:
 
     # --- learning
 
-    def fit(self, env: RecVectorEnv, num_steps: int) -> None:
-        """Learns for `num_steps` environment steps in `env`, which resets in the same step."""
-        learn_in_segments(self, env, max(num_steps, 1))
+    def _learn_logs(self, env: RecVectorEnv) -> None:
+        learn_logs(self.model, env.public_data(), self.settings, self.seed)
 
-    def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
-        """Learns for one segment; the first one begins with the logs of the training users.
-
-        Raises:
-            FloatingPointError: a loss is not finite; the agent is as it was before the segment.
-        """
-        self._prepare(env)
-        if self._state:
-            self._take(self._state)
-        before = self.state()
-        try:
-            if not self._state and segment == 0:
-                learn_logs(self.model, env.public_data(), self.settings, self.seed)
-                self.averaged.update_parameters(self._learners)
-            steps = self._learn_online(env, num_steps, segment, done)
-        except FloatingPointError:
-            self._take(before)
-            raise
-        self._state = self.state()
-        return steps
-
-    def _learn_online(self, env: Any, num_steps: int, segment: int, done: int) -> int:
-        """Collects rollouts and updates in turn; returns the environment steps it took."""
-        self._rng = np.random.default_rng([self.seed, segment, 3])
+    def _first_position(self, env: RecVectorEnv, observation: Any) -> Any:
         self.tracker = Tracker(self._exported())
-        size = self.settings.steps * env.num_envs
-        rollouts: list[Rollout] = []
-        observation, _ = env.reset(seed=segment_seed(self.seed, segment))
-        position = observation, np.ones(env.num_envs, np.bool_)
-        # Rounded up, so that what is left for the last segment is not short.
-        updates = math.ceil(num_steps / size)
-        for steps in range(done + size, done + (updates + 1) * size, size):
-            position, rollout = self._collect(env, position)
-            rollouts = [*rollouts, rollout][-_ROLLOUTS:]
-            total = self._update(rollouts, steps)
-            weights = (*self.model.parameters(), *self.future.parameters())
-            small = all(bool((weight.abs() < _HUGE).all()) for weight in weights)
-            if not (np.isfinite(total) and small):
-                raise FloatingPointError(
-                    f"the loss is {total}, or a weight is not finite, after {steps} environment "
-                    f"steps; {_ADVICE}"
-                )
-            self.updates += 1
-            self.averaged.update_parameters(self._learners)
-            self.tracker.model = self._exported()
-            if self.on_steps:
-                self.on_steps(steps)
-        return updates * size
+        return observation, np.ones(env.num_envs, np.bool_)
+
+    def _average(self) -> None:
+        super()._average()
+        self.tracker.model = self._exported()
 
     def _prepare(self, env: RecVectorEnv) -> None:
         self.slate_size = env.config.slate_size
@@ -174,23 +111,15 @@ class SlateQ:
         rate = self.settings.learning_rate
         groups = [{"params": [*self.model.parameters()], "full": rate}]
         future = [{"params": [*self.future.parameters()], "full": self.settings.future_rate}]
-        self.optimisers = torch.optim.Adam(groups), torch.optim.Adam(future)
-        self._learners = torch.nn.ModuleDict({"model": self.model, "future": self.future})
-        average = get_ema_multi_avg_fn(self.settings.ema_decay)
-        self.averaged = AveragedModel(self._learners, multi_avg_fn=average)
+        optimisers = torch.optim.Adam(groups), torch.optim.Adam(future)
+        self._learn_by({"model": self.model, "future": self.future}, optimisers)
         self.tracker = Tracker(self._exported())
         self._built = True
-
-    @property
-    def _acting(self) -> Any:
-        """What acts: averages of the `model` and the `future` that learn."""
-        return self.averaged.module
 
     def _exported(self) -> Exported:
         return self._acting["model"].exported()._replace(taste=self.model.taste)
 
     def _collect(self, env: Any, position: Any) -> tuple[Any, Rollout]:
-        """Collects the steps of an update from a position, and returns that after them."""
         (observation, starts), rollout = position, Rollout()
         for _ in range(self.settings.steps):
             slates, items, states = self._decide(observation, starts, learning=True)
@@ -205,15 +134,11 @@ class SlateQ:
         return (observation, starts), rollout.stacked()
 
     def _update(self, rollouts: list[Rollout], steps: int) -> float:
-        """Learns from the last rollouts; returns the sum of the losses."""
         rate = 1.0 / (1.0 + steps / self.settings.lr_half_life)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["full"] * rate * min(1.0, (self.updates + 1) / 5)
-        sample = [rollouts[-1]]
-        if len(rollouts) > 1:
-            sample.append(rollouts[self._rng.integers(len(rollouts) - 1)])
-        loss = unrolled(self.model, sample)
+        loss = unrolled(self.model, self._sampled(rollouts))
         loss = loss + self.model.penalty(self.settings.shrinkage, steps + self._logged_steps)
         total = descend(self.optimisers[0], self.model, loss)
         if self.settings.gamma > 0:
@@ -225,11 +150,6 @@ class SlateQ:
 
     # --- saving
 
-    def state(self) -> dict[str, Any]:
-        """Returns weights, optimisers and the number of updates."""
-        optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
-        return copy.deepcopy(self._weights() | {"optimisers": optimisers, "updates": self.updates})
-
     def _weights(self) -> dict[str, dict[str, torch.Tensor]]:
         parts = {
             "model": dict(self.model.named_parameters()),
@@ -239,17 +159,6 @@ class SlateQ:
         }
         parts["averaged"]["n_averaged"] = self.averaged.n_averaged
         return {name: {k: v.detach() for k, v in part.items()} for name, part in parts.items()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Takes what `state` returned; it counts from the next segment on."""
-        self._state = state
-        if self._built:
-            self._take(state)
-
-    def _take(self, state: dict[str, Any]) -> None:
-        self._take_weights(state, state["updates"])
-        for optimiser, own in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(copy.deepcopy(own))
 
     def _take_weights(self, parts: dict[str, dict[str, torch.Tensor]], updates: int) -> None:
         self.model.load_state_dict(parts["model"], strict=False)

@@ -7,8 +7,7 @@ from the logs of the training users first, then from sessions with them.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from agents.base import learn_in_segments, segment_seed
 from agents.instructions import with_typed_phrases
 from agents.joint.factors import mean_of_items
 from agents.registry import defaults_of
+from agents.rl.averaged_learner import AveragedLearner
 from agents.rl.slateq.slate_values import Advantage, Future, add_future, explore_slots
 from agents.rl.slateq.unrolling import Rollout, descend, learn_future
 from agents.rl.world_model.following import Follower, write_products
@@ -38,36 +36,20 @@ _OF_ITEMS = ("embedding", "start")  # weights of single items
 _ITEM_NUMBERS = 5  # what the future of an item is judged by
 
 
-class WorldModelAgent:
+class WorldModelAgent(AveragedLearner):
     """Learns a world model, and what follows from consuming an item there."""
 
     name = "world-model"
-    observation = "dict"
-    action = "slate"
-    knows_items = True
     model: WorldModel
     futures: list[Future]
 
     def __init__(self, seed: int = 0, **settings: Any) -> None:
         """Takes the seed of training and fields of Settings."""
-        self.seed, self.settings = seed, Settings(**defaults_of(self.name) | settings)
-        self.on_steps: Callable[[int], None] | None = None
-        self.log_folder: Path | None = None
-        self.updates = 0
-        self._state: dict[str, Any] | None = None
-        self._built = False
+        super().__init__(seed)
+        self.settings = Settings(**defaults_of(self.name) | settings)
+        self.num_rollouts = self.settings.num_rollouts
 
     # --- acting
-
-    def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Returns candidate indices, (n, k), best first.
-
-        Raises:
-            RuntimeError: before `fit`.
-        """
-        if not self._built:
-            raise RuntimeError(f"the agent {self.name!r} has not learnt yet; call fit() first.")
-        return self._decide(observation, episode_starts)[0]
 
     @torch.no_grad()
     def _decide(
@@ -113,63 +95,20 @@ class WorldModelAgent:
 
     # --- learning
 
-    def fit(self, env: RecVectorEnv, num_steps: int) -> None:
-        """Learns for `num_steps` environment steps in `env`, which resets in the same step."""
-        learn_in_segments(self, env, max(num_steps, 1))
-
-    def learn(self, env: RecVectorEnv, num_steps: int, segment: int, done: int) -> int:
-        """Learns for one segment; the first one begins with the logs of the training users.
-
-        Raises:
-            FloatingPointError: a loss is not finite; the agent is as it was before the segment.
-        """
-        data = env.public_data()
+    def _prepare(self, env: RecVectorEnv) -> None:
         if not self._built:
             held = self._state["learners"]["model.folds"].numpy() if self._state else None
-            self._build(env, item_factors(data, env.config, self.seed) if held is None else held)
-        if self._state:
-            self._take(self._state)
-        before = self.state()
-        try:
-            if not self._state and segment == 0:
-                learn_logs(self.model, self.optimiser, data, self.settings, self.seed)
-                self.averaged.update_parameters(self._learners)
-            steps = self._learn_online(env, num_steps, segment, done)
-        except FloatingPointError:
-            self._take(before)
-            raise
-        self._state = self.state()
-        return steps
+            found = item_factors(env.public_data(), env.config, self.seed) if held is None else held
+            self._build(env, found)
 
-    def _learn_online(self, env: Any, num_steps: int, segment: int, done: int) -> int:
-        """Collects rollouts and updates in turn; returns the environment steps it took."""
-        self._rng = np.random.default_rng([self.seed, segment, 3])
-        self.follower = Follower(env.config.horizon)
-        size = self.settings.steps * env.num_envs
-        rollouts: list[Rollout] = []
-        observation, _ = env.reset(seed=segment_seed(self.seed, segment))
-        starts = np.ones(env.num_envs, np.bool_)
-        position = observation, starts, self._decide(observation, starts)
-        updates = -(-num_steps // size)  # rounded up: what is left for the last one is not short
-        for steps in range(done + size, done + (updates + 1) * size, size):
-            position, rollout = self._collect(env, position)
-            rollouts = [*rollouts, rollout][-self.settings.num_rollouts :]
-            total = self._update(rollouts, steps)
-            if not (
-                np.isfinite(total) and all(x.isfinite().all() for x in self._learners.parameters())
-            ):
-                raise FloatingPointError(
-                    f"the loss is {total}, or a weight is not finite, after {steps} environment "
-                    "steps; the agent is as it was before this segment; lower learning_rate."
-                )
-            self.updates += 1
-            self.averaged.update_parameters(self._learners)
-            if self.on_steps:
-                self.on_steps(steps)
-        return updates * size
+    def _learn_logs(self, env: RecVectorEnv) -> None:
+        learn_logs(self.model, self.optimisers[0], env.public_data(), self.settings, self.seed)
+
+    def _first_position(self, env: RecVectorEnv, observation: Any) -> Any:
+        self.follower, starts = Follower(env.config.horizon), np.ones(env.num_envs, np.bool_)
+        return observation, starts, self._decide(observation, starts)
 
     def _collect(self, env: Any, position: Any) -> tuple[Any, Rollout]:
-        """Collects the steps of an update from a position, and returns that after them."""
         (observation, starts, decided), rollout = position, Rollout()
         for _ in range(self.settings.steps):
             slates, numbers, states = decided
@@ -185,18 +124,15 @@ class WorldModelAgent:
         return (observation, starts, decided), rollout.stacked()
 
     def _update(self, rollouts: list[Rollout], steps: int) -> float:
-        """Learns from the last rollouts; returns the sum of the losses."""
         rate, total = 1.0 / (1.0 + steps / self.settings.lr_half_life), 0.0
-        for optimiser in (self.optimiser, *self.future_optimisers):
+        for optimiser in self.optimisers:
             set_rates(optimiser, rate)
         for _ in range(self.settings.descents):
-            sample = [rollouts[-1]]
-            if len(rollouts) > 1:
-                sample.append(rollouts[self._rng.integers(len(rollouts) - 1)])
-            total += descend(self.optimiser, self.model, unrolled(self.model, sample).sum())
+            losses = unrolled(self.model, self._sampled(rollouts))
+            total += descend(self.optimisers[0], self.model, losses.sum())
         if self.settings.gamma > 0:
             keywords = self.settings.gamma, self.settings.td_lambda, self._rng
-            for future, optimiser in zip(self.futures, self.future_optimisers, strict=True):
+            for future, optimiser in zip(self.futures, self.optimisers[1:], strict=True):
                 total += learn_future(future, optimiser, rollouts, *keywords)
         return total
 
@@ -214,49 +150,23 @@ class WorldModelAgent:
         rate, own = settings.learning_rate, self.model.embedding
         others = [x for x in self.model.parameters() if x is not own]
         groups = [{"params": others, "full": rate}, {"params": [own], "full": 0.1 * rate}]
-        self.optimiser = torch.optim.Adam(groups)
-        self.future_optimisers = [
-            torch.optim.Adam([{"params": [*x.parameters()], "full": settings.future_rate}])
-            for x in self.futures
+        futures = [
+            [{"params": [*x.parameters()], "full": settings.future_rate}] for x in self.futures
         ]
-        futures = nn.ModuleList(self.futures)
-        self._learners = nn.ModuleDict({"model": self.model, "futures": futures})
-        average = get_ema_multi_avg_fn(settings.ema_decay)
-        self.averaged = AveragedModel(self._learners, multi_avg_fn=average)
+        optimisers = [torch.optim.Adam(group) for group in (groups, *futures)]
+        self._learn_by({"model": self.model, "futures": nn.ModuleList(self.futures)}, optimisers)
         self.follower = Follower(config.horizon)
         self._built = True
 
-    @property
-    def _acting(self) -> Any:
-        """What acts: averages of the `model` and the `futures` that learn."""
-        return self.averaged.module
-
     # --- saving
 
-    def state(self) -> dict[str, Any]:
-        """Returns weights, optimisers and the number of updates."""
-        optimisers = [x.state_dict() for x in (self.optimiser, *self.future_optimisers)]
-        weights = {name: part.state_dict() for name, part in self._parts()}
-        return copy.deepcopy(weights | {"optimisers": optimisers, "updates": self.updates})
+    def _weights(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {"learners": self._learners.state_dict(), "averaged": self.averaged.state_dict()}
 
-    def _parts(self) -> Iterator[tuple[str, nn.Module]]:
-        yield "learners", self._learners
-        yield "averaged", self.averaged
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Takes what `state` returned; it counts from the next segment on."""
-        self._state = state
-        if self._built:
-            self._take(state)
-
-    def _take(self, state: dict[str, Any]) -> None:
-        state = copy.deepcopy(state)  # the optimisers would go on with the tensors themselves
-        for name, part in self._parts():
-            part.load_state_dict(state[name])
-        optimisers = self.optimiser, *self.future_optimisers
-        for optimiser, own in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(own)
-        self.updates = state["updates"]
+    def _take_weights(self, parts: dict[str, dict[str, torch.Tensor]], updates: int) -> None:
+        self._learners.load_state_dict(parts["learners"])
+        self.averaged.load_state_dict(parts["averaged"])
+        self.updates = updates
 
     def save(self, path: Path) -> None:
         """Writes settings and the weights that act."""
