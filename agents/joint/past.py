@@ -147,7 +147,7 @@ def familiarity_of(data: PublicData, config: EnvConfig | None) -> Floats:
     """Returns how familiar users were with the creators of logged items, (U, W, K), 0 for none."""
     if config is None or not config.attaches():
         return np.zeros(data.logs.slates.shape, np.float32)
-    return logged_familiarity(data.logs, data.items.creator)
+    return logged_familiarity(data.logs.slates, data.logs.feedback, data.items.creator)
 
 
 def _by_others(

@@ -145,7 +145,7 @@ def learn_step(
     Args:
         scores: x of the slots, text and taste, (K,).
         tired: tiredness of the slots, (K,).
-        added: to the utility of the slots, (K,), or nothing, (0,).
+        added: to the utility and the log-odds of the slots, (K, 2), or nothing, (K, 0).
         room: scratch, (4, K) numbers for the slots, (r, r) and (r,).
 
     Returns:
@@ -157,8 +157,9 @@ def learn_step(
     for k in range(slate.shape[0]):
         f, slope[k] = bend(scores[k], SOFTNESS)
         utility, odds = respond(q, texts, taste, slate[k], f, tired[k], goodwill)
-        if added.shape[0] > 0:
-            utility += added[k]
+        if added.shape[1] > 0:
+            utility += added[k, 0]
+            odds += added[k, 1]
         chance[k] = math.exp(min(utility - q.position * math.log(k + 1.0), 30.0))
         total += chance[k]
         if slate[k] == item:
@@ -184,7 +185,7 @@ def learn_steps(parameters, memory, posterior, texts, taste, steps, added, first
 
     Args:
         steps: slates (n, s, K), items, feedback and queries (n, s), newest first.
-        added: to the utility of the slots, (n, s, K), or nothing, (n, s, 0).
+        added: to the utility and the log-odds of the slots, (n, s, K, 2), or nothing, (n, s, K, 0).
         first: (n,), the oldest step to learn from; -1: none.
         expected: receives the log-odds of satisfaction with what was chosen, (n, s).
     """
@@ -229,7 +230,7 @@ def appraise(
 
     Args:
         bonus: added to the relevance of each candidate, (n, c), or nothing, (n, 0).
-        added: to the utility and the log-odds of each candidate, (n, c, 2), or nothing, (n, 0, 2).
+        added: to the utility and the log-odds of each candidate, (n, c, 2), or nothing, (n, c, 0).
         lookahead: worth of substance, of satisfaction and of a deviation of relevance, (3,).
     """
     q = parameters[0]
@@ -253,7 +254,7 @@ def appraise(
             utility, log_odds[i, c] = respond(
                 q, texts, taste, ids[c], f[c], tired[c], memory.goodwill[i]
             )
-            if added.shape[1] > 0:
+            if added.shape[2] > 0:
                 utility += added[i, c, 0]
                 log_odds[i, c] += added[i, c, 1]
             odds[i, c] = min(max(utility, -_HUGE), _HUGE)

@@ -17,25 +17,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from agents.added_blocks import AddedBlocks
 from agents.attribution import Attribution
 from agents.instructions import with_typed_phrases
 from agents.joint.attribution import attribute_relevance
 from agents.joint.calibration import calibrated
 from agents.joint.factors import FactorModel, Learnt, Prior, mean_of_items, text_basis
 from agents.joint.memory import Memory, Texts, empty_memory, text_scores, write_interests
-from agents.joint.past import Past, Place, columns_of, freshness_of
+from agents.joint.past import Past, Place, columns_of
 from agents.joint.posterior import Appraisal, Posterior, appraise, learn_steps
 from agents.joint.response import PARAMETERS, Response, Taste
 from agents.rankers.ranker import UNAVAILABLE, Floats, Ranker
 from agents.slates import SLATES
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.interface.candidates import MORE_BLOCKS
 from llmrec_env.interface.instructions import BLOCKS
+from llmrec_env.interface.observation import slot_feedback
 from llmrec_env.world import PublicData
 
 _HELD_OUT = 10  # one of so many training users calibrates P(z = 1), and nothing else
 Doubles = npt.NDArray[np.float64]
+_WEIGHTS_OF = {
+    "candidate_freshness": ("fresh_choice",),
+    "candidate_familiarity": ("familiar_choice", "familiar_satisfaction"),
+}
+"""Parameters that weigh the blocks of mechanisms, in the choice and in satisfaction."""
 
 
 @dataclass(frozen=True)
@@ -189,10 +195,10 @@ class Joint(Ranker):
         beliefs: Beliefs,
         steps: Any,
         first: Any,
+        blocks: Floats,
         expected: Doubles | None = None,
-        now: Any = 0,
     ) -> None:
-        """Moves beliefs by steps number `first` to 0, newest first; `now`, (n,), is behind them."""
+        """Moves beliefs by steps number `first` to 0, newest first; `blocks` (n, s, K, B)."""
         first = np.broadcast_to(np.asarray(first, np.int64), len(steps[1])).copy()
         count = int(first.max(initial=-1)) + 1  # what is older is not read
         steps = tuple(np.ascontiguousarray(column[:, :count]) for column in steps)
@@ -204,19 +210,22 @@ class Joint(Ranker):
             self.texts,
             self.learnt.taste,
             steps,
-            self._freshness_then(steps[0], now),
+            self._added(blocks),
             first,
             room,
         )
 
-    def _freshness_then(self, slates: npt.NDArray[np.int32], now: Any) -> Doubles:
-        """What freshness added to the utility of slots, newest step first, (n, s, K or 0)."""
-        if not self.config.ages():
-            return np.empty((*slates.shape[:2], 0))
-        times = np.broadcast_to(now, len(slates))[:, None] - 1 - np.arange(slates.shape[1])
-        shown = slates.reshape(-1, slates.shape[2])
-        fresh = freshness_of(self.data, self.config, shown, times.reshape(-1))
-        return self.parameters[0]["fresh_choice"] * fresh.reshape(slates.shape).astype(np.float64)
+    @property
+    def _blocks(self) -> AddedBlocks:
+        return AddedBlocks(self.config, self.data.items)
+
+    def _added(self, blocks: Floats) -> Doubles:
+        """What blocks, (..., B), add to utility and log-odds, (..., 2), or nothing, (..., 0)."""
+        q, added = self.parameters[0], np.zeros((*blocks.shape[:-1], 2))
+        for index, name in enumerate(self._blocks.names):
+            for part, parameter in enumerate(_WEIGHTS_OF[name]):
+                added[..., part] += q[parameter] * blocks[..., index]
+        return added if blocks.shape[-1] else added[..., :0]
 
     def after(self, steps: Any, expected: Doubles | None = None) -> Beliefs:
         """Returns what is known of users after logged steps.
@@ -227,7 +236,8 @@ class Joint(Ranker):
         """
         newest_first = tuple(np.ascontiguousarray(column[:, ::-1]) for column in steps)
         beliefs, room = self._new_beliefs(len(steps[1])), np.zeros(steps[1].shape)
-        self._learn_steps(beliefs, newest_first, steps[1].shape[1] - 1, room)
+        blocks = self._blocks.of_logs(steps[0], slot_feedback(*steps[:3]))[:, ::-1]
+        self._learn_steps(beliefs, newest_first, steps[1].shape[1] - 1, blocks, room)
         if expected is not None:
             expected[:] = room[:, ::-1]
         return beliefs
@@ -248,8 +258,8 @@ class Joint(Ranker):
             before, beliefs = self._followed
             since = place.steps_since(before, whole)
             self._forget(beliefs, since == whole)
-        now = np.rint(place.progress.astype(np.float64) * self.config.horizon).astype(np.int64)
-        self._learn_steps(beliefs, steps, since - 1, now=now)
+        blocks = self._blocks.of_recent(observation, int(since.max(initial=0)))
+        self._learn_steps(beliefs, steps, since - 1, blocks)
         self._followed = place, beliefs
         return beliefs
 
@@ -289,7 +299,7 @@ class Joint(Ranker):
             self.learnt.taste,
             candidates,
             np.empty((len(candidates), 0)) if hints is None else hints,
-            np.empty((len(candidates), 0, 2)) if added is None else added,
+            np.empty((*candidates.shape, 0)) if added is None else added,
             np.array([options.substance, options.patience, options.curiosity]),
             appraisal,
         )
@@ -308,18 +318,8 @@ class Joint(Ranker):
         What is fresh is chosen more, and so is what familiar creators made, which also satisfies.
         """
         beliefs, candidates = self.follow(observation), observation["candidates"]
-        return self.appraised(beliefs, candidates, hints, self._added(observation))
-
-    def _added(self, observation: Any) -> Doubles | None:
-        if not any(name in observation for name in MORE_BLOCKS):
-            return None
-        q, added = self.parameters[0], np.zeros((*observation["candidates"].shape, 2))
-        if "candidate_freshness" in observation:
-            added[..., 0] += q["fresh_choice"] * observation["candidate_freshness"]
-        if "candidate_familiarity" in observation:
-            weights = np.array([q["familiar_choice"], q["familiar_satisfaction"]])
-            added += weights * observation["candidate_familiarity"][..., None]
-        return added
+        added = self._added(self._blocks.of_candidates(observation))
+        return self.appraised(beliefs, candidates, hints, added)
 
     def attribute(self, observation: Any, slots: npt.NDArray[np.integer]) -> Attribution:
         """Returns what moved the relevance of candidates, before it bends at 0.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from llmrec_env.config import ConfigError, EnvConfig
-from llmrec_env.interface.history import EMPTY, SATISFIED
+from llmrec_env.interface.history import EMPTY
 from llmrec_env.interface.instructions import WORDINGS, instruction_text
 
 PROMPT_VERSION = 1
@@ -168,20 +168,6 @@ class PromptWriter:
         width = _fair_width([len(title) for _, title in rows], room)
         lines = [f"{number}. {shortened(title, width)}" for number, title in rows]
         return "\n".join(lines), sum(len(title) > width for _, title in rows)
-
-
-def slot_feedback(
-    slates: npt.NDArray[np.int32], items: npt.NDArray[np.int32], satisfied: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int32]:
-    """Returns the feedback of each slot, (..., k), where at most one item of a slate is consumed.
-
-    Args:
-        slates: (..., k).
-        items: consumed, (...,); -1 for none.
-        satisfied: whether each did, (...,).
-    """
-    consumed = (slates == items[..., None]) & (slates >= 0)
-    return np.where(consumed, satisfied[..., None] == SATISFIED, EMPTY).astype(np.int32)
 
 
 def one_line(text: str) -> str:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.actions import ActionMode
 from llmrec_env.interface.documents import DocumentReader
+from llmrec_env.interface.observation import slot_feedback
 from llmrec_env.interface.rewards import REWARDS
 from llmrec_env.interface.text_answer import settle
-from llmrec_env.interface.text_prompt import Prompt, PromptWriter, slot_feedback
+from llmrec_env.interface.text_prompt import Prompt, PromptWriter
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.dynamics import dynamics_table
 from llmrec_env.simulation.records import aligned, as_bytes, compiled_view

@@ -233,11 +233,13 @@ def test_joint_learns_that_familiar_creators_are_chosen_more(new_vec):
     q, observation = agent.parameters[0], env.reset(seed=0)[0]
     assert q["familiar_choice"] > 0.5
     seen = agent._appraised(observation)
-    del observation["candidate_familiarity"]
+    familiar = q["familiar_choice"], q["familiar_satisfaction"]
+    for name in ("familiar_choice", "familiar_satisfaction"):
+        agent.parameters[name] = 0.0
     blind = agent._appraised(observation)
     ratio = seen.odds / blind.odds
     assert (ratio >= 1.0 - 1e-9).all() and ratio.max() > 1.2
-    odds = np.log(ratio) / q["familiar_choice"] * q["familiar_satisfaction"]
+    odds = np.log(ratio) / familiar[0] * familiar[1]
     np.testing.assert_allclose(seen.log_odds - blind.log_odds, odds, atol=1e-6)
 
 

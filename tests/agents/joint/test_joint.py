@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents.added_blocks import AddedBlocks
 from agents.joint.calibration import calibrated
 from agents.joint.factors import Clicks, FactorModel, Prior, text_basis
 from agents.joint.past import Past, Place, columns_of
@@ -313,7 +314,8 @@ def test_where_items_age_it_learns_that_fresh_ones_are_chosen_more(new_vec):
     assert 1.0 < learnt < 5.0
     observation = env.reset(seed=0)[0]
     aware = agent._appraised(observation)
-    blind = agent._appraised({x: y for x, y in observation.items() if x != "candidate_freshness"})
+    agent.parameters["fresh_choice"] = 0.0
+    blind = agent._appraised(observation)
     ratio = np.exp(learnt * observation["candidate_freshness"].astype(np.float64))
     np.testing.assert_allclose(aware[0], blind[0] * ratio)
     np.testing.assert_array_equal(aware[1], blind[1])
@@ -334,8 +336,9 @@ def test_what_was_chosen_because_it_was_fresh_says_less_of_taste(new_vec):
     age = times[:, None] - published[observation["recent_slates"]]
     fresh = 0.5 ** (age / env.config.freshness_half_life)
     expected = agent.parameters[0]["fresh_choice"] * fresh * (observation["recent_slates"] >= 0)
-    added = agent._freshness_then(observation["recent_slates"], np.full(30, 6))
-    np.testing.assert_allclose(added, expected, rtol=1e-5)
+    added = agent._added(AddedBlocks(env.config, agent.data.items).of_recent(observation, 32))
+    np.testing.assert_allclose(added[..., 0], expected, rtol=1e-5)
+    assert (added[..., 1] == 0.0).all()
     agent.parameters["fresh_choice"] = 0.0
     agent.forget()
     other = agent.follow(observation).posterior.mean
