@@ -31,8 +31,8 @@ from agents.rankers.ranker import UNAVAILABLE, Floats, Ranker
 from agents.slates import SLATES
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.interface.history import slot_feedback
 from llmrec_env.interface.instructions import BLOCKS
-from llmrec_env.interface.observation import slot_feedback
 from llmrec_env.world import PublicData
 
 _HELD_OUT = 10  # one of so many training users calibrates P(z = 1), and nothing else

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from agents.lm.causal import CausalModel
 from agents.rankers.ranker import UNAVAILABLE, Floats, Ranker
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.interface.observation import slot_feedback
+from llmrec_env.interface.history import slot_feedback
 from llmrec_env.interface.text_prompt import PromptWriter
 
 _BUDGET = 10_000_000  # nothing is cut by the writer: the prompt is fitted to the model

@@ -14,8 +14,6 @@ from agents.instructions import instruction_term
 from agents.item_links import LinkedShare
 from agents.rankers.als import Collaborative
 from agents.rankers.ranker import (
-    FAMILIARITY,
-    FRESHNESS,
     UNAVAILABLE,
     Floats,
     Ranker,
@@ -26,6 +24,7 @@ from agents.rankers.ranker import (
     standardise,
 )
 from llmrec_env.envs.vector import RecVectorEnv
+from llmrec_env.interface.candidates import FAMILIARITY, FRESHNESS
 from llmrec_env.interface.history import EMPTY, SATISFIED, UNSATISFIED
 
 

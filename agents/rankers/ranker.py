@@ -74,21 +74,6 @@ def look_up(values: Floats, candidates: Ints) -> Floats:
     return np.where(candidates < 0, UNAVAILABLE, values[candidates])
 
 
-FRESHNESS = 0.5
-"""Weight of freshness beside a cosine, in worlds whose items age.
-
-Hand-set, by one grid for all rankers of texts (0, .1, .2, .4, .6, .8; 400 validation users of
-`News`, world 100): .4 or .6 earned most with `content`, `content-recency` and `drift-aware`; with
-`ease-text`, whose scores are smaller, .1."""
-
-
-FAMILIARITY = 0.1
-"""Weight of the familiarity with an item's creator beside a cosine, where users mind creators.
-
-Hand-set, by one grid for all rankers of texts (0, .1, .2, .4; 400 validation users of `Social` with
-`creator_growth` .5, world 100), which hardly told the weights apart; `ease-text`: 0, .03, .1."""
-
-
 def added_terms(observation: Any, weights: Mapping[str, float]) -> Floats:
     """Returns the sum of weight times block of each candidate, (n, c), 0 where there is none.
 

@@ -86,7 +86,7 @@ class SlateqBelief:
 
     def __init__(self, agent: SlateQ) -> None:
         """Takes an agent that has learnt."""
-        self._agent, self._tracker = agent, Tracker(agent.tracker.model)
+        self._agent, self._tracker = agent, Tracker(agent.tracker.model, agent.blocks)
         self.vectors = self._tracker.model.vectors
         self._q = self._tracker.model.parameters[0]
         self.position = float(self._q["position"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 from rich.console import Console
@@ -51,9 +51,10 @@ def run(
     output: Path | None = None,
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
     transfer: bool = False,
+    split: Literal["test", "validation"] = "test",
     env: EnvFields = NO_FIELDS,
 ) -> list[Comparison]:
-    """Plays an agent with test users, prints its return, and its improvement over others.
+    """Plays an agent with held-out users, prints its return, and its improvement over others.
 
     Every agent meets the same users, random numbers and candidates. `episodes.csv` and
     `evaluation.json` are written into the folder of the agent.
@@ -61,36 +62,39 @@ def run(
     Args:
         agent: folder of a saved agent, or the name of one that needs no training.
         against: others to compare it with, folders or names.
-        users: held-out test users of each world; all of them by default.
+        users: held-out users of each world; all of them by default.
         world: which worlds to play in; by default the one that it was trained in.
         task: a registered id; by default the agent's own task.
         output: another folder for the results.
-        settings: of an agent that is not saved, name=value with values in JSON: model=DIR.
+        settings: of an agent that is not saved, name=value with values in JSON: model=DIR. Named
+            among the others too, it is compared with itself without them.
         transfer: let saved agents act in a world that they do not know: of another seed, catalogue
             or encoder. What they learnt of items that are others there is left behind.
+        split: whose users; settings are chosen by those of `validation`, in worlds from 100 on.
         env: fields of the environment that override the task's.
 
     Raises:
         ValueError: there is no such agent, it must be trained first, or it was made for an
             environment that differs in what it sees or does.
     """
-    sources = resolve_all([agent, *against])
-    sources[0] = sources[0].with_settings(read_settings(settings))
+    sources = resolve_all([agent, *against], read_settings(settings))
     name, changes = task_of(sources[0], task, given_fields(env))
     saved = sources[0].saved
+    count = _users(users)
     worlds = world or (saved.config.world_seed if saved else 0,)
     specs = [
-        (source, RunSpec(name, source.label, index, source.seed, users=_users(users), env=changes))
+        (source, RunSpec(name, source.label, index, source.seed, 0, split, count, changes))
         for index in worlds
         for source in sources
     ]
     bar = track(specs, "sessions", console=Console(stderr=True), transient=True)
     episodes = [row for source, spec in bar for row in play_run(source, spec, transfer)]
     comparisons = compare(episodes, [source.label for source in sources])
-    count = len({(x.world, x.user) for x in episodes})
-    print_tables(comparison_table(comparisons, f"{name}, {count} test users"))
+    played = len({(x.world, x.user) for x in episodes})
+    print_tables(comparison_table(comparisons, f"{name}, {played} {split} users"))
     if (folder := output or (saved.path if saved else None)) is not None:
-        what = {"task": name, "env": changes, "worlds": list(worlds), "users": users}
+        what = {"task": name, "env": changes, "worlds": list(worlds)}
+        what |= {"users": users, "split": split}
         write_evaluation(folder, what, episodes, comparisons)
         print(f"results in {folder}")
     return comparisons
@@ -142,7 +146,7 @@ def write_evaluation(
     """Writes sessions and comparison; those of an earlier evaluation are replaced."""
     code = {"version": llmrec_env.__version__, "dynamics": source_digest()}
     agents = [row._asdict() for row in comparisons]
-    record = settings | {"split": "test"} | code | {"agents": agents}
+    record = settings | code | {"agents": agents}
     with store.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     store.write_table(folder, Episode, episodes)

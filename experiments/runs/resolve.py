@@ -94,19 +94,23 @@ def resolve(word: str) -> AgentSource:
     return AgentSource(word, word)
 
 
-def resolve_all(words: Sequence[str]) -> list[AgentSource]:
+def resolve_all(
+    words: Sequence[str], settings: Mapping[str, Any] | None = None
+) -> list[AgentSource]:
     """Returns the agents of these names or folders, each with a label of its own.
+
+    Args:
+        words: names or folders.
+        settings: of the first, which may so be named again without them.
 
     Raises:
         ValueError: as `resolve`, or one is named twice.
     """
     sources = [resolve(word) for word in words]
+    sources[0] = sources[0].with_settings(settings or {})
     names = [source.name for source in sources]
     labelled = [
-        dataclasses.replace(source, label=f"{source.name}@{source.saved.path.resolve().name}")
-        if source.saved and names.count(source.name) > 1
-        else source
-        for source in sources
+        _told_apart(source) if names.count(source.name) > 1 else source for source in sources
     ]
     for index, source in enumerate(labelled):
         if source.label in [other.label for other in labelled[:index]]:
@@ -116,6 +120,14 @@ def resolve_all(words: Sequence[str]) -> list[AgentSource]:
             )
         store.check_name(source.label)
     return labelled
+
+
+def _told_apart(source: AgentSource) -> AgentSource:
+    """It with what it differs in from others of its name as part of its label."""
+    own = [f"{name}={value}" for name, value in source.settings.items()]
+    if source.saved:
+        own = [source.saved.path.resolve().name]
+    return dataclasses.replace(source, label="@".join([source.name, *own]))
 
 
 def task_of(

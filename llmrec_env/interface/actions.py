@@ -196,16 +196,18 @@ def pick(picks, i, ids, slate):
 
 
 @kernel
-def rank(history, items, plans, i, ids, key, slate):
+def rank(history, items, plans, i, ids, terms, key, slate):
     """Writes the best candidates by weighted features, less their likeness to those above.
 
     The penalty is maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
 
     Args:
         plans: ranking weights, (n, F + 2), of which row i is read.
+        terms: added to the scores, (c,), or nothing, (0,).
     """
     mmr, count, vectors = plans[i, MMR], ids.shape[0], items.vectors
     scores = weighted(plans, i, feature_columns(history, items, ids), count)
+    add(terms, scores)
     best_first = best_of(scores, ids, min(count, _SHORTLIST))
     likeness = np.zeros(best_first.shape[0], np.float32)  # to the `compared` first slots
     compared = np.zeros(best_first.shape[0], np.int32)
@@ -272,9 +274,20 @@ def random_candidate(ids, key, slate):
     return drawn
 
 
+@inlined
+def add(terms, scores):
+    """Adds terms, (c,) or (0,), to scores."""
+    for c in range(terms.shape[0]):
+        scores[c] += terms[c]
+
+
 @kernel
-def nearest(history, residuals, i, ids, vectors, slate):
-    """Writes the candidates nearest to the recent interest plus the residual query."""
+def nearest(history, residuals, i, ids, vectors, terms, slate):
+    """Writes the candidates nearest to the recent interest plus the residual query.
+
+    Args:
+        terms: added to the products, (c,), or nothing, (0,).
+    """
     recent, length = recent_of(history), residuals.shape[1]
     scale = inverse_norm(recent)
     target = np.empty(length, np.float32)
@@ -283,6 +296,7 @@ def nearest(history, residuals, i, ids, vectors, slate):
     count = ids.shape[0]
     scores = np.empty(count + 8, np.float32)
     products_with(target, vectors, ids, scores)
+    add(terms, scores)
     best_first = best_of(scores[:count], ids, slate.shape[0])
     for k in range(slate.shape[0]):
         slate[k] = ids[best_first[k]]

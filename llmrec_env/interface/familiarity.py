@@ -17,8 +17,8 @@ from llmrec_env.interface.history import (
     HISTORY_LENGTH,
     QUERY,
     SATISFIED,
+    slot_feedback,
 )
-from llmrec_env.interface.observation import slot_feedback
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import one_minus_exp32
 from llmrec_env.simulation.records import compiled_view

@@ -312,6 +312,20 @@ def newest_steps(history, recent, slot_feedback, i):
             slot_feedback[i, j, k] = feedbacks[index * slots + k]
 
 
+def slot_feedback(
+    slates: npt.NDArray[np.int32], items: npt.NDArray[np.int32], satisfied: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    """Returns the feedback of each slot, (..., k), where at most one item of a slate is consumed.
+
+    Args:
+        slates: (..., k).
+        items: consumed, (...,); -1 for none.
+        satisfied: whether each did, (...,).
+    """
+    consumed = (slates == items[..., None]) & (slates >= 0)
+    return np.where(consumed, satisfied[..., None] == SATISFIED, EMPTY).astype(np.int32)
+
+
 @kernel
 def replay(histories, slates, feedback, queries, vectors, factors, phrase_vectors, response):
     """Writes the logged slates of each user, and the feedback of each slot, into the history."""

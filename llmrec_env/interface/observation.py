@@ -12,11 +12,9 @@ import numpy.typing as npt
 
 from llmrec_env.interface.candidates import FEATURES, Items, describe
 from llmrec_env.interface.history import (
-    EMPTY,
     HISTORY,
     HISTORY_LENGTH,
     RECENT_STEPS,
-    SATISFIED,
     interest_of,
     newest_first,
     newest_steps,
@@ -122,20 +120,6 @@ def named_blocks(
     if recent_feedback is not None:
         blocks["recent_feedback"] = recent_feedback.copy()
     return blocks
-
-
-def slot_feedback(
-    slates: npt.NDArray[np.int32], items: npt.NDArray[np.int32], satisfied: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int32]:
-    """Returns the feedback of each slot, (..., k), where at most one item of a slate is consumed.
-
-    Args:
-        slates: (..., k).
-        items: consumed, (...,); -1 for none.
-        satisfied: whether each did, (...,).
-    """
-    consumed = (slates == items[..., None]) & (slates >= 0)
-    return np.where(consumed, satisfied[..., None] == SATISFIED, EMPTY).astype(np.int32)
 
 
 def observations_of(

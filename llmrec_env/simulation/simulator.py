@@ -13,7 +13,7 @@ import numpy.typing as npt
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.actions import ActionMode
 from llmrec_env.interface.documents import DocumentReader
-from llmrec_env.interface.observation import slot_feedback
+from llmrec_env.interface.history import slot_feedback
 from llmrec_env.interface.rewards import REWARDS
 from llmrec_env.interface.text_answer import settle
 from llmrec_env.interface.text_prompt import Prompt, PromptWriter
@@ -133,6 +133,8 @@ class Simulator:
             vector_length=look.vector_length,
         )
         table.enter(**world.items._asdict(), phrases=world.item_space.phrase_vectors)
+        newest_first = np.argsort(-world.items.published, kind="stable")
+        table.enter(newest_first=newest_first.astype(np.int32))
         buffers = self.buffers._asdict()
         features = buffers["vector" if look.append_features else "features"]
         table.enter(**buffers | {"features": features.reshape(self.n, -1)})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmrec_env.interface.actions import nearest, pick, rank
+from llmrec_env.interface.added_terms import added_terms
 from llmrec_env.interface.candidates import (
     describe,
     mark_unavailable,
@@ -43,7 +44,8 @@ def mark(table, i):
     history, unavailable = record(table, "histories", i), array(table, "unavailable")
     mark_unavailable(history, table.impression_cap, unavailable, generation)
     if table.ages != 0:
-        mark_unpublished(history, array(table, "published"), unavailable, generation)
+        published, newest_first = array(table, "published"), array(table, "newest_first")
+        mark_unpublished(history, published, newest_first, unavailable, generation)
     return generation
 
 
@@ -71,20 +73,34 @@ def pick_of_all(table, i):
     return 0
 
 
+@inlined
+def rank_among(table, i, ids):
+    """Writes the slate that ranks highest among items, (c,)."""
+    history, items = record(table, "histories", i), items_of(table)
+    terms = added_terms(history, items, record(table, "params", 0), ids)
+    key, slate = step_key_of(table, i), slate_of(table, i)
+    rank(history, items, array(table, "plans"), i, ids, terms, key, slate)
+
+
+@inlined
+def nearest_among(table, i, ids):
+    """Writes the slate of the items, of (c,), nearest to the query."""
+    history, items = record(table, "histories", i), items_of(table)
+    terms = added_terms(history, items, record(table, "params", 0), ids)
+    nearest(history, array(table, "residuals"), i, ids, items.vectors, terms, slate_of(table, i))
+
+
 @kernel
 def rank_offered(table, i):
     """Writes the slate that ranks highest among the candidates."""
-    history, ids, key = record(table, "histories", i), array(table, "ids")[i], step_key_of(table, i)
-    rank(history, items_of(table), array(table, "plans"), i, ids, key, slate_of(table, i))
+    rank_among(table, i, array(table, "ids")[i])
     return 0
 
 
 @kernel
 def nearest_of_offered(table, i):
     """Writes the slate of the candidates nearest to the query."""
-    history, ids = record(table, "histories", i), array(table, "ids")[i]
-    residuals, vectors = array(table, "residuals"), array(table, "vectors")
-    nearest(history, residuals, i, ids, vectors, slate_of(table, i))
+    nearest_among(table, i, array(table, "ids")[i])
     return 0
 
 
@@ -102,17 +118,14 @@ def available_of(table, i):
 @kernel
 def rank_all(table, i):
     """Writes the slate that ranks highest in the whole catalogue."""
-    history, ids, key = record(table, "histories", i), available_of(table, i), step_key_of(table, i)
-    rank(history, items_of(table), array(table, "plans"), i, ids, key, slate_of(table, i))
+    rank_among(table, i, available_of(table, i))
     return 0
 
 
 @kernel
 def nearest_of_all(table, i):
     """Writes the slate of the items nearest to the query."""
-    history, ids = record(table, "histories", i), available_of(table, i)
-    residuals, vectors = array(table, "residuals"), array(table, "vectors")
-    nearest(history, residuals, i, ids, vectors, slate_of(table, i))
+    nearest_among(table, i, available_of(table, i))
     return 0
 
 

@@ -30,6 +30,7 @@ STEP_TABLE = Layout(
         "substance": (np.float32, 1),
         "published": (np.int32, 1),
         "creator": (np.int32, 1),
+        "newest_first": (np.int32, 1),  # ids in order of publication
         "phrases": (np.float32, 2),
         "mode": (np.int8, 1),  # fields of Buffers
         "unavailable": (np.int64, 1),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.actions import CONTENT_PLAN, MMR, RECIPES, ActionMode, rank
+from llmrec_env.envs.spaces import observation_of
+from llmrec_env.interface.actions import CONTENT_PLAN, MMR, RECIPES, ActionMode, query_dim, rank
 from llmrec_env.interface.candidates import FEATURES, Items
 from llmrec_env.interface.history import HISTORY, empty_histories
 from llmrec_env.simulation.records import compiled_view
@@ -116,11 +117,21 @@ def _assert_greedy(slate, scores, ids, vectors, mmr):
         value = scores - mmr * likeness
 
 
+def _added(simulator):
+    """What mechanisms count in the scores of the candidates, (n, c)."""
+    observation = observation_of(simulator, slice(None))
+    weights = {"candidate_freshness": 0.5, "candidate_familiarity": 0.1}
+    blocks = [w * observation[x] for x, w in weights.items() if x in observation]
+    return np.sum(blocks, axis=0) if blocks else np.zeros(observation["candidates"].shape)
+
+
 def _check_ranking(simulator, plans, actions, slots=5):
     ids, features = simulator.buffers.ids.copy(), simulator.buffers.features.copy()
+    added = _added(simulator)
     simulator.step(actions)
     for i in range(simulator.n):
         slate, scores = simulator.responses["slate"][i], features[i] @ plans[i][: len(FEATURES)]
+        scores += added[i]
         assert len(set(slate)) == 5 and set(slate) <= set(ids[i])
         mmr = plans[i][len(FEATURES)]
         _assert_greedy(slate[:slots], scores, ids[i], simulator.world.items.vectors, mmr)
@@ -140,6 +151,29 @@ def test_weights_shift_the_ranking(new_simulator):
         plans = np.tile(CONTENT_PLAN, (N, 1))
         plans[:, :8] += actions
         _check_ranking(simulator, plans, actions)
+
+
+@pytest.mark.parametrize("mode", ["weights", "recipe", "query"])
+def test_what_mechanisms_add_counts_in_every_ranking(new_simulator, mode):
+    mechanisms = {"new_items": 0.5, "creator_growth": 0.8, "creator_choice": 6.0}
+    simulator = new_simulator(N, action=mode, observation="dict", **mechanisms)
+    for _ in range(4):
+        added = _added(simulator)
+        assert np.ptp(added, axis=1).min() > 0.2
+        if mode == "weights":
+            _check_ranking(simulator, [CONTENT_PLAN] * N, np.zeros((N, 8), np.float32))
+        elif mode == "recipe":
+            _check_ranking(simulator, [next(iter(RECIPES.values()))] * N, np.zeros(N, np.int64))
+        else:
+            ids, vectors = simulator.buffers.ids.copy(), simulator.world.items.vectors
+            recent = simulator.histories["recent"].copy()
+            simulator.step(np.zeros((N, query_dim(simulator.config)), np.float32))
+            for i in range(N):
+                scores = vectors[ids[i]] @ recent[i] / np.linalg.norm(recent[i]) + added[i]
+                shown = [
+                    int(np.flatnonzero(ids[i] == x)[0]) for x in simulator.responses["slate"][i]
+                ]
+                np.testing.assert_allclose(scores[shown], np.sort(scores)[::-1][:5], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -237,6 +271,6 @@ def test_ranking_is_the_one_of_its_definition_with_ties(count, dim, mmr):
         plan[0, MMR] = mmr
         slate = np.full(5, -1, np.int32)
         history, ids = compiled_view(histories, HISTORY)[0], ids.astype(np.int32)
-        rank(history, items, plan, 0, ids, np.uint64(1), slate)
+        rank(history, items, plan, 0, ids, np.empty(0, np.float32), np.uint64(1), slate)
         scores = popularity[ids] - np.float32(0.5) * substance[ids]
         assert slate.tolist() == _ranked(scores, ids, vectors, np.float32(mmr), 5)

@@ -12,7 +12,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from llmrec_env.config import ConfigError, EnvConfig
-from llmrec_env.interface.observation import slot_feedback
+from llmrec_env.interface.history import slot_feedback
 from llmrec_env.interface.text_prompt import PromptWriter, one_line
 
 TITLES = ["Slow trains", "Fast\ntrains \x1b[31m", "Jazz piano", "Fresh pasta", "Old wars", "Tides"]

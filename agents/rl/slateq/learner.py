@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.added_blocks import AddedBlocks
 from agents.instructions import with_typed_phrases
 from agents.registry import defaults_of
 from agents.rl.averaged_learner import AveragedLearner
@@ -89,10 +90,10 @@ class SlateQ(AveragedLearner):
     # --- learning
 
     def _learn_logs(self, env: RecVectorEnv) -> None:
-        learn_logs(self.model, env.public_data(), self.settings, self.seed)
+        learn_logs(self.model, env.public_data(), self.blocks, self.settings, self.seed)
 
     def _first_position(self, env: RecVectorEnv, observation: Any) -> Any:
-        self.tracker = Tracker(self._exported())
+        self.tracker = Tracker(self._exported(), self.blocks)
         return observation, np.ones(env.num_envs, np.bool_)
 
     def _average(self) -> None:
@@ -104,7 +105,9 @@ class SlateQ(AveragedLearner):
         self._logged_steps = env.public_data().logs.items.size
         if self._built:
             return
-        self.model = UserModel(env.public_data())
+        data = env.public_data()
+        self.blocks = AddedBlocks(env.config, data.items)
+        self.model = UserModel(data, self.blocks.names)
         with torch.random.fork_rng(devices=[]):  # do not consume the caller's RNG state
             torch.manual_seed(self.seed)
             self.future = Future()
@@ -113,7 +116,7 @@ class SlateQ(AveragedLearner):
         future = [{"params": [*self.future.parameters()], "full": self.settings.future_rate}]
         optimisers = torch.optim.Adam(groups), torch.optim.Adam(future)
         self._learn_by({"model": self.model, "future": self.future}, optimisers)
-        self.tracker = Tracker(self._exported())
+        self.tracker = Tracker(self._exported(), self.blocks)
         self._built = True
 
     def _exported(self) -> Exported:
@@ -166,7 +169,7 @@ class SlateQ(AveragedLearner):
         self.averaged.load_state_dict(parts["averaged"], strict=False)
         self.model.taste = Taste(**{name: x.numpy().copy() for name, x in parts["taste"].items()})
         self.updates = updates
-        self.tracker = Tracker(self._exported())
+        self.tracker = Tracker(self._exported(), self.blocks)
 
     def save(self, path: Path) -> None:
         """Writes settings and weights."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agents.added_blocks import AddedBlocks
 from agents.joint.posterior import factorise, unsure_relevance
 from agents.joint.response import SOFTNESS, bend
 from agents.rl.slateq.taste import learn_taste, taste_score
@@ -30,18 +31,23 @@ def believed_interest(model, belief, interest):
 
 
 @kernel
-def appraise(model, q, f, closeness, goodwill, item):
+def appraise(model, q, f, closeness, goodwill, item, blocks):
     """Returns the utility at rank 1, the log-odds of satisfaction, and tiredness of an item.
 
     Args:
         f: its relevance.
         closeness: to what was consumed lately.
+        blocks: what mechanisms add to it, (B,).
     """
     tiredness = 1.0 - math.exp(-max(closeness, np.float32(0.0)))
     utility = q.relevance * f + model.biases[item, 0] - q.satiation_choice * tiredness
     utility -= q.lure * model.substance[item] + q.null_utility
     odds = q.satisfaction * f + model.biases[item, 1] - q.satiation_satisfaction * tiredness
-    return utility, odds + q.goodwill_satisfaction * goodwill + q.session_bias, tiredness
+    odds = odds + q.goodwill_satisfaction * goodwill + q.session_bias
+    for b in range(blocks.shape[0]):
+        utility += model.added[b, 0] * blocks[b]
+        odds += model.added[b, 1] * blocks[b]
+    return utility, odds, tiredness
 
 
 @kernel
@@ -53,10 +59,11 @@ def compare(model, belief, satiation, items, directions, closeness):
 
 
 @kernel
-def expect(model, q, closeness, mean, goodwill, slate, odds, satisfaction, slope):
+def expect(model, q, closeness, mean, goodwill, slate, blocks, odds, satisfaction, slope):
     """Writes the odds of choosing each slot and P(z = 1) there, (K,); returns 1 + their sum.
 
     Args:
+        blocks: what mechanisms add to the slots, (K, B).
         mean: of the user's taste, (r,).
         slope: receives that of f by what it is made of, text and taste, (K,).
     """
@@ -64,7 +71,9 @@ def expect(model, q, closeness, mean, goodwill, slate, odds, satisfaction, slope
     for slot in range(slate.shape[0]):
         x = closeness[0, slot] + taste_score(mean, model.taste.factors, slate[slot])
         f, slope[slot] = bend(x, SOFTNESS)
-        utility, log_odds, _ = appraise(model, q, f, closeness[1, slot], goodwill, slate[slot])
+        utility, log_odds, _ = appraise(
+            model, q, f, closeness[1, slot], goodwill, slate[slot], blocks[slot]
+        )
         odds[slot] = math.exp(min(utility - q.position * math.log(slot + 1.0), 50.0))
         satisfaction[slot] = 1.0 / (1.0 + math.exp(-log_odds))
         total += odds[slot]
@@ -114,12 +123,13 @@ def move_belief(model, q, belief, pull, query, change):
 
 
 @kernel
-def learn_steps(model, parameters, state, steps, since, learning):
+def learn_steps(model, parameters, state, steps, blocks, since, learning):
     """Moves the state of each session by its last steps, oldest first.
 
     Args:
         state: of Tracker.
         steps: slates (n, s, K), items, feedback and queries (n, s), newest first.
+        blocks: what mechanisms add to the slots, (n, s, K, B).
         since: number of steps to learn from, (n,).
         learning: whether what is new also teaches what items are like, (n,).
     """
@@ -140,7 +150,8 @@ def learn_steps(model, parameters, state, steps, since, learning):
                 continue
             compare(model, belief[i], satiation[i], slate, directions, closeness)
             expected = odds, satisfaction, slope
-            total = expect(model, q, closeness, mean[i], goodwill[i], slate, *expected)
+            own = mean[i], goodwill[i], slate, blocks[i, s]
+            total = expect(model, q, closeness, *own, *expected)
             z = 1.0 if feedback[i, s] == 1 else 0.0
             pull_of(model, q, slate, item, z, odds, total, satisfaction, interest_pull)
             likelihood_of(q, slate, item, z, odds, total, satisfaction, slope, pull, weight)
@@ -156,12 +167,13 @@ def learn_steps(model, parameters, state, steps, since, learning):
 
 
 @kernel
-def appraise_candidates(model, parameters, state, known, candidates, odds, features):
+def appraise_candidates(model, parameters, state, known, candidates, blocks, odds, features):
     """Writes the odds of choosing each candidate at rank 1, (n, c), and its ITEM_FEATURES.
 
     Args:
         state: of Tracker.
         known: relevance of the candidates, (n, c), which taste is part of; (n, 0): to be computed.
+        blocks: what mechanisms add to them, (n, c, B).
     """
     q, factors = parameters[0], model.taste.factors
     belief, satiation, goodwill, mean, precision = state
@@ -183,7 +195,7 @@ def appraise_candidates(model, parameters, state, known, candidates, odds, featu
         for c in range(count):
             item = ids[c]
             utility, log_odds, tiredness = appraise(
-                model, q, f[c], closeness[1, c], goodwill[i], item
+                model, q, f[c], closeness[1, c], goodwill[i], item, blocks[i, c]
             )
             odds[i, c] = math.exp(min(max(utility, -12.0), 12.0))
             features[i, c, 0], features[i, c, 1] = f[c], 1.0 / (1.0 + math.exp(-log_odds))
@@ -196,9 +208,14 @@ def appraise_candidates(model, parameters, state, known, candidates, odds, featu
 class Tracker:
     """States of n sessions, kept from step to step."""
 
-    def __init__(self, model: Exported) -> None:
-        """Takes the model; `model` may be replaced by a newer one at any time."""
-        self.model = model
+    def __init__(self, model: Exported, blocks: AddedBlocks | None = None) -> None:
+        """Takes the model, which may be replaced by a newer one at any time.
+
+        Args:
+            model: as arrays.
+            blocks: of the task; None: it has none.
+        """
+        self.model, self.blocks = model, blocks
         self.belief = np.empty((0, len(model.prior)), np.float32)
         self.relevance: npt.NDArray[np.float32] | None = None
 
@@ -226,9 +243,13 @@ class Tracker:
         names = ("slates", "items", "satisfied", "queries")
         steps = tuple(observation[f"recent_{name}"] for name in names)
         since = np.where(starts, steps[0].shape[1], 1)
-        learn_steps(
-            self.model, self.model.parameters, self._whole, steps, since, learning & ~starts
-        )
+        self.added = _no_blocks(observation["candidates"])
+        before = _no_blocks(steps[0])
+        if self.blocks is not None:
+            self.added = self.blocks.of_candidates(observation)
+            before = self.blocks.of_recent(observation, int(since.max(initial=0)))
+        model, state = self.model, self._whole
+        learn_steps(model, model.parameters, state, steps, before, since, learning & ~starts)
         self.relevance = observation.get("true_relevance")
         if self.relevance is not None:
             self._know(observation)
@@ -256,13 +277,20 @@ class Tracker:
     def appraise(
         self, candidates: npt.NDArray[np.int32]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """Returns the odds of choosing each candidate, (n, c), and its ITEM_FEATURES, (n, c, 4)."""
+        """Returns the odds of choosing each candidate, (n, c), and its ITEM_FEATURES, (n, c, 4).
+
+        They are the candidates of the observation that was observed last.
+        """
         odds = np.empty(candidates.shape)
         known = self.relevance
         known = np.empty((len(candidates), 0), np.float32) if known is None else known
         features = np.empty((*candidates.shape, len(ITEM_FEATURES)), np.float32)
         state = self._whole
         appraise_candidates(
-            self.model, self.model.parameters, state, known, candidates, odds, features
+            self.model, self.model.parameters, state, known, candidates, self.added, odds, features
         )
         return odds, features
+
+
+def _no_blocks(items: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    return np.empty((*items.shape, 0), np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.added_blocks import AddedBlocks
 from agents.joint.factors import Clicks
 from agents.rl.slateq.slate_values import Future, targets
 from agents.rl.slateq.taste import taste_of
@@ -23,6 +24,7 @@ _COLUMNS = (
     "satisfied",
     "query",
     "taste",
+    "added",
     "reward",
     "done",
     "states",
@@ -43,6 +45,11 @@ class Tracking(Protocol):
         """That of the candidates, (n, c), where it is told."""
         ...
 
+    @property
+    def added(self) -> npt.NDArray[np.float32]:
+        """Blocks of the candidates that mechanisms add, (n, c, B)."""
+        ...
+
     def taste(self, items: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Returns what the relevance of items, (n, k) ids, has beside the texts."""
         ...
@@ -56,6 +63,7 @@ class Rollout:
     satisfied: npt.NDArray[np.float32]
     query: npt.NDArray[np.int64]
     taste: npt.NDArray[np.float32]  # of the slots, beside the texts
+    added: npt.NDArray[np.float32]  # blocks of the slots that mechanisms add
     reward: npt.NDArray[np.float32]
     done: npt.NDArray[np.bool_]
     states: npt.NDArray[np.float32]
@@ -86,6 +94,7 @@ class Rollout:
         ids = np.take_along_axis(candidates, slates, 1).astype(np.int64)
         self._lists["slate"].append(ids)
         self._lists["taste"].append(tracker.taste(ids))
+        self._lists["added"].append(np.take_along_axis(tracker.added, slates[..., None], 1))
         self._slate_features = np.take_along_axis(item_features, slates[..., None], 1)
         if tracker.relevance is not None:
             relevance = np.take_along_axis(tracker.relevance, slates, 1)
@@ -148,12 +157,12 @@ def unrolled(model: UserModel, rollouts: list[Rollout]) -> torch.Tensor:
             known = zip(*(rollout.known[t] for rollout in rollouts), strict=True)
             *parts_of_state, relevance = (torch.from_numpy(np.concatenate(x)) for x in known)
             state = State(*parts_of_state)
-        names = ("slate", "choice", "satisfied", "query", "taste", "reward")
-        row = [
+        names = (*Transition._fields, "reward")
+        *row, reward = (
             torch.from_numpy(np.concatenate([getattr(r, x)[t] for r in rollouts])) for x in names
-        ]
-        prediction, state = model.step(q, state, Transition(*row[:5]), relevance)
-        error = (prediction.reward - row[5]).square() * prediction.consumed
+        )
+        prediction, state = model.step(q, state, Transition(*row), relevance)
+        error = (prediction.reward - reward).square() * prediction.consumed
         parts.append((prediction.choice_loss + prediction.satisfaction_loss + error).mean())
     return torch.stack(parts).mean()
 
@@ -203,19 +212,22 @@ def learn_future(
     return total
 
 
-def learn_logs(model: UserModel, data: PublicData, settings: Any, seed: int) -> None:
+def learn_logs(
+    model: UserModel, data: PublicData, blocks: AddedBlocks, settings: Any, seed: int
+) -> None:
     """Fits the user model to logged slates by their texts, then taste to what these leave.
 
     Args:
         model: learns in place.
         data: with the logs of the training users.
+        blocks: of the task.
         settings: `log_epochs`, `learning_rate` and `shrinkage` of the learner.
         seed: of the order of users, and of landmarks among the texts.
 
     Raises:
         FloatingPointError: the model of the texts is not finite.
     """
-    logged = logged_steps(data)
+    logged = logged_steps(data, blocks)
     n, steps = len(logged[0].slate), len(logged)
     optimiser = torch.optim.Adam(model.parameters(), lr=2.0 * settings.learning_rate)
     rng = np.random.default_rng([seed, 11])
@@ -243,16 +255,18 @@ def learn_logs(model: UserModel, data: PublicData, settings: Any, seed: int) -> 
             model.biases.copy_(torch.tensor(biases))
 
 
-def logged_steps(data: PublicData) -> list[Transition]:
+def logged_steps(data: PublicData, blocks: AddedBlocks) -> list[Transition]:
     """Returns the logged steps of all users, oldest first; their taste is not known yet."""
     logs = data.logs
     slates, items, satisfied = logs.slates.astype(np.int64), logs.items, logs.satisfied == 1
     choice = (slates == items[..., None]).argmax(axis=2)
     choice[items < 0] = slates.shape[2]
     columns = (slates, choice, satisfied.astype(np.float32), logs.queries.astype(np.int64))
-    taste = torch.zeros(len(slates), slates.shape[2])
-    steps = ([torch.from_numpy(x[:, t].copy()) for x in columns] for t in range(slates.shape[1]))
-    return [Transition(a, b, c, d, taste) for a, b, c, d in steps]
+    columns += (np.zeros(slates.shape, np.float32), blocks.of_logs(logs.slates, logs.feedback))
+    return [
+        Transition(*(torch.from_numpy(x[:, t].copy()) for x in columns))
+        for t in range(slates.shape[1])
+    ]
 
 
 @torch.no_grad()
@@ -264,7 +278,7 @@ def clicks_of(model: UserModel, logged: list[Transition]) -> Clicks:
         state = model.start(len(rows))
         for step in (Transition(*(column[rows] for column in step)) for step in logged):
             ids = step.slate.clamp(min=0)
-            seen = model.appraise(q, state, ids, step.taste)
+            seen = model.appraise(q, state, ids, step.taste, step.added)
             utility = seen.utility - q["relevance"] * seen.relevance - model.biases[ids][..., 0]
             odds = seen.log_odds - q["satisfaction"] * seen.relevance - model.biases[ids][..., 1]
             there = (step.slate[:, 0] >= 0).numpy()

@@ -12,7 +12,7 @@ likelihood of choices, satisfaction and rewards.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import nn
 
 from agents.joint.response import SOFTNESS
 from agents.rl.slateq.taste import Taste, no_taste
+from llmrec_env.interface.candidates import FAMILIARITY, FRESHNESS
 from llmrec_env.world import PublicData
 
 Tensor = torch.Tensor
@@ -57,6 +58,10 @@ satisfaction: `satisfaction` (of the relevance), `satiation_satisfaction`, `good
 move the belief; what the belief loses in a step (`forgetting`), and what is kept of `satiation` and
 `goodwill`; the scale of `reward`.
 """
+_ADDED_STARTS = {  # in logits of the choice, as rankers of texts weigh them beside a cosine
+    "candidate_freshness": FRESHNESS * STARTS["relevance"][1],
+    "candidate_familiarity": FAMILIARITY * STARTS["relevance"][1],
+}
 BOUNDS: dict[str, tuple[Callable[[float], float], Callable[[Tensor], Tensor]]] = {
     "positive": (math.log, torch.exp),
     "share": (lambda x: math.log(x / (1.0 - x)), torch.sigmoid),
@@ -82,6 +87,7 @@ class Transition(NamedTuple):
     satisfied: Tensor  # (n,), 0 or 1
     query: Tensor  # (n,), phrase id, -1 for none
     taste: Tensor  # (n, K), what the slots' relevance has beside the texts
+    added: Tensor  # (n, K, B), blocks of mechanisms: see `agents/added_blocks.py`
 
 
 class Prediction(NamedTuple):
@@ -121,8 +127,8 @@ class UserModel(nn.Module):
 
     taste: Taste
 
-    def __init__(self, data: PublicData) -> None:
-        """Takes the public texts' encodings."""
+    def __init__(self, data: PublicData, blocks: Sequence[str] = ()) -> None:
+        """Takes the public texts' encodings, and the names of the blocks that mechanisms add."""
         super().__init__()
         items, phrases = data.items, data.phrase_vectors
         best = (phrases @ items.vectors.T).max(1).mean()
@@ -139,6 +145,9 @@ class UserModel(nn.Module):
         self.least = LEAST_MASS / num_phrases
         self.prior_start = math.log(PRIOR_MASS / num_phrases)
         self.prior = nn.Parameter(torch.full((num_phrases,), self.prior_start))
+        self.added = nn.ParameterDict(  # weights of blocks in choice and satisfaction
+            (name, nn.Parameter(torch.tensor([_ADDED_STARTS[name], 0.0]))) for name in blocks
+        )
 
     def parameters_now(self) -> dict[str, Tensor]:
         """Returns the single parameters by name, within their bounds."""
@@ -166,7 +175,8 @@ class UserModel(nn.Module):
             relevance: of the slots where it is known, (n, K), which taste is part of.
         """
         present, ids = transition.slate[:, 0] >= 0, transition.slate.clamp(min=0)
-        appraisal = self.appraise(q, state, ids, transition.taste, relevance)
+        taste, added = transition.taste, transition.added
+        appraisal = self.appraise(q, state, ids, taste, added, relevance)
         prediction, outcome = _predict(q, appraisal, transition, present)
         after = self._updated(q, state, ids, appraisal, outcome, transition)
         parts = [
@@ -181,6 +191,7 @@ class UserModel(nn.Module):
         state: State,
         ids: Tensor,
         taste: Tensor,
+        added: Tensor,
         relevance: Tensor | None = None,
     ) -> Appraisal:
         """Returns slates, (n, K) ids, as users in a state are believed to see them."""
@@ -198,6 +209,8 @@ class UserModel(nn.Module):
         odds = q["satisfaction"] * f + biases[..., 1]
         odds = odds - q["satiation_satisfaction"] * satiation
         odds = odds + (q["goodwill_satisfaction"] * state.goodwill)[:, None] + q["session_bias"]
+        weights = self._added_weights()
+        utility, odds = utility + added @ weights[:, 0], odds + added @ weights[:, 1]
         return Appraisal(vectors, text, f, utility, odds)
 
     def _updated(
@@ -234,6 +247,9 @@ class UserModel(nn.Module):
         phrases[rows, transition.query[rows]] = 1.0
         return phrases
 
+    def _added_weights(self) -> Tensor:
+        return torch.stack([*self.added.values()]) if self.added else torch.zeros(0, 2)
+
     def penalty(self, strength: float, steps: int) -> Tensor:
         """Returns what pulls items towards their texts alone; it fades as steps are seen."""
         squares = self.biases.square().sum()
@@ -254,6 +270,7 @@ class UserModel(nn.Module):
             vectors=self.vectors.numpy(),
             substance=self.substance.numpy(),
             biases=biases,
+            added=self._added_weights().detach().numpy().copy(),
             taste=self.taste,
             prior=prior,
             least=np.float32(self.least),
@@ -269,6 +286,7 @@ class Exported(NamedTuple):
     vectors: npt.NDArray[np.float32]  # (N, d)
     substance: npt.NDArray[np.float32]  # (N,)
     biases: npt.NDArray[np.float32]  # (N, 2)
+    added: npt.NDArray[np.float32]  # (B, 2)
     taste: Taste  # not a copy: it learns while it is used
     prior: npt.NDArray[np.float32]  # (P,)
     least: np.float32

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.added_blocks import AddedBlocks
 from agents.rl.world_model.network import Event, State, WorldModel
 from llmrec_env.interface.observation import SESSION_NUMBERS
 from llmrec_env.simulation.compilation import kernel
@@ -21,9 +22,9 @@ class Follower:
 
     relevance = None  # that of a rollout: it is not told
 
-    def __init__(self, horizon: int) -> None:
-        """Takes the steps of a session."""
-        self.horizon = horizon
+    def __init__(self, blocks: AddedBlocks) -> None:
+        """Takes the blocks of the task."""
+        self.blocks, self.horizon = blocks, blocks.config.horizon
         self.current: State | None = None
 
     @torch.no_grad()
@@ -34,9 +35,12 @@ class Follower:
             torch.from_numpy(observation[f"recent_{name}"].astype(np.int64))
             for name in ("slates", "items", "satisfied", "queries")
         )
+        self.added = self.blocks.of_candidates(observation)
         current = self.current
         if current is None or len(current.time) != n:
             starts, current = np.ones(n, np.bool_), model.begin(torch.zeros(n))
+        since = steps[0].shape[1] if starts.any() else 1
+        steps += (torch.from_numpy(self.blocks.of_recent(observation, since)),)
         if not starts.all():
             current = model.step(current, _event(steps, slice(None), 0))[2]
         rows = np.flatnonzero(starts)
@@ -63,10 +67,10 @@ class Follower:
 
 def _event(steps: tuple[torch.Tensor, ...], rows: Any, age: int) -> Event:
     """The step of some sessions that is `age` steps old."""
-    slate, item, satisfied, query = (column[rows, age] for column in steps)
+    slate, item, satisfied, query, added = (column[rows, age] for column in steps)
     slot = (slate == item[:, None]).long().argmax(1)
     choice = torch.where(item >= 0, slot, slate.shape[1])
-    return Event(slate, choice, (satisfied == 1).float(), query)
+    return Event(slate, choice, (satisfied == 1).float(), query, added)
 
 
 @kernel

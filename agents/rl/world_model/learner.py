@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from agents.added_blocks import AddedBlocks
 from agents.instructions import with_typed_phrases
 from agents.joint.factors import mean_of_items
 from agents.registry import defaults_of
@@ -68,7 +69,8 @@ class WorldModelAgent(AveragedLearner):
             close = np.empty((len(offered), model.sums, offered.shape[1]), np.float32)
             write_products(part.texts.numpy(), model.vectors.numpy(), offered, close)
             about, ids = model.describe_state(part), torch.from_numpy(np.maximum(offered, 0))
-            items = model.describe_items(part, ids.long(), torch.from_numpy(close))
+            added = torch.from_numpy(self.follower.added[some])
+            items = model.describe_items(part, ids.long(), added, torch.from_numpy(close))
             expected = model.expect(about, items)
             odds = expected.utility.clamp(-12.0, 12.0).exp().numpy()
             item_numbers = _summary(expected, model.numbers[ids.long()])
@@ -102,10 +104,11 @@ class WorldModelAgent(AveragedLearner):
             self._build(env, found)
 
     def _learn_logs(self, env: RecVectorEnv) -> None:
-        learn_logs(self.model, self.optimisers[0], env.public_data(), self.settings, self.seed)
+        data, optimiser = env.public_data(), self.optimisers[0]
+        learn_logs(self.model, optimiser, data, self.blocks, self.settings, self.seed)
 
     def _first_position(self, env: RecVectorEnv, observation: Any) -> Any:
-        self.follower, starts = Follower(env.config.horizon), np.ones(env.num_envs, np.bool_)
+        self.follower, starts = Follower(self.blocks), np.ones(env.num_envs, np.bool_)
         return observation, starts, self._decide(observation, starts)
 
     def _collect(self, env: Any, position: Any) -> tuple[Any, Rollout]:
@@ -139,8 +142,8 @@ class WorldModelAgent(AveragedLearner):
     def _build(self, env: RecVectorEnv, folds: npt.NDArray[np.float32]) -> None:
         config, settings = env.config, self.settings
         self.slate_size = config.slate_size
-        half_life = config.freshness_half_life if config.ages() else 0.0
-        shape = config.slate_size, config.horizon, half_life
+        self.blocks = AddedBlocks(config, env.public_data().items)
+        shape = config.slate_size, config.horizon, len(self.blocks.names)
         sizes = settings.sums, settings.hidden, settings.heads
         with torch.random.fork_rng(devices=[]):  # do not consume the caller's RNG state
             torch.manual_seed(self.seed)
@@ -155,7 +158,7 @@ class WorldModelAgent(AveragedLearner):
         ]
         optimisers = [torch.optim.Adam(group) for group in (groups, *futures)]
         self._learn_by({"model": self.model, "futures": nn.ModuleList(self.futures)}, optimisers)
-        self.follower = Follower(config.horizon)
+        self.follower = Follower(self.blocks)
         self._built = True
 
     # --- saving

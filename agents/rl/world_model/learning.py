@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from scipy.linalg import orthogonal_procrustes
 
+from agents.added_blocks import AddedBlocks
 from agents.joint.recommender import Joint
 from agents.rl.slateq.unrolling import Rollout, descend, entered, first_states, logged_steps
 from agents.rl.world_model.network import Event, State, WorldModel
@@ -54,7 +55,12 @@ def _tells_apart(data: PublicData, rows: npt.NDArray[np.integer]) -> bool:
 
 
 def learn_logs(
-    model: WorldModel, optimiser: torch.optim.Optimizer, data: PublicData, settings: Any, seed: int
+    model: WorldModel,
+    optimiser: torch.optim.Optimizer,
+    data: PublicData,
+    blocks: AddedBlocks,
+    settings: Any,
+    seed: int,
 ) -> None:
     """Fits the model to logged slates, each half of the users by the other's factors.
 
@@ -62,10 +68,12 @@ def learn_logs(
         model: learns in place.
         optimiser: of it.
         data: with the logs of the training users.
+        blocks: of the task.
         settings: `log_epochs` and `learning_rate` of the learner.
         seed: of the order of users.
     """
-    logged = [Event(*step[:4]) for step in logged_steps(data)]
+    steps = logged_steps(data, blocks)
+    logged = [Event(*(getattr(step, name) for name in Event._fields)) for step in steps]
     rng, users = np.random.default_rng([seed, 11]), np.arange(len(data.users))
     for epoch in range(settings.log_epochs):
         batches = []
@@ -104,7 +112,7 @@ def unrolled(model: WorldModel, rollouts: list[Rollout]) -> torch.Tensor:
     state = State(*first_states(rollouts))
     for t in range(steps):
         state = entered(state, rollouts, t, n)
-        names = ("slate", "choice", "satisfied", "query", "reward")
+        names = (*Event._fields, "reward")
         *columns, reward = (
             torch.from_numpy(np.concatenate([getattr(r, x)[t] for r in rollouts])) for x in names
         )

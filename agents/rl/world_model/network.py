@@ -43,6 +43,7 @@ class Event(NamedTuple):
     choice: Tensor  # (n,), slot, K for none
     satisfied: Tensor  # (n,), 0 or 1
     query: Tensor  # (n,), phrase id, -1 for none
+    added: Tensor  # (n, K, B), blocks of mechanisms: see `agents/added_blocks.py`
 
 
 class Expectation(NamedTuple):
@@ -59,7 +60,6 @@ class WorldModel(nn.Module):
     vectors: Tensor  # (N, d)
     phrases: Tensor  # (P, d)
     numbers: Tensor  # (N, 2), substance and popularity
-    published: Tensor  # (N,)
     folds: Tensor  # (2, N, r + 2)
     start: Tensor  # (N, r + 2)
 
@@ -69,7 +69,7 @@ class WorldModel(nn.Module):
         folds: Floats,
         slate_size: int,
         horizon: int,
-        half_life: float,
+        num_added: int,
         sums: int,
         hidden: int,
         heads: int,
@@ -81,15 +81,15 @@ class WorldModel(nn.Module):
             folds: what is known of items beside them, by either half of the logs, (2, N, r + 2).
             slate_size: K.
             horizon: steps of a session.
-            half_life: of the freshness of items; 0: they do not age.
+            num_added: B, blocks that mechanisms add to items.
             sums: S.
             hidden: H.
             heads: M.
         """
         super().__init__()
-        self.horizon, self.half_life = horizon, half_life
+        self.horizon = horizon
         self.sums, self.heads, self.rank = sums, heads, folds.shape[2] - 2
-        self.num_items_in = 3 * sums + 5
+        self.num_items_in = 3 * sums + 4 + max(num_added, 1)  # without any, a column of zeros
         self.num_states = hidden + 2 * sums + 2
         self._take_items(data, folds)
         self._add_memory(slate_size, hidden)
@@ -102,7 +102,6 @@ class WorldModel(nn.Module):
             "vectors": items.vectors,
             "phrases": data.phrase_vectors,
             "numbers": np.stack([items.substance, items.popularity], axis=1),
-            "published": items.published.astype(np.float32),
         }
         for name, values in of_world.items():
             self.register_buffer(name, torch.tensor(values), persistent=False)
@@ -170,12 +169,15 @@ class WorldModel(nn.Module):
         times = torch.stack([own, own * state.time / self.horizon], 1)
         return torch.cat([state.hidden, *(x.log1p() for x in lengths), times], 1)
 
-    def describe_items(self, state: State, ids: Tensor, close: Tensor | None = None) -> Tensor:
+    def describe_items(
+        self, state: State, ids: Tensor, added: Tensor, close: Tensor | None = None
+    ) -> Tensor:
         """Returns the numbers that items, (n, k) ids, are judged by, (n, k, num_items_in).
 
         Args:
             state: of the users.
             ids: of the items.
+            added: what mechanisms add to them, (n, k, B).
             close: their products with the sums, (n, S, k), where they are known.
         """
         if close is None:
@@ -184,19 +186,14 @@ class WorldModel(nn.Module):
         length = state.texts.square().sum(2).add(1e-6).sqrt() + self.least.exp()
         liking = state.tastes @ own[..., : self.rank].transpose(1, 2)
         columns = torch.cat([close, close / length[..., None], liking], 1).transpose(1, 2)
-        fresh = self._freshness(state.time, ids)[..., None]
-        return torch.cat([columns, own[..., self.rank :], self.numbers[ids], fresh], 2)
+        if not added.shape[2]:
+            added = torch.zeros(*ids.shape, 1)
+        return torch.cat([columns, own[..., self.rank :], self.numbers[ids], added], 2)
 
     def _beside(self, ids: Tensor) -> Tensor:
         """What is known of items beside their texts, (n, k, r + 2)."""
         own = self.embedding[ids]
         return own if self.fold is None else own + self.folds[self.fold][ids] - self.start[ids]
-
-    def _freshness(self, time: Tensor, ids: Tensor) -> Tensor:
-        if not self.half_life:
-            return torch.zeros(ids.shape)
-        age = (time[:, None] - self.published[ids]).clamp(min=0)
-        return torch.exp2(-age / self.half_life)
 
     def expect(self, about: Tensor, items: Tensor) -> Expectation:
         """Returns what each head expects.
@@ -223,7 +220,7 @@ class WorldModel(nn.Module):
     def step(self, state: State, event: Event) -> tuple[Tensor, Expectation, State]:
         """Returns what was expected of a step, log-probabilities and the rest, and what follows."""
         present, ids = event.slate[:, 0] >= 0, event.slate.clamp(min=0)
-        about, items = self.describe_state(state), self.describe_items(state, ids)
+        about, items = self.describe_state(state), self.describe_items(state, ids, event.added)
         expected = self.expect(about, items)
         logs = self.choice(expected)
         after = self._after(state, event, ids, items, logs, expected)

@@ -326,6 +326,18 @@ def test_saved_agents_are_compared_with_each_other(ppo, env, tmp_path, monkeypat
         evaluate.run(str(folder), against=(str(folder),))
 
 
+def test_a_setting_is_compared_with_the_default_on_validation_users(env, tmp_path):
+    how = {"against": ("content",), "env": env, "split": "validation"}
+    comparisons = evaluate.run("content", settings=("skipped=0.9",), output=tmp_path, **how)
+    assert [row.agent for row in comparisons] == ["content@skipped=0.9", "content"]
+    assert comparisons[0].mean != comparisons[1].mean
+    assert comparisons[1].improvement is not None
+    assert json.loads((tmp_path / evaluate.EVALUATION).read_text())["split"] == "validation"
+    assert {row.user % 10 for row in store.read_table(tmp_path, Episode)} == {8}
+    with pytest.raises(ValueError, match="would be the second 'content'"):
+        evaluate.run("content", **how)
+
+
 @pytest.mark.parametrize(
     ("agent", "how", "said"),
     [

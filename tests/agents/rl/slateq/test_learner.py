@@ -170,6 +170,7 @@ def test_told_states_are_learnt_from_as_they_were(new_vec):
         torch.ones(n),
         torch.full((n,), -1),
         torch.zeros(n, k),
+        torch.empty(n, k, 0),
     )
     q = agent.model.parameters_now()
     told, _ = agent.model.step(q, state, transition, relevance)

@@ -57,7 +57,8 @@ def _transition(steps, t, taste=None):
     slates, _, satisfied, queries, choice = (torch.from_numpy(x[:, t].copy()) for x in steps)
     satisfaction = (satisfied == 1).float()
     taste = torch.zeros(slates.shape) if taste is None else torch.from_numpy(taste)
-    return Transition(slates.long(), choice.long(), satisfaction, queries.long(), taste)
+    added = torch.empty(*slates.shape, 0)
+    return Transition(slates.long(), choice.long(), satisfaction, queries.long(), taste, added)
 
 
 def _followed(model, data, steps):
@@ -109,6 +110,7 @@ def test_candidates_are_prediction_as_slates_are(model, data):
         torch.ones(N),
         torch.full((N,), -1),
         torch.from_numpy(tracker.taste(candidates)),
+        torch.empty(*candidates.shape, 0),
     )
     with torch.no_grad():
         prediction, _ = model.step(model.parameters_now(), state, alone)
@@ -171,6 +173,7 @@ def _after(model, choice, query=-1, item=3):
         *(torch.tensor([[item, *others]]), torch.tensor([choice]), torch.ones(1)),
         torch.tensor([phrase if query == "own" else -1]),
         torch.zeros(1, K),
+        torch.empty(1, K, 0),
     )
     state = model.start(1)
     _, after = model.step(model.parameters_now(), state, transition)

@@ -29,7 +29,7 @@ class Recording(WorldModelAgent):
         model, state = self._acting["model"], self.follower.current
         ids = np.take_along_axis(observation["candidates"], slates, 1).astype(np.int64)
         with torch.no_grad():
-            items = model.describe_items(state, torch.from_numpy(ids))
+            items = model.describe_items(state, torch.from_numpy(ids), torch.empty(*ids.shape, 0))
             expected = model.expect(model.describe_state(state), items)
             logs = model.choice(expected)
         weight = logs.softmax(1)[..., :-1]  # of the heads, where the slot is chosen

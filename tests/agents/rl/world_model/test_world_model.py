@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from agents import make_agent  # noqa: E402
+from agents.added_blocks import AddedBlocks  # noqa: E402
 from agents.base import OnlineAgent, Privileged  # noqa: E402
 from agents.rl.world_model.learner import Follower, WorldModelAgent  # noqa: E402
 from agents.rl.world_model.learning import item_factors  # noqa: E402
@@ -60,13 +61,18 @@ def test_saved_and_loaded_it_acts_the_same(learnt, new_vec, tmp_path):
         np.testing.assert_array_equal(learnt.act(some, starts), again.act(some, starts))
 
 
-def test_followed_step_by_step_is_the_same_as_told_at_once(learnt, new_vec):
-    env, model = new_vec(3, **MODES), learnt.model
-    follower, starts = Follower(env.config.horizon), np.ones(3, bool)
+@pytest.mark.parametrize("mechanisms", [{}, {"new_items": 0.4, "creator_growth": 0.5}])
+def test_followed_step_by_step_is_the_same_as_told_at_once(new_vec, mechanisms):
+    env = new_vec(4, autoreset_mode="same_step", **MODES, **mechanisms)
+    learnt = WorldModelAgent(3, **SHORT)
+    learnt.fit(env, 64)
+    env, model = new_vec(3, **MODES, **mechanisms), learnt.model
+    blocks = AddedBlocks(env.config, env.public_data().items)
+    follower, starts = Follower(blocks), np.ones(3, bool)
     observation, _ = env.reset(seed=1)
     for _ in range(6):  # 20 logged steps and these are what an observation holds
         state = copy.deepcopy(follower.observe(model, observation, starts))
-        at_once = Follower(env.config.horizon).observe(model, observation, np.ones(3, bool))
+        at_once = Follower(blocks).observe(model, observation, np.ones(3, bool))
         for own, other in zip(state, at_once, strict=True):
             torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-4)
         observation, *_ = env.step(learnt.act(observation, starts))

@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from agents.added_blocks import AddedBlocks  # noqa: E402
 from agents.rl.slateq.unrolling import logged_steps  # noqa: E402
 from agents.rl.world_model.following import write_products  # noqa: E402
 from agents.rl.world_model.network import Event, WorldModel  # noqa: E402
@@ -15,8 +16,13 @@ N, K, S, M = 6, 5, 4, 3
 
 
 @pytest.fixture
-def data(new_vec):
-    return new_vec(2, observation="dict").public_data()
+def env(new_vec):
+    return new_vec(2, observation="dict", new_items=0.4)
+
+
+@pytest.fixture
+def data(env):
+    return env.public_data()
 
 
 @pytest.fixture
@@ -24,15 +30,15 @@ def model(data):
     folds = np.random.default_rng(0).normal(size=(2, len(data.items.vectors), 5))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return WorldModel(data, folds.astype(np.float32), K, 30, 8.0, S, 16, M)
+        return WorldModel(data, folds.astype(np.float32), K, 30, 1, S, 16, M)
 
 
 @pytest.fixture
-def after(model, data):
+def after(model, env, data):
     """The state of N users after their logged steps, and the last of these."""
     state = model.begin(torch.full((N,), -20.0))
-    for step in logged_steps(data):
-        event = Event(*(column[:N] for column in step[:4]))
+    for step in logged_steps(data, AddedBlocks(env.config, data.items)):
+        event = Event(*(getattr(step, name)[:N] for name in Event._fields))
         _, _, state = model.step(state, event)
     return state, event
 
@@ -81,8 +87,9 @@ def test_compiled_products_are_those_of_torch(model, after):
     close = np.empty((N, S, 20), np.float32)
     write_products(state.texts.detach().numpy(), model.vectors.numpy(), candidates, close)
     ids = torch.from_numpy(np.maximum(candidates, 0)).long()
-    own = model.describe_items(state, ids).detach()
-    told = model.describe_items(state, ids, torch.from_numpy(close)).detach()
+    added = torch.rand(N, 20, 1)
+    own = model.describe_items(state, ids, added).detach()
+    told = model.describe_items(state, ids, added, torch.from_numpy(close)).detach()
     torch.testing.assert_close(own, told, atol=1e-4, rtol=1e-4)
 
 
@@ -97,18 +104,21 @@ def test_the_loss_of_the_mixture_is_less_than_the_mean_of_the_heads(model, after
     assert float(model.losses(logs, expected, nothing, torch.zeros(N)).detach()[1:].sum()) == 0.0
 
 
-def test_fresh_items_are_told_from_old_ones(model, after):
-    state, _ = after
-    model.published[0], model.published[1] = 0.0, -16.0
-    fresh = model.describe_items(state, torch.tensor([[0, 1]] * N))[..., -1]
-    torch.testing.assert_close(fresh, torch.tensor([1.0, 0.25]).expand(N, 2))
+def test_what_mechanisms_add_is_told_of_items_and_nothing_where_there_are_none(model, after):
+    state, event = after
+    assert float(event.added.max()) > 0.2
+    added = torch.rand(N, 2, 1)
+    ids = torch.tensor([[0, 1]] * N)
+    torch.testing.assert_close(model.describe_items(state, ids, added)[..., -1:], added)
+    nothing = model.describe_items(state, ids, added[..., :0])[..., -1]
+    assert (nothing == 0.0).all()
 
 
 def test_one_half_of_the_users_is_learnt_from_by_the_factors_of_the_other(model, after):
     state, _ = after
-    ids = torch.tensor([[5, 6]] * N)
-    plain = model.describe_items(state, ids)
+    ids, added = torch.tensor([[5, 6]] * N), torch.zeros(N, 2, 1)
+    plain = model.describe_items(state, ids, added)
     torch.testing.assert_close(plain[0, 0, 3 * S : 3 * S + 2], model.embedding[5, 3:])
     model.fold = 1
-    other = model.describe_items(state, ids)
+    other = model.describe_items(state, ids, added)
     torch.testing.assert_close(other[0, 0, 3 * S : 3 * S + 2], model.folds[1, 5, 3:])
