@@ -169,8 +169,12 @@ class EnvConfig:
     """s, share of the variance of an item's taste that all items of its facet have in common."""
     taste_channel: float = _number(0.0, 0.0, 1.0, dynamics=False)
     """t, share of the variance of an item's taste that `item_vectors` and `item_graph` decide."""
-    response: str = _choice("logit", "logit", "cascade", world=True)
-    """`logit`: the user consumes one item of a slate or none; `cascade`: any number, in order."""
+    response: str = _choice("logit", "logit", "cascade", "llm", world=True)
+    """`logit`: the user consumes one item of a slate or none; `cascade`: any number, in order;
+    `llm`: one or none, and a language model says from texts alone whether it satisfies."""
+    response_model: str | None = field(default=None, metadata={"world": False})
+    """The directory of the language model of `response="llm"`, a sequence classifier or a causal
+    one; None: a classifier of encoded texts, fitted to users of the world."""
     choice_relevance: float = _number(6.0, 0.0, 30.0)
     """beta_f [logit per unit of f]."""
     choice_quality: float = _number(0.25, 0.0, 5.0)
@@ -401,6 +405,11 @@ def _check_together(config: EnvConfig) -> None:
         raise ConfigError(
             "privileged_observation=True has no words for observation='text'; use 'dict', or "
             "info_texts=True for the user in words."
+        )
+    if config.response_model is not None and config.response != "llm":
+        raise ConfigError(
+            f"response_model={config.response_model!r} is not read by response="
+            f"{config.response!r}; set response='llm', or leave response_model out."
         )
     if config.recall == "two-stage" and config.candidates == 0:
         raise ConfigError("recall='two-stage' needs candidates > 0; set candidates=100.")

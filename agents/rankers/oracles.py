@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.saving import write_agent
+from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.creators import attachment_to
@@ -173,10 +175,26 @@ def oracle_slates(users, params, phrases, items, traits, lookahead, candidates, 
             best_slate(odds, value, candidates[i], params[0].examined, slates[i])
 
 
+class OracleWarning(UserWarning):
+    """An oracle assumes a response that users do not have: it is no upper bound."""
+
+
+def warn_of_response(config: EnvConfig) -> None:
+    """Warns where satisfaction is not the built-in one, which oracles assume."""
+    if config.response == "llm":
+        warnings.warn(
+            "response='llm': oracles assume the built-in satisfaction and are no bounds of what "
+            "can be earned; use response='logit' for bounds.",
+            OracleWarning,
+            stacklevel=3,
+        )
+
+
 class Oracle:
     """Maximises the expected reward of the step, plus what its lookahead adds.
 
-    It reads the hidden state of the environment it is attached to.
+    It reads the hidden state of the environment it is attached to, and assumes the built-in
+    satisfaction of users.
     """
 
     observation = "dict"
@@ -191,6 +209,7 @@ class Oracle:
 
     def attach(self, env: RecVectorEnv) -> None:
         """Receives the environment whose users it reads."""
+        warn_of_response(env.config)
         self._simulator = env.simulator
 
     def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

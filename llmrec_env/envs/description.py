@@ -16,13 +16,16 @@ import numpy.typing as npt
 from llmrec_env.content.phrases import Phrases
 from llmrec_env.interface.instructions import instruction_text
 from llmrec_env.interface.text_prompt import one_line
+from llmrec_env.simulation.profile_writer import (
+    active_and_dormant,
+    most_tiring,
+    topic_satiation,
+)
 from llmrec_env.simulation.response import INSTRUCTION
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.simulation.users import MAX_ACTIVE, NOT_CLOSE
 from llmrec_env.world import World
 
-_TIRED = 0.15  # satiation with a topic from which on it is told
-_MOST_TOPICS = 3
 _NOTABLE = 0.05  # goodwill that changes the odds of satisfaction by less is not told
 
 
@@ -39,7 +42,7 @@ def describe(world: World, user: np.void, instructions: npt.ArrayLike = ()) -> s
             `simulator.users` (now).
         instructions: kind, phrase and wording of the newest steps, newest first, (m, 3).
     """
-    active, dormant = _interests(user)
+    active, dormant = active_and_dormant(user)
     texts = world.phrases
     into = [f"{quoted(phrase, texts)} ({weight:.2f})" for phrase, weight in active]
     lines = [f"User {user['user_id']} is into {_listed(into)}."]
@@ -59,13 +62,9 @@ def tired_of(world: World, user: np.void) -> list[tuple[str, float]]:
 
     At most three, from .15 on, most tired first.
     """
-    catalog = world.catalog
-    satiation = -np.expm1(-np.maximum(world.text_vectors @ user["satiation"], 0.0))
-    count = np.bincount(catalog.topics, minlength=len(catalog.topic_names))
-    total = np.bincount(catalog.topics, satiation, len(catalog.topic_names))
-    of_topic = total / np.maximum(count, 1)
-    order = np.argsort(-of_topic, kind="stable")[:_MOST_TOPICS]
-    return [(catalog.topic_names[t], float(of_topic[t])) for t in order if of_topic[t] >= _TIRED]
+    (satiation,) = topic_satiation(world, np.array([user]))
+    names = world.catalog.topic_names
+    return [(names[topic], float(satiation[topic])) for topic in most_tiring(satiation)]
 
 
 def event_sentences(response: np.void, world: World, step: int = -1) -> list[str]:
@@ -124,17 +123,6 @@ def quoted(phrase: int, phrases: Phrases) -> str:
 
 def _quoted_instruction(instruction: Sequence[int], world: World) -> str:
     return f'"{one_line(instruction_text(instruction, world.phrases.texts))}"'
-
-
-def _interests(user: np.void) -> tuple[list[tuple[int, float]], list[int]]:
-    """Active phrases with omega, strongest first, summed if held twice; then dormant phrases."""
-    awake = user["active"] == 1
-    omega = np.exp(user["weight"] - user["weight"][awake].max())
-    weights: dict[int, float] = {}
-    for phrase, weight in zip(user["phrase"][awake].tolist(), omega[awake].tolist(), strict=True):
-        weights[phrase] = weights.get(phrase, 0.0) + weight
-    active = sorted(weights.items(), key=lambda entry: (-entry[1], entry[0]))
-    return active, [phrase for phrase in user["phrase"][~awake].tolist() if phrase not in weights]
 
 
 def _goodwill(world: World, user: np.void) -> str:

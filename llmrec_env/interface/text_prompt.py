@@ -28,6 +28,7 @@ _NOTHING = "(none)"
 _USERS = {
     "logit": "The user takes one of them or none",
     "cascade": "The user looks at them in order and takes any number",
+    "llm": "The user takes one of them or none",
 }
 
 

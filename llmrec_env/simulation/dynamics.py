@@ -17,6 +17,7 @@ from llmrec_env.simulation.response import (
     Scratch,
     new_scratch,
     respond,
+    satisfy,
 )
 from llmrec_env.simulation.table import Layout, Table
 from llmrec_env.simulation.user_record import USER
@@ -39,9 +40,10 @@ DYNAMICS = Layout(
         "change": (np.float32, 1),
         "slate_mean": (np.float32, 1),
         "slots": (np.int32, 1),
+        "chances": (np.float64, 1),  # (n,), P(z = 1) by a response model; empty without one
     },
     records={"users": USER, "responses": RESPONSE, "params": PARAMETERS},
-    numbers=("react", "instruct"),  # the stages
+    numbers=("react", "instruct", "consume"),  # the stages
 )
 """What the dynamics read and write: all of it hidden, but for the items' vectors."""
 array, record = DYNAMICS.array, DYNAMICS.record
@@ -54,8 +56,19 @@ def dynamics_table(
     interests: Interests,
     vectors: npt.NDArray[np.float32],
     traits: npt.NDArray[np.void],
+    chances: npt.NDArray[np.float64] | None = None,
 ) -> Table:
-    """Returns the table of a world and of these users, with working memory of its own."""
+    """Returns the table of a world and of these users, with working memory of its own.
+
+    Args:
+        users: hidden state, (n,) records.
+        responses: (n,) records.
+        params: of the dynamics, (1,).
+        interests: what they can be.
+        vectors: of the items.
+        traits: of the items.
+        chances: where to read P(z = 1) of what each user consumes, (n,); None: as built in.
+    """
     table = Table(DYNAMICS)
     table.enter(users=users, responses=responses, params=params, vectors=vectors, traits=traits)
     phrases, neighbours, topic_start, community_topics = interests
@@ -64,8 +77,13 @@ def dynamics_table(
     allocate: Any = new_scratch  # not compiled for one call
     scratch = allocate.py_func(responses.dtype["slate"].shape[0], vectors.shape[1])
     table.enter(**{name: aligned(part) for name, part in scratch._asdict().items()})
+    if chances is not None:
+        table.enter(chances=chances)
+        table.enter_stages(react=react_as_judged, consume=consume)
+    else:
+        table.enter_stages(react=react)
     instructs = params["instruct_rate"][0] > 0.0
-    return table.enter_stages(react=react, instruct=instruct if instructs else None)
+    return table.enter_stages(instruct=instruct if instructs else None)
 
 
 @inlined
@@ -95,9 +113,16 @@ def interests_of(table):
     )
 
 
-@kernel
-def react(table, i):
-    """Lets user i respond to the slate of response i, and change."""
+@inlined
+def respond_and_change(table, i, judged, changes):
+    """Lets user i respond to the slate of response i, and change.
+
+    Args:
+        table: of DYNAMICS.
+        i: the user.
+        judged: whether the item satisfies is drawn with the chance in the table.
+        changes: False: the response alone.
+    """
     user, response = record(table, "users", i), record(table, "responses", i)
     params, scratch = record(table, "params", 0), scratch_of(table)
     vectors, traits, interests = (
@@ -108,7 +133,30 @@ def react(table, i):
     key, slate = noise.step_key(user.noise_key, user.step), response.slate[: response.slots]
     compare(user, interests.vectors, vectors, traits, slate, params, scratch)
     respond(user, params, vectors, traits, key, response, scratch)
-    evolve(user, params, interests, vectors, traits, scratch, key, response)
+    if judged:
+        satisfy(array(table, "chances")[i], key, response, scratch)
+    if changes:
+        evolve(user, params, interests, vectors, traits, scratch, key, response)
+
+
+@kernel
+def react(table, i):
+    """Lets user i respond to the slate of response i, and change."""
+    respond_and_change(table, i, False, True)
+    return 0
+
+
+@kernel
+def react_as_judged(table, i):
+    """The same, and a response model has said with what chance the item consumed satisfies."""
+    respond_and_change(table, i, True, True)
+    return 0
+
+
+@kernel
+def consume(table, i):
+    """Writes what user i will consume of the slate of response i, and changes no user."""
+    respond_and_change(table, i, False, False)
     return 0
 
 

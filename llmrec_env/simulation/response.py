@@ -1,6 +1,7 @@
 """HIDDEN: response of a user to a slate: what is consumed, and whether it satisfies.
 
-By `logit` one item is consumed, or none; by `cascade` any number of them, in the order shown.
+By `logit` one item is consumed, or none; by `cascade` any number of them, in the order shown; by
+`llm` what `logit` says, and whether it satisfies is drawn with a chance that comes from outside.
 """
 
 from __future__ import annotations
@@ -254,6 +255,15 @@ def choose(key, response, scratch):
             randomness = noise.uniform(key, noise.SATISFACTION)
             consume(k, randomness < sigmoid(scratch.logits[k]), response, scratch)
             break
+
+
+@inlined
+def satisfy(chance, key, response, scratch):
+    """Draws once more whether the one item consumed satisfies, with this chance, P(z = 1)."""
+    if response.choice >= 0:
+        response.satisfied_relevance = 0.0
+        satisfied = noise.uniform(key, noise.SATISFACTION) < chance
+        consume(response.choice, satisfied, response, scratch)
 
 
 @inlined

@@ -21,7 +21,8 @@ from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.dynamics import dynamics_table
 from llmrec_env.simulation.records import aligned, as_bytes, compiled_view
 from llmrec_env.simulation.response import no_responses
-from llmrec_env.simulation.step import advance, stages_of
+from llmrec_env.simulation.response_model import ResponseModel, load_response_model
+from llmrec_env.simulation.step import advance, preview, stages_of
 from llmrec_env.simulation.step_table import (
     IDLE,
     OBSERVE,
@@ -68,6 +69,7 @@ class Simulator:
         ends: whether each session was terminated and truncated, (n,) records.
         prompt_writer: of `text` observations.
         prompts: which it wrote last, (n,).
+        response_model: HIDDEN, of `response="llm"`; None otherwise.
         parse_problems: codes of `text_answer.PROBLEMS` of the last `text` actions, (n,).
     """
 
@@ -109,6 +111,8 @@ class Simulator:
         self._bytes_of_world = as_bytes(self.world.users), as_bytes(self.world.histories)
         self._reader = _document_reader(self.config)
         self.prompt_writer = _prompt_writer(self.config, self.world)
+        self.response_model = _response_model(self.config)
+        self._chances = np.zeros(self.n) if self.response_model else None  # P(z = 1), (n,)
         self._decision = new_decision(self.config, self.mode.kind, self.n)
         bounds = np.linspace(0, self.n, self._threads + 1, dtype=np.int64)
         self._tables = [self._new_table(int(a), int(b)) for a, b in pairwise(bounds)]
@@ -119,7 +123,7 @@ class Simulator:
         world, config, look = self.world, self.config, self._appearance
         users, responses, vectors = self.users, self.responses, world.text_vectors
         dynamics = dynamics_table(
-            users, responses, world.params, world.interests, vectors, world.traits
+            users, responses, world.params, world.interests, vectors, world.traits, self._chances
         )
         table = Table(
             STEP_TABLE,
@@ -153,6 +157,7 @@ class Simulator:
         # A copy needs views of its own arrays, not copies of the views: `_link` makes them.
         links = {"transition_info", "user_info", "slot_info", "ends", "_bytes", "_bytes_of_world"}
         links |= {"_decision", "_tables", "_pool", "_reader", "prompt_writer"}
+        links |= {"response_model", "_chances"}
         return {name: value for name, value in vars(self).items() if name not in links}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -207,12 +212,23 @@ class Simulator:
         self.buffers.mode[:] = STEP_UNOBSERVED if self._reader else STEP
         if resting is not None:
             self.buffers.mode[resting] = OBSERVE
+        if self.response_model:
+            self._judge(self.response_model)
         self._advance()
         if self._reader:
             stepped = np.flatnonzero(self.buffers.mode == STEP_UNOBSERVED)
             self._reader.read(self.histories, stepped)
             self.show(stepped)
         return self._reward(self.responses)
+
+    def _judge(self, model: ResponseModel) -> None:
+        """Writes the chance that what each user is about to consume satisfies, as texts tell it."""
+        self._run(preview)
+        stepping = (self.buffers.mode == STEP) | (self.buffers.mode == STEP_UNOBSERVED)
+        consuming = np.flatnonzero(stepping & (self.responses["item"] >= 0))
+        if self._chances is not None and len(consuming):
+            items = self.responses["item"][consuming]
+            self._chances[consuming] = model.probabilities(self.users[consuming], items)
 
     def _settle(self, picks: npt.NDArray[np.int64], resting: npt.NDArray[np.intp] | None) -> None:
         """Puts the slates of the fallback policy where answers could not be read."""
@@ -223,7 +239,7 @@ class Simulator:
         self.parse_problems[:] = problems
 
     def _advance(self) -> None:
-        self._advance_arrays()
+        self._run(advance)
         if self.prompt_writer:
             self._write_prompts(self.prompt_writer)
 
@@ -239,13 +255,14 @@ class Simulator:
                 self.buffers.ids[i], slates, feedback, queries[:, 0], told
             )
 
-    def _advance_arrays(self) -> None:
+    def _run(self, compiled: Any) -> None:
+        """Calls a compiled function of STEP_TABLE on all sessions, in as many threads as asked."""
         if self._threads == 1:
-            advance(self._tables[0].words)
+            compiled(self._tables[0].words)
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, "llmrec_env")
-        for _ in self._pool.map(advance, [table.words for table in self._tables]):
+        for _ in self._pool.map(compiled, [table.words for table in self._tables]):
             pass  # raises what a thread raised
 
     def close(self) -> None:
@@ -273,6 +290,10 @@ def _prompt_writer(config: EnvConfig, world: World) -> PromptWriter | None:
         return None
     titles = world.catalog.titles or world.catalog.texts
     return PromptWriter(config, titles, world.phrases.texts, config.text_budget)
+
+
+def _response_model(config: EnvConfig) -> ResponseModel | None:
+    return load_response_model(config) if config.response == "llm" else None
 
 
 def _document_reader(config: EnvConfig) -> DocumentReader | None:

@@ -57,6 +57,24 @@ def advance(words):
             show(table, i)  # buffers: ids, vector, ...
 
 
+@kernel
+def preview(words):
+    """Writes the slates of the sessions that step, and what their users will consume of them.
+
+    No user changes: `advance` comes to the same slates and choices after it.
+
+    Args:
+        words: a table of STEP_TABLE.
+    """
+    table = table_of(words)
+    for i in range(table.first, table.last):
+        mode = array(table, "mode")[i]
+        if mode == STEP or mode == STEP_UNOBSERVED:
+            call(table.choose, table, i)  # response: slate
+            dynamics = record(table, "dynamics", 0)
+            call(dynamics.consume, dynamics, i)  # response: choice, item
+
+
 @inlined
 def note(table, i):
     """Ends the session of a user who has had enough, and writes the step into the history."""

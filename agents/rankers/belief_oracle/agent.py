@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from agents.rankers.belief_oracle.belief import Belief
 from agents.rankers.belief_oracle.knowledge import draw_pool, knowledge_of
-from agents.rankers.oracles import Lookahead
+from agents.rankers.oracles import Lookahead, warn_of_response
 from agents.saving import write_agent
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.observation import SESSION_NUMBERS
@@ -70,6 +70,7 @@ class BeliefOracle:
             ValueError: sessions are too long to keep whole trajectories of them.
         """
         config, world = env.config, env.simulator.world
+        warn_of_response(config)
         if config.horizon > _LONGEST:
             raise ValueError(
                 f"horizon={config.horizon:,}: the belief oracle keeps whole trajectories, of "

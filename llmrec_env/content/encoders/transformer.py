@@ -157,7 +157,7 @@ class TransformerEncoder:
             return block.members, self._encode_block(tokens, block)
 
         with (
-            _parallel_map(self._loaded.torch, self.device, len(blocks)) as parallel_map,
+            parallel_map_of(self._loaded.torch, self.device, len(blocks)) as parallel_map,
             _progress_bar(self.progress and len(texts) > 512, len(texts)) as advance,
         ):
             for members, encoded in parallel_map(encode_block, blocks):
@@ -263,7 +263,7 @@ def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _parallel_map(torch: Any, device: str, num_blocks: int) -> Generator[Callable[..., Any]]:
+def parallel_map_of(torch: Any, device: str, num_blocks: int) -> Generator[Callable[..., Any]]:
     """A `map` over blocks: on a CPU in as many threads as torch may use, one to a block.
 
     Matrix products that share their work among threads give other bits for other numbers of

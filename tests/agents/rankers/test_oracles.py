@@ -8,9 +8,16 @@ import math
 import numpy as np
 import pytest
 
-from agents import AGENTS
+from agents import AGENTS, make_agent
 from agents.rankers.baselines import Content, Random
-from agents.rankers.oracles import Lookahead, Oracle, best_cascade, best_slate, worth
+from agents.rankers.oracles import (
+    Lookahead,
+    Oracle,
+    OracleWarning,
+    best_cascade,
+    best_slate,
+    worth,
+)
 from agents.rollout import rollout
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.records import compiled_view
@@ -166,3 +173,11 @@ def test_the_oracle_beats_content_beats_random(new_vec, response):
         gain = returns[stronger] - returns[weaker]
         assert returns[stronger].mean() > 1.2 * returns[weaker].mean()
         assert gain.mean() / (gain.std() / math.sqrt(len(gain))) > 4
+
+
+@pytest.mark.parametrize("name", ["oracle-myopic", "belief-oracle"])
+def test_an_oracle_says_that_it_is_no_bound_of_another_satisfaction(new_vec, name):
+    env = new_vec(2, observation="dict", response="llm")
+    agent = make_agent(name, env.config)
+    with pytest.warns(OracleWarning, match="are no bounds"):
+        agent.attach(env)
