@@ -27,13 +27,13 @@ from llmrec_env.interface.history import (
 )
 from llmrec_env.simulation.creators import NOBODY
 from llmrec_env.simulation.freshness import ALWAYS, published_at_first
+from llmrec_env.simulation.interests import COMMUNITY_TOPICS, NUM_COMMUNITIES, Interests
 from llmrec_env.simulation.item_traits import item_traits
 from llmrec_env.simulation.logging_policy import Logs, split_of, write_logs
 from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.population import new_users
 from llmrec_env.simulation.records import aligned, compiled_view
 from llmrec_env.simulation.response import RESPONSE, TASTE_DIM, no_responses, parameters
-from llmrec_env.simulation.users import COMMUNITY_TOPICS, NUM_COMMUNITIES, Interests
 from llmrec_env.text_space import (
     TextSpace,
     load_channel,

@@ -11,7 +11,7 @@ import pytest
 from llmrec_env import world as world_module
 from llmrec_env.config import ConfigError, EnvConfig
 from llmrec_env.content.encoders import DeviceError, EncoderError, HashingEncoder
-from llmrec_env.simulation.users import NUM_COMMUNITIES
+from llmrec_env.simulation.interests import NUM_COMMUNITIES
 from llmrec_env.text_space import load_text_space
 from llmrec_env.world import load_world
 

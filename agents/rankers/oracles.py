@@ -17,12 +17,13 @@ from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.creators import attachment_to
 from llmrec_env.simulation.elementary import exp64, log64
 from llmrec_env.simulation.inner_products import row_dot, rows_dot
+from llmrec_env.simulation.interests import relative_weights
 from llmrec_env.simulation.ordering import best_of
 from llmrec_env.simulation.questions import gate
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import appeal, satiation_of, sigmoid
 from llmrec_env.simulation.user_record import USER
-from llmrec_env.simulation.users import relative_weights, relevance_of
+from llmrec_env.simulation.users import relevance_of
 
 _DINKELBACH_ROUNDS = 5
 

@@ -15,10 +15,11 @@ from gymnasium import spaces
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.inner_products import row_dot
+from llmrec_env.simulation.interests import interest_vector
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.simulation.user_record import TASTE_DIM, USER
-from llmrec_env.simulation.users import interest_vector, relevance_of
+from llmrec_env.simulation.users import relevance_of
 
 
 def hidden_blocks(simulator: Simulator, sessions: Any) -> dict[str, npt.NDArray[np.float32]]:

@@ -16,10 +16,10 @@ from llmrec_env.envs import figure
 from llmrec_env.envs.description import event_sentences, quoted
 from llmrec_env.interface.text_prompt import one_line
 from llmrec_env.metrics import tracking_error
+from llmrec_env.simulation.interests import interest_vector
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.simulator import Simulator
 from llmrec_env.simulation.user_record import USER
-from llmrec_env.simulation.users import interest_vector
 
 _WIDTH = 100  # columns of a terminal
 _BAR = 20

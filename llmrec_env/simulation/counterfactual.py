@@ -7,10 +7,11 @@ import numpy.typing as npt
 
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.interests import interest_vector
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import RESPONSE, new_scratch, no_responses
 from llmrec_env.simulation.user_record import USER
-from llmrec_env.simulation.users import evolve, interest_vector
+from llmrec_env.simulation.users import evolve
 from llmrec_env.world import World
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from llmrec_env.simulation import instructions, noise
 from llmrec_env.simulation.compilation import inlined, kernel
+from llmrec_env.simulation.interests import Interests
 from llmrec_env.simulation.records import aligned
 from llmrec_env.simulation.response import (
     PARAMETERS,
@@ -21,7 +22,7 @@ from llmrec_env.simulation.response import (
 )
 from llmrec_env.simulation.table import Layout, Table
 from llmrec_env.simulation.user_record import USER
-from llmrec_env.simulation.users import Interests, compare, evolve
+from llmrec_env.simulation.users import compare, evolve
 
 DYNAMICS = Layout(
     arrays={

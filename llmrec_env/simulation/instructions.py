@@ -9,8 +9,8 @@ from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import log64
 from llmrec_env.simulation.inner_products import rows_dot
+from llmrec_env.simulation.interests import relative_weights
 from llmrec_env.simulation.response import satiation_of
-from llmrec_env.simulation.users import relative_weights
 
 _GOODWILL = 2.0
 """Strength of a complaint about clickbait per unit of goodwill below 0."""

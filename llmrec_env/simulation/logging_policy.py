@@ -14,9 +14,9 @@ from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.dynamics import DYNAMICS, dynamics_table
 from llmrec_env.simulation.elementary import log32
 from llmrec_env.simulation.inner_products import cosines, products_with
+from llmrec_env.simulation.interests import Interests
 from llmrec_env.simulation.response import no_responses
 from llmrec_env.simulation.table import call
-from llmrec_env.simulation.users import Interests
 
 SEARCHED = 400  # items among which the logging policy looks for something near an interest
 SEARCH_NOISE = np.float32(0.1)

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
+from llmrec_env.simulation.interests import ATTEMPTS, Interests
 from llmrec_env.simulation.noise import draw_normals
 from llmrec_env.simulation.user_record import TASTE_DIM, user_dtype
-from llmrec_env.simulation.users import ATTEMPTS, MAX_LOG_WEIGHT, Interests
+from llmrec_env.simulation.users import MAX_LOG_WEIGHT
 
 OWN_TOPICS = 0.15  # share of the first interests that the community does not decide
 COMMUNITY_TASTE, OWN_TASTE = 0.8, 0.6  # weights of what makes up a taste

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined
+from llmrec_env.simulation.interests import dormant_slot, replace
 
 NEVER = -40.0
 """Logit of satisfaction with an answer that resolves no question."""
@@ -49,3 +51,24 @@ def resolved_slot(user, params, traits, affinity, k, response):
                 if slot < 0 or affinity[k, p] > affinity[k, slot]:
                     slot = p
     return slot
+
+
+@inlined
+def resolve(user, params, interests, traits, scratch, key, response):
+    """Ends the questions that what satisfied resolved; the next one is a dormant interest.
+
+    Returns the slot of the next question, -1 if nothing was resolved.
+
+    Args:
+        scratch: holds `affinity` cos(e_p, y_k).
+    """
+    asked = -1
+    for k in range(response.choice + 1 if params.resolution > 0.0 else 0):
+        died = resolved_slot(user, params, traits, scratch.affinity, k, response)
+        if died >= 0:
+            draw = noise.RESOLVE + 64 * k
+            born = dormant_slot(user, key, draw)
+            if born >= 0:
+                replace(user, params, interests, died, born, key, draw, response)
+                asked = born
+    return asked

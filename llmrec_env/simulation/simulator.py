@@ -19,6 +19,7 @@ from llmrec_env.interface.text_answer import settle
 from llmrec_env.interface.text_prompt import Prompt, PromptWriter
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.dynamics import dynamics_table
+from llmrec_env.simulation.interests import interest_vector
 from llmrec_env.simulation.records import aligned, as_bytes, compiled_view
 from llmrec_env.simulation.response import no_responses
 from llmrec_env.simulation.response_model import ResponseModel, load_response_model
@@ -35,7 +36,6 @@ from llmrec_env.simulation.step_table import (
 )
 from llmrec_env.simulation.table import Table
 from llmrec_env.simulation.user_record import USER
-from llmrec_env.simulation.users import interest_vector
 from llmrec_env.text_space import load_item_space, load_text_space
 from llmrec_env.world import World, load_world
 

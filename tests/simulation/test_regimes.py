@@ -7,13 +7,8 @@ import pytest
 
 from agents import make_agent
 from llmrec_env.simulation.counterfactual import without_recommendations
+from llmrec_env.simulation.regimes import NUM_REGIMES, REGIME_TOPICS, regime_changes, regime_topic
 from llmrec_env.simulation.response import parameters
-from llmrec_env.simulation.users import (
-    NUM_REGIMES,
-    REGIME_TOPICS,
-    regime_changes,
-    regime_topic,
-)
 
 CALM = {"switch_rate": 0.0, "refine_rate": 0.0, "off": ["churn"]}
 USERS, KEYS = np.arange(60), np.arange(60, dtype=np.uint64) + np.uint64(7)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from llmrec_env.simulation.interests import relative_weights
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.user_record import USER
-from llmrec_env.simulation.users import relative_weights
 
 SLOTS = 8
 

@@ -19,10 +19,10 @@ import numpy.typing as npt
 from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation import elementary, inner_products, noise, ordering, simulator
+from llmrec_env.simulation.interests import Interests
 from llmrec_env.simulation.logging_policy import write_logs
 from llmrec_env.simulation.response import TRAITS, parameters
 from llmrec_env.simulation.user_record import user_dtype
-from llmrec_env.simulation.users import Interests
 from llmrec_env.world import World, histories_of, load_world
 
 SETTINGS: dict[str, Any] = {

@@ -24,6 +24,7 @@ from agents.rankers.oracles import Lookahead, worth
 from llmrec_env.config import EnvConfig
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
+from llmrec_env.simulation.interests import interest_vector
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.response import new_scratch
 from llmrec_env.simulation.user_record import (
@@ -32,7 +33,6 @@ from llmrec_env.simulation.user_record import (
     satiation_vector,
     user_dtype,
 )
-from llmrec_env.simulation.users import interest_vector
 
 _TYPICAL_LENGTH = 60  # steps of a trajectory on which as many moves are tried as asked for
 _MOVES = 1 << 20  # keys of moves, behind those of the particles' randomness

@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from llmrec_env.config import EnvConfig
 from llmrec_env.interface.history import RECENT_STEPS
-from llmrec_env.simulation import population, users
+from llmrec_env.simulation import population
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.elementary import exp64
 from llmrec_env.simulation.inner_products import rows_dot
+from llmrec_env.simulation.interests import OWN_FRESH_TOPICS, Interests
 from llmrec_env.simulation.logging_policy import SEARCH_NOISE, SEARCHED
 from llmrec_env.simulation.records import compiled_view
 from llmrec_env.simulation.user_record import USER
-from llmrec_env.simulation.users import Interests
 from llmrec_env.world import World
 
 _POOL = 10_000  # users drawn from the population, of whom particles begin as copies
@@ -69,7 +69,7 @@ def knowledge_of(world: World, slate_size: int) -> Knowledge:
         community_taste=world.community_taste,
         topic=topic,
         first=np.log(first / sizes)[:, topic],
-        fresh=np.log(_topic_shares(share, users.OWN_TOPICS) / sizes)[:, topic],
+        fresh=np.log(_topic_shares(share, OWN_FRESH_TOPICS) / sizes)[:, topic],
         again=np.log1p(-(drawn**2)),
         attraction=attraction,
         shelves=np.array([[items.sum(), attraction[items].sum()] for items in existing]),

@@ -17,21 +17,11 @@ from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import inlined, kernel
 from llmrec_env.simulation.elementary import exp64
 from llmrec_env.simulation.inner_products import products_with
+from llmrec_env.simulation.interests import OWN_FRESH_TOPICS, fresh_phrase, holds, relative_weights
+from llmrec_env.simulation.questions import resolve
+from llmrec_env.simulation.regimes import regime_changes
 from llmrec_env.simulation.user_record import TASTE_DIM
-from llmrec_env.simulation.users import (
-    MAX_LOG_WEIGHT,
-    OWN_TOPICS,
-    drift,
-    forget,
-    fresh_phrase,
-    holds,
-    refine,
-    regime_changes,
-    relative_weights,
-    resolve,
-    switch,
-    wake,
-)
+from llmrec_env.simulation.users import MAX_LOG_WEIGHT, drift, forget, refine, switch, wake
 
 WAKE, SWITCH, REFINE = 0, 1, 2
 IMPOSSIBLE = -1e18
@@ -141,7 +131,7 @@ def draw_randomness(known, particles, i, t, key, user):
     user.community = particles.community[i]
     interests = known.interests
     particles.fresh[i, t] = fresh_phrase(
-        user, interests.topic_start, interests.community_topics, key, 32, OWN_TOPICS
+        user, interests.topic_start, interests.community_topics, key, 32, OWN_FRESH_TOPICS
     )
 
 

@@ -13,9 +13,8 @@ from agents.rankers.belief_oracle.particles import IMPOSSIBLE, copy, copy_random
 from llmrec_env.simulation import noise
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.elementary import exp64, log64
+from llmrec_env.simulation.interests import OWN_FRESH_TOPICS, fresh_phrase
 from llmrec_env.simulation.population import OWN_TOPICS
-from llmrec_env.simulation.users import OWN_TOPICS as OWN_FRESH_TOPICS
-from llmrec_env.simulation.users import fresh_phrase
 
 FIRST, FRESH, REFINED = 0, 1, 2
 """Where an interest's phrase comes from: it was there at the beginning, a switch, a refinement."""
