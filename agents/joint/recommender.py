@@ -11,7 +11,6 @@ maximise Σ_k P(choose k) · E[z · f | k] under the model's own probabilities (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +26,10 @@ from agents.joint.memory import Memory, Texts, empty_memory, text_scores, write_
 from agents.joint.past import Past, Place, columns_of
 from agents.joint.posterior import Appraisal, Posterior, appraise, learn_steps
 from agents.joint.response import PARAMETERS, Response, Taste
+from agents.joint.settings import Settings
 from agents.rankers.ranker import UNAVAILABLE, Floats, Ranker
 from agents.slates import SLATES
-from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.config import EnvConfig
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.history import slot_feedback
 from llmrec_env.interface.instructions import BLOCKS
@@ -42,40 +42,6 @@ _WEIGHTS_OF = {
     "candidate_familiarity": ("familiar_choice", "familiar_satisfaction"),
 }
 """Parameters that weigh the blocks of mechanisms, in the choice and in satisfaction."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of the joint recommender; a half whose loss has weight 0 does not exist."""
-
-    click: float = 1.0
-    """λ1, weight of the loss of choices; 0: no factors, no biases and no model of choices."""
-    text: float = 1.0
-    """λ2, weight of the loss of satisfaction and ratings; 0: no text is read."""
-    rank: int = 8
-    """Factors of a user and an item; 0: texts and biases alone."""
-    deviation: float = 0.005
-    """Variance of an item's factors around what its text predicts."""
-    text_map: float = 0.01
-    """Variance of the map from texts to factors; 0: every item's factors are its own."""
-    sweeps: int = 8
-    """Rounds by turns of users, items and biases."""
-    iterations: int = 40
-    """Of the descent of the response's parameters, at most."""
-    steps: int = 50_000
-    """Logged steps, drawn once, that these few parameters learn from."""
-    substance: float = 0.08
-    """What substance is worth beyond the step, in reward: goodwill lasts."""
-    skipped: float = 0.6
-    """What likeness to what was skipped costs, in relevance: see `response.Response`."""
-    patience: float = 0.0
-    """What satisfaction is worth beyond the step, in reward: patience lasts."""
-    instruction: bool = True
-    """Whether a phrase that a user wants more of counts as typed."""
-    curiosity: float = 0.1
-    """What a deviation of the relevance is worth beyond the step: it will be known."""
-    slates: str = "exact"
-    """How a slate is made of values, of `agents.slates.SLATES`."""
 
 
 class Beliefs(NamedTuple):
@@ -98,24 +64,9 @@ class Joint(Ranker):
     config: EnvConfig
 
     def __init__(self, seed: int = 0, **settings: Any) -> None:
-        """Takes the seed of training and fields of Settings.
-
-        Raises:
-            ValueError: no loss has a weight, a number is out of range, or there is no such way to
-                make slates.
-        """
+        """Takes the seed of training and fields of Settings."""
         super().__init__(seed)
-        self.settings = options = Settings(**settings)
-        if options.slates not in SLATES:
-            raise ValueError(unknown("slates", options.slates, list(SLATES)))
-        if min(options.click, options.text) < 0 or options.click + options.text == 0:
-            text = f"click={options.click}, text={options.text}"
-            raise ValueError(f"{text}: weights of losses are 0 or more, at least one above 0.")
-        if options.deviation <= 0 or min(options.text_map, options.rank) < 0:
-            text = f"deviation={options.deviation}, text_map={options.text_map}"
-            raise ValueError(
-                f"{text}, rank={options.rank}: deviation is above 0, the others are 0 or more."
-            )
+        self.settings = Settings(**settings)
         self._followed: tuple[Place, Beliefs] | None = None
 
     # --- learning

@@ -18,7 +18,7 @@ from agents.features import CANDIDATE_BLOCKS, NEIGHBOURS, USER_BLOCKS
 from agents.instructions import INSTRUCTIONS
 from agents.registry import defaults_of
 from agents.rl import beliefs
-from agents.rl.sb3 import levels, segments, wrappers
+from agents.rl.sb3 import construction, levels, segments, wrappers
 from agents.rl.sb3.cloning import imitate
 from agents.rl.sb3.pointer import PointerPolicy, SlateRolloutBuffer
 from agents.rl.sb3_specs import ALGORITHMS
@@ -192,10 +192,10 @@ class StableBaselines:
     def _build(self, env: RecVectorEnv, vec_env: Any, seed: int | None) -> None:
         """Makes a new model: one that learns in `vec_env`, or one that acts alone without any."""
         algorithm, actions = self.algorithm, self.policy_input.actions or env.single_action_space
-        kind = segments.algorithm_class(algorithm.module, algorithm.class_name)
+        kind = construction.algorithm_class(algorithm.module, algorithm.class_name)
         own = _POINTER_SETTINGS if (pointer := algorithm.policy == "pointer") else ()
         settings = {x: y for x, y in self.settings.items() if x not in ("belief", *own)}
-        keywords = segments.arguments(kind, settings, int(np.prod(actions.shape or 1)))
+        keywords = construction.arguments(kind, settings, int(np.prod(actions.shape or 1)))
         keywords["policy_kwargs"] = self.policy_input.policy_kwargs | keywords["policy_kwargs"]
         keywords["seed"], keywords["device"], keywords["verbose"] = seed, "cpu", 0
         keywords["tensorboard_log"] = None if self.log_folder is None else str(self.log_folder)
@@ -204,10 +204,10 @@ class StableBaselines:
         policy: Any = PointerPolicy if pointer else algorithm.policy
         if vec_env is None:
             space = self.policy_input.space
-            self.model = segments.acting_alone(kind, policy, space, actions, **keywords)
+            self.model = construction.acting_alone(kind, policy, space, actions, **keywords)
         else:
             self.model = kind(policy, vec_env, **keywords)
-        segments.prepare(self.model, self.settings)
+        construction.prepare(self.model, self.settings)
         self._memory = None
 
     def state(self) -> dict[str, Any]:
@@ -308,7 +308,7 @@ class StableBaselines:
                 f"{self.name} with action={self.action!r} and ablated={self.ablated} sees what SB3 "
                 "alone cannot show; train it here."
             )
-        self.settings["policy_kwargs"] = segments.plain_policy_kwargs(model.policy_kwargs)
+        self.settings["policy_kwargs"] = construction.plain_policy_kwargs(model.policy_kwargs)
         self.model, self._statistics, self._memory = model, segments.reward_statistics(), None
         self.policy_input = wrappers.PolicyInput(model.observation_space, lambda batch, _: batch)
         self._state = self.state()

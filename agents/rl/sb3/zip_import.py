@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from agents.rl.sb3.adapter import StableBaselines
-from agents.rl.sb3.segments import algorithm_class
+from agents.rl.sb3.construction import algorithm_class
 
 
 def import_sb3_zip(

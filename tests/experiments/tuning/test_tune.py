@@ -14,7 +14,7 @@ from agents import AGENTS
 from agents.agent_spec import Choice, Integer, Uniform
 from agents.registry import defaults_of
 from agents.rl.sb3 import ALGORITHMS
-from agents.rl.sb3.segments import OWN, algorithm_class, parameters_of
+from agents.rl.sb3.construction import OWN, algorithm_class, parameters_of
 from experiments import store
 from experiments.tuning import search, tune
 from experiments.tuning.search import Plan, open_study, trials_of
