@@ -35,6 +35,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "language": ("studies.language", "does it pay to train the encoder of the texts?"),
         "taste": ("studies.taste", "what taste is worth, and what can be known of it"),
         "channels": ("studies.channels", "what item vectors are worth beside the texts"),
+        "response-model": (
+            "studies.response_model",
+            "a language model as the user, beside the built-in response",
+        ),
         "faithfulness": ("studies.faithfulness", "do explanations name what moves a score?"),
         "off-policy": ("studies.off_policy", "policies judged from logs of another, and the truth"),
         "calibrate": ("studies.calibrate", "fit the simulator to timestamped logs"),
