@@ -36,7 +36,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "taste": ("studies.taste", "what taste is worth, and what can be known of it"),
         "channels": ("studies.channels", "what item vectors are worth beside the texts"),
         "response-model": (
-            "studies.response_model",
+            "studies.response_models",
             "a language model as the user, beside the built-in response",
         ),
         "faithfulness": ("studies.faithfulness", "do explanations name what moves a score?"),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from experiments.runs.runner import RunOptions
-from experiments.studies import response_model
-from experiments.studies.response_model import BUILT_IN, MODEL
+from experiments.studies import response_models
+from experiments.studies.response_models import BUILT_IN, MODEL
 from experiments.studies.study import Scale
 from llmrec_env.config import EnvConfig
 
@@ -19,7 +19,7 @@ from llmrec_env.config import EnvConfig
 def clicks():
     tiny = {"encoder": "hashing", "num_items": 600, "num_users": 300, "dim": 32, "candidates": 20}
     config = EnvConfig(**tiny, horizon=30, split="test", response="llm")
-    return response_model.clicks_of(config, 25)
+    return response_models.clicks_of(config, 25)
 
 
 def test_the_built_in_response_is_calibrated_on_its_own_clicks(clicks):
@@ -32,13 +32,13 @@ def test_the_built_in_response_is_calibrated_on_its_own_clicks(clicks):
 
 
 def test_users_of_other_worlds_are_other_users(clicks):
-    both = response_model.joined([clicks, clicks])
+    both = response_models.joined([clicks, clicks])
     assert len(np.unique(both.user)) == 50 and len(both.chance[MODEL]) == 2 * len(clicks.user)
 
 
 def test_its_tables_tell_agreement_cost_and_returns(tiny: dict[str, Any], tmp_path: Path):
     output = tmp_path / "study"
-    found = response_model.run(
+    found = response_models.run(
         agents=("random", "content"),
         env=tiny | {"num_users": 100},
         scale=Scale(worlds=1, users=10),
@@ -53,4 +53,4 @@ def test_its_tables_tell_agreement_cost_and_returns(tiny: dict[str, Any], tmp_pa
 
 def test_an_unknown_agent_is_refused_before_anything_runs(tmp_path: Path):
     with pytest.raises(ValueError, match="Did you mean 'random'"):
-        response_model.run(agents=("randon",), options=RunOptions(output=tmp_path / "x"))
+        response_models.run(agents=("randon",), options=RunOptions(output=tmp_path / "x"))
