@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from experiments import store
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
@@ -21,6 +22,7 @@ from llmrec_env.config import ConfigError
 AGENTS = ("content", "content-recency", "drift-aware", "oracle-myopic", "oracle-planning")
 COMPARISONS = (("drift-aware", "content"), ("oracle-planning", "oracle-myopic"))
 """Pairs of agents whose improvement is drawn where both are played."""
+_TUNING_WORLD = 100
 _OPTIONS = RunOptions(output=Path("runs/sensitivity"))
 
 
@@ -30,6 +32,7 @@ def run(
     agents: tuple[str, ...] = AGENTS,
     task: str = "llmrec/Drift-v1",
     metric: str = "return",
+    split: Literal["test", "validation"] = "test",
     env: EnvFields = NO_FIELDS,
     scale: study.ScaleFlags = study.SCALE,
     options: study.RunFlags = _OPTIONS,
@@ -45,6 +48,7 @@ def run(
         agents: names.
         task: a registered id.
         metric: what is drawn of each agent: the return, or a metric of `metrics.csv`.
+        split: whose users; `validation` also takes worlds from 100 on, by which values are chosen.
 
     Raises:
         ConfigError: no such parameter, or a value out of its range.
@@ -59,7 +63,13 @@ def run(
         for label, changes in labels.items()
         for spec in study.plan_runs((task,), agents, scale, changes, label=label)
     ]
+    if split == "validation":
+        specs = [
+            dataclasses.replace(spec, split=split, world=spec.world + _TUNING_WORLD)
+            for spec in specs
+        ]
     settings = {"task": task, "agents": agents, "parameter": parameter, "values": values}
+    settings |= {"split": split}
     rows, sessions = study.do_runs(specs, options, scale, fields, metric=metric, **settings)
     numbers = {label: float(changes[parameter]) for label, changes in labels.items()}
     curves = metric_by_value(rows, store.read_table(options.output, Metric), metric, numbers)

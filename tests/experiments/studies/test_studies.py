@@ -72,6 +72,15 @@ def test_values_of_the_parameter_reach_the_users(swept, settings):
     assert changes["burst_step=10"]["encoder"] == "hashing"
 
 
+def test_values_are_chosen_by_validation_users_of_other_worlds(settings, tmp_path):
+    options = RunOptions(output=tmp_path)
+    sensitivity.run(
+        values=(0.1,), agents=("content",), split="validation", options=options, **settings
+    )
+    episodes = store.read_table(tmp_path, Episode)
+    assert {(row.world, row.user % 10) for row in episodes} == {(100, 8)}
+
+
 def test_any_metric_can_be_drawn(swept):
     folder, rows = swept
     at = {row.task: float(row.task.split("=")[1]) for row in rows}
