@@ -163,6 +163,17 @@ def agent_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def identity_of(source: Any) -> Any:
+    """Returns the digest of what a folder holds, if it is one of `save`, or else the source itself.
+
+    Raises:
+        ValueError: the record in the folder is damaged.
+    """
+    if isinstance(source, str) and (Path(source) / RECORD).is_file():
+        return read_record(Path(source))["record_sha256"]
+    return source
+
+
 def _digest(record: Mapping[str, Any]) -> str:
     """Of all fields but itself."""
     fields = {name: value for name, value in record.items() if name != "record_sha256"}

@@ -24,7 +24,7 @@ from rich.progress import (
 from agents import AGENTS, Agent, make_agent
 from agents.base import OnlineAgent
 from agents.checkpoint import save_agent
-from agents.saving import RECORD, WEIGHTS
+from agents.saving import RECORD, WEIGHTS, identity_of
 from experiments import store
 from experiments.agent_settings import read_settings
 from experiments.commands.evaluate import EVALUATION
@@ -84,6 +84,8 @@ def run(
     spec = RunSpec(task, agent, world, seed, num_steps, env=changes, settings=chosen)
     config = {"task": task, "agent": agent, "world": world, "seed": seed, "steps": num_steps}
     config |= {"settings": chosen, "env": changes}
+    if (belief := chosen.get("belief")) != (identity := identity_of(belief)):
+        config["belief"] = identity  # another one in the same folder is another training
     folder = _open(output or Path("runs") / agent, config, resume, overwrite)
     if resume and (folder / store.FILES[LearningPoint]).exists():  # written when all is done
         print(f"{folder} holds this agent already; python -m experiments evaluate {folder}")

@@ -30,7 +30,7 @@ import joblib
 import agents
 import experiments
 import llmrec_env
-from experiments.runs.spec import RunResult, RunSpec, from_file, key_of, to_file
+from experiments.runs.spec import RunResult, RunSpec, from_file, to_file
 from experiments.store import ResultsError, storing, write_file
 
 Execute = Callable[[RunSpec], RunResult]
@@ -64,10 +64,7 @@ class Task:
         if self.generation() in (None, self.failure):
             return None
         with storing(self.path):
-            result = from_file(self.path, self.path.read_bytes())
-        if key_of(result.spec) != self.path.stem:
-            raise ResultsError(f"{self.path}: holds another run; delete it and run again.")
-        return result
+            return from_file(self.path, self.path.read_bytes(), key=self.path.stem)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[bool]:

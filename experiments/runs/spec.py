@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 import llmrec_env
 from agents import AGENTS, Agent, make_agent
+from agents.saving import identity_of
 from experiments.runs.threads import one_thread
 from experiments.store import Episode, ResultsError
 from experiments.store.folder import checked, with_checksum
@@ -126,11 +127,17 @@ _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 def key_of(spec: RunSpec) -> str:
     """Returns the digest of everything that the result of a run depends on but the code.
 
+    A belief that is a folder counts by what the folder holds, wherever it lies.
+
     Raises:
         ResultsError: the specification is not JSON data.
+        ValueError: the folder of a belief is damaged.
     """
+    fields = dataclasses.asdict(spec)
+    if "belief" in spec.settings:
+        fields["settings"]["belief"] = identity_of(spec.settings["belief"])
     try:
-        text = _JSON(dataclasses.asdict(spec))
+        text = _JSON(fields)
     except (TypeError, ValueError) as error:
         raise ResultsError(f"a run is not JSON data ({error}); pass plain values.") from None
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -139,6 +146,7 @@ def key_of(spec: RunSpec) -> str:
 def to_file(result: RunResult) -> bytes:
     """Returns the content of the file of a result."""
     record = {
+        "key": key_of(result.spec),
         "spec": dataclasses.asdict(result.spec),
         "version": llmrec_env.__version__,
         "dynamics": source_digest(),
@@ -150,8 +158,13 @@ def to_file(result: RunResult) -> bytes:
     return with_checksum(_JSON(record).encode())
 
 
-def from_file(path: Path, data: bytes) -> RunResult:
+def from_file(path: Path, data: bytes, key: str | None = None) -> RunResult:
     """Returns the result in the content of a file.
+
+    Args:
+        path: of the file, for messages.
+        data: its content.
+        key: of the run that it must hold; None: any.
 
     Raises:
         ResultsError: the file is damaged, of another run, or of other code; it names the file.
@@ -159,9 +172,12 @@ def from_file(path: Path, data: bytes) -> RunResult:
     record = json.loads(checked(path, data))
     if differences := _differences(record):
         raise ResultsError(f"{path}: differs in {', '.join(differences)}; name another folder.")
-    values = record["values"]
+    values, spec = record["values"], RunSpec(**record["spec"])
+    # As it was written: since then the folder of its belief may have moved, or hold another one.
+    if key not in (None, record.get("key") or key_of(spec)):
+        raise ResultsError(f"{path}: holds another run; delete it and run again.")
     return RunResult(
-        RunSpec(**record["spec"]),
+        spec,
         episodes=[Episode(*_nans(row)) for row in record["episodes"]],
         sums={name: _nans(sums) for name, sums in record["sums"].items()},
         values=dict(zip(values, _nans(values.values()), strict=True)),

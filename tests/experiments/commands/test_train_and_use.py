@@ -134,6 +134,18 @@ def test_an_interrupted_training_that_has_not_begun_can_be_resumed(env, tmp_path
     assert train.run("ppo", steps=512, output=tmp_path, settings=PPO, env=env, resume=True)
 
 
+def test_a_training_on_a_belief_goes_on_with_this_belief_alone(env, tmp_path):
+    belief, output = tmp_path / "belief", tmp_path / "levels"
+    train.run("joint", output=belief, seed=1, settings=("sweeps=1",), env=env)
+    settings = ("n_steps=8", "batch_size=64", f"belief={json.dumps(str(belief))}")
+    how = dict(steps=512, output=output, settings=settings, env=env)
+    points = train.run("ppo-levels", **how)
+    assert train.run("ppo-levels", **how, resume=True) == points
+    train.run("joint", output=belief, seed=2, settings=("sweeps=1",), env=env, overwrite=True)
+    with pytest.raises(ResultsError, match=r"other settings: belief was .*, now .*another folder"):
+        train.run("ppo-levels", **how, resume=True)
+
+
 def test_the_running_return_is_that_of_the_latest_episodes(new_vec):
     env = new_vec(4, horizon=5, autoreset_mode="same_step")
     returns = train.EpisodeReturns(env, num_episodes=4)

@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import hashlib
+import json
 import math
 import os
 import random
@@ -18,10 +19,12 @@ import pytest
 from made_up import STEPS, USERS, child, end, fake, go, plan, records_of, tables, wait_for
 
 import llmrec_env
+from agents.saving import write_agent
 from experiments.runs import spec as specification
 from experiments.runs.runner import run_sweep
 from experiments.runs.spec import RunResult, RunSpec, key_of
 from experiments.store import CHECKPOINTS, RUNS, ResultsError
+from experiments.store.folder import checked, with_checksum
 from llmrec_env.config import ConfigError
 from llmrec_env.simulation.kernel_cache import source_digest
 
@@ -211,6 +214,36 @@ def test_a_result_under_the_name_of_another_run_is_refused(tmp_path: Path) -> No
     path.rename(path.with_name(f"{key_of(specs[1])}.json"))
     with pytest.raises(ResultsError, match=r"holds another run; delete it and run again"):
         run_sweep(specs, tmp_path, execute=refused)
+
+
+def test_a_belief_counts_by_what_its_folder_holds_not_by_where_it_lies(tmp_path: Path) -> None:
+    def save(folder: Path, weight: float) -> RunSpec:
+        write_agent(folder, "slateq", {"seed": 0}, {"weights": np.array([weight])})
+        return dataclasses.replace(plan(1)[0], settings={"belief": str(folder)})
+
+    spec = save(tmp_path / "belief", 1.0)
+    run_sweep([spec], tmp_path / "results", execute=fake)
+    run_sweep([spec], tmp_path / "results", execute=refused)
+    shutil.move(tmp_path / "belief", tmp_path / "moved")
+    moved = dataclasses.replace(spec, settings={"belief": str(tmp_path / "moved")})
+    save(tmp_path / "belief", 2.0)
+    assert key_of(spec) != key_of(moved)
+    done: list[RunSpec] = []
+    results = run_sweep(
+        [moved, spec], tmp_path / "results", execute=lambda x: done.append(x) or fake(x)
+    )
+    assert done == [spec] and [result.spec for result in results] == [moved, spec]
+    assert len(files_of(tmp_path / "results")) == 2
+
+
+def test_a_file_from_before_keys_were_kept_is_read(tmp_path: Path) -> None:
+    spec = plan(1)[0]
+    run_sweep([spec], tmp_path, execute=fake)
+    (path,) = (tmp_path / RUNS).iterdir()
+    record = json.loads(checked(path, path.read_bytes()))
+    del record["key"]
+    path.write_bytes(with_checksum(json.dumps(record).encode()))
+    assert run_sweep([spec], tmp_path, execute=refused)[0].spec == spec
 
 
 def test_bad_arguments_are_refused_before_anything_is_run(tmp_path: Path) -> None:
