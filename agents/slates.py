@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -104,3 +105,66 @@ def hedged_slates(odds, value, examined, candidates, slates):
                 share = odds[i, m, best] * examined[m, slot]
                 above[m] += share * value[i, m, best]
                 below[m] += share
+
+
+Doubles = npt.NDArray[np.float64]
+_ABOVE = 1e-6  # by which what is on a slate is worth more than what is not, at the least
+
+
+class Gains(NamedTuple):
+    """What one more item would change of a slate, to first order, (n, c)."""
+
+    gain: Doubles
+    """Of its value; but what is on the slate keeps its order above all else."""
+    share: Doubles
+    """Of the choices, those that would fall to the item."""
+    chosen: Doubles
+    """How likely the item is chosen now, from the slate; 0: it is not on it."""
+
+    def of(self, worth: Doubles) -> Doubles:
+        """Returns what it would change of Σ P(choose y) worth of y, (n, c)."""
+        return self.share * (worth - (self.chosen * worth).sum(axis=1, keepdims=True))
+
+
+def gains(odds: Doubles, worth: Doubles, slates: npt.NDArray[np.int64], position: float) -> Gains:
+    """Returns what a place on the slate is worth for each candidate; the best are the slate.
+
+    Slates of the highest value hold what gains most (Dinkelbach 1967). What is on one by a penalty
+    or a greedy choice is raised as little as its place needs.
+
+    Args:
+        odds: of choosing each candidate at rank 1, (n, c); 0: it is not offered.
+        worth: of what is chosen, (n, c).
+        slates: candidate indices, best first, (n, k).
+        position: what is at rank k is examined k ** -position times as much as what is first.
+    """
+    n, k = slates.shape
+    rows, examined = np.arange(n), np.arange(1, k + 1) ** -position
+    chances = np.take_along_axis(odds, slates, axis=1) * examined
+    below = 1.0 + chances.sum(axis=1, keepdims=True)
+    chosen = np.zeros_like(odds)
+    np.put_along_axis(chosen, slates, chances / below, axis=1)
+    slopes = Gains(odds, odds / below, chosen)
+    gain = np.where(odds > 0.0, slopes.of(worth), -np.inf)
+    others = gain.copy()
+    np.put_along_axis(others, slates, -np.inf, axis=1)
+    least = others.max(axis=1)
+    for slot in range(k - 1, -1, -1):
+        item = slates[:, slot]
+        least = np.maximum(gain[rows, item], least + _ABOVE)
+        gain[rows, item] = least
+    return slopes._replace(gain=gain)
+
+
+def likeness_to(slates: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> Doubles:
+    """Returns the cosine of each candidate to what is nearest of the others on a slate, (n, c).
+
+    Args:
+        slates: candidate indices, (n, k).
+        vectors: of the candidates, (n, c, d).
+    """
+    rows = np.arange(len(slates))
+    cosines = vectors @ vectors[rows[:, None], slates].transpose(0, 2, 1)  # (n, c, k)
+    for slot in range(slates.shape[1]):
+        cosines[rows, slates[:, slot], slot] = -1.0
+    return cosines.max(axis=2).astype(np.float64)

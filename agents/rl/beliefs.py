@@ -1,32 +1,25 @@
-"""Belief models: what a trained `joint` or `slateq` believes of users and of candidates, frozen.
+"""Beliefs: what a trained `joint` or `slateq` believes of users and of candidates, frozen.
 
 Two of them, one interface: the user model of an agent follows sessions and appraises what they are
-offered; the agent's own slates and what it learnt of the future play no part. What acts on a belief
-carries the model in its own folder, with where it comes from.
+offered. That of `slateq` also says what the agent itself would show, and how unsure it is of it.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from agents import saving
-from agents.base import WorldError
-from agents.checkpoint import load_agent, read_saved
 from agents.instructions import with_typed_phrases
 from agents.joint.memory import MEANS
 from agents.joint.recommender import Joint
-from agents.registry import make_agent
 from agents.rl.slateq.learner import SlateQ
 from agents.rl.slateq.tracking import Tracker
-from llmrec_env.envs.vector import RecVectorEnv
+from agents.rl.slateq.uncertainty import information, interest_deviation, taste_deviation
+from agents.slates import Gains, gains, likeness_to
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -46,6 +39,21 @@ class Appraisal(NamedTuple):
     satiation: Doubles
     """How tired of it the user is, 0 to 1."""
     substance: Doubles
+
+
+class Outlook(NamedTuple):
+    """What an agent would show of the candidates of n users, and how unsure it is, (n, c)."""
+
+    gains: Gains
+    """What a place on the slate is worth, in reward: the best are the agent's slate, in order."""
+    interest_deviation: Doubles
+    """Of its closeness, over the interests that may be at work."""
+    taste_deviation: Doubles
+    """Of what its relevance has beside its text."""
+    information: Doubles
+    """How much a choice or a refusal of it would tell of the user, in nats."""
+    likeness: Doubles
+    """Cosine to what is nearest of the others that the agent would show."""
 
 
 class Belief(Protocol):
@@ -96,10 +104,11 @@ class SlateqBelief:
         heard = with_typed_phrases(observation, self._agent.settings.instruction)
         self._tracker.observe(heard, starts)
         self._candidates = observation["candidates"]
+        self._values = self._agent.values(heard, self._tracker)
 
     def appraise(self, hints: Doubles | None = None) -> Appraisal:
         """Returns what is believed of the candidates; `hints`, (n, c), are added to relevance."""
-        odds, features = self._tracker.appraise(self._candidates)
+        odds, features = self._values.odds, self._values.items
         if hints is not None:
             known = self._tracker.relevance  # of a privileged observation
             self._tracker.relevance = np.maximum(features[..., 0] + hints, 0.0).astype(np.float32)
@@ -121,6 +130,25 @@ class SlateqBelief:
         entropy = -(share * np.log(share + 1e-9)).sum(axis=1, keepdims=True)
         goodwill = 0.2 * self._tracker.goodwill[:, None]
         return np.hstack([weights[:, :_LARGEST], 0.15 * mass, 0.2 * entropy, goodwill])
+
+    def slates(self, residual: Doubles | None = None) -> npt.NDArray[np.int64]:
+        """Returns the slates that the agent would show if values, (n, c), were so much higher."""
+        odds, value, _, _ = self._values
+        worth = value if residual is None else value + residual
+        return self._agent.slates(odds, worth, self._candidates)
+
+    def outlook(self) -> Outlook:
+        """Returns what the agent would show of the candidates, and how unsure it is."""
+        tracker, candidates = self._tracker, self._candidates
+        odds, value, _, _ = self._values
+        slates = self.slates()
+        likeness = likeness_to(slates, self.vectors[np.maximum(candidates, 0)])
+        worth = value - self._agent.settings.mmr * np.maximum(likeness, 0.0)
+        interest = interest_deviation(tracker, candidates)
+        taste = taste_deviation(tracker, candidates)
+        deviation = self._q["relevance"] * np.sqrt(interest**2 + taste**2)
+        gained, told = gains(odds, worth, slates, self.position), information(odds, deviation)
+        return Outlook(gained, interest, taste, told, likeness)
 
     def fresh(self) -> SlateqBelief:
         """Returns a belief by the same model that follows other sessions."""
@@ -166,114 +194,3 @@ class JointBelief:
     def fresh(self) -> JointBelief:
         """Returns a belief by the same model that follows other sessions."""
         return JointBelief(self._joint)
-
-
-Weights = Mapping[str, npt.NDArray[Any]]
-Source = str | Mapping[str, Any]
-"""A folder of a saved agent, `joint` to be fitted to the logs, or the record of a BeliefModel."""
-MODELS: dict[str, Any] = {"joint": JointBelief, "slateq": SlateqBelief}
-"""Agents that have one."""
-_PREFIX = "belief."  # of the names of carried weights
-_RECORD = {"agent", "config", "world", "weights_sha256"}
-
-
-class BeliefModel(NamedTuple):
-    """A trained agent on whose belief others act."""
-
-    belief: Belief
-    record: dict[str, Any]
-    """Its name and settings, the world that it knows, and the digest of its weights."""
-    weights: saving.Arrays
-
-    def carried(self) -> saving.Arrays:
-        """Returns the weights under names of their own, to be saved with what acts on them."""
-        return {f"{_PREFIX}{name}": array for name, array in self.weights.items()}
-
-
-def is_carried(name: str) -> bool:
-    """Returns whether a saved array is a belief model's."""
-    return name.startswith(_PREFIX)
-
-
-def check_source(source: Any) -> None:
-    """Raises ValueError where no belief model can be had: see `open_model`."""
-    if isinstance(source, Mapping) and set(source) == _RECORD:
-        name = source["agent"]
-    elif not isinstance(source, str):
-        raise ValueError(
-            f"belief={source!r} names no belief model; write the folder of a saved slateq or "
-            "joint, as belief=runs/slateq, or belief=joint, which is fitted to the logs."
-        )
-    else:
-        name = source if _fitted_here(source) else _name_in(source)
-    if name not in MODELS:
-        raise ValueError(
-            f"belief={source!r} is the agent {name!r}, which does not say what a candidate is "
-            f"worth to a user; those that do: {', '.join(MODELS)}."
-        )
-
-
-def _name_in(folder: str) -> str:
-    try:
-        return read_saved(folder).name
-    except ValueError as error:
-        raise ValueError(
-            f"belief={folder!r} is no folder of a saved agent ({error}) Train one, python -m "
-            "experiments train slateq --output runs/slateq, and write belief=runs/slateq; or "
-            "belief=joint, which is fitted to the logs."
-        ) from None
-
-
-def _fitted_here(source: str) -> bool:
-    return source == "joint" and not (Path(source) / saving.RECORD).is_file()
-
-
-def open_model(
-    source: Source, env: RecVectorEnv, seed: int, weights: Weights, digest: str | None = None
-) -> BeliefModel:
-    """Returns a belief model for the world of an environment.
-
-    Args:
-        source: where it comes from.
-        env: of slates with `dict` observations.
-        seed: of a joint that is fitted to the logs.
-        weights: that hold a carried model's, if `source` is its record.
-        digest: of the weights that it must have; None: any.
-
-    Raises:
-        WorldError: it was trained in another world.
-        ValueError: there is none, it was made for other items, or has another digest.
-    """
-    check_source(source)
-    world = env.config.world_seed
-    if isinstance(source, Mapping):
-        _check_world(f"the {source['agent']} that it acts on", source["world"], world)
-        agent = make_agent(source["agent"], env.config, **source["config"])
-        carried = {name: array for name, array in weights.items() if is_carried(name)}
-        agent.load({name.removeprefix(_PREFIX): x for name, x in carried.items()}, env)
-    elif _fitted_here(source):
-        agent = make_agent(source, env.config, seed)
-        agent.fit(env, 0)
-    else:
-        saved = read_saved(source)
-        _check_world(f"belief={source!r}, a {saved.name},", saved.config.world_seed, world)
-        agent = load_agent(source, env)
-    with tempfile.TemporaryDirectory() as folder:
-        agent.save(Path(folder))
-        record, arrays = saving.load(Path(folder))
-    if digest not in (None, record["weights_sha256"]):
-        raise ValueError(
-            f"belief={source!r} is not the one that this training began with, whose weights have "
-            f"the digest {digest:.12}…; restore that one, or train anew with --overwrite."
-        )
-    told = {name: record[name] for name in ("agent", "config", "weights_sha256")}
-    return BeliefModel(MODELS[record["agent"]](agent), told | {"world": world}, arrays)
-
-
-def _check_world(what: str, then: int, now: int) -> None:
-    if then != now:
-        raise WorldError(
-            f"{what} was trained in world {then}, and this is world {now}, where items are another "
-            f"matter beside their texts; train one here, python -m experiments train slateq "
-            f"--world {now} --output FOLDER, and what acts on it with --set belief=FOLDER."
-        )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from agents.agent_spec import GAMMAS, RATES, AgentSpec, Choice, Integer, SearchSpace, Uniform
 
-_ALL_MODES = ("weights", "query", "recipe", "item", "slate", "levels")
-_BOXES = ("weights", "query", "levels")
+_ALL_MODES = ("weights", "query", "recipe", "item", "slate", "levels", "residual")
+_BOXES = ("weights", "query", "levels", "residual")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Algorithm:
 
     class_name: str
     actions: tuple[str, ...]
-    """The first is the one it acts in unless told otherwise. `levels` are no mode of environments:
-    they, and `query` if there is a `belief`, stand for slates."""
+    """The first is the one it acts in unless told otherwise. `levels` and `residual` are no modes
+    of environments: they, and `query` if there is a `belief`, stand for slates."""
     module: str = "stable_baselines3"
     policy: str = "MlpPolicy"
     """Name of a policy of SB3, or `pointer`."""
@@ -38,7 +38,7 @@ ALGORITHMS = {
     "maskable-ppo": Algorithm("MaskablePPO", ("recipe", "item", "slate"), "sb3_contrib"),
     "td3-bc": Algorithm("TD3BC", ("weights", "query"), "agents.rl.sb3.offline"),
     "cql": Algorithm("CQL", ("recipe", "item"), "agents.rl.sb3.offline"),
-    "ppo-levels": Algorithm("PPO", ("levels", "query")),
+    "ppo-levels": Algorithm("PPO", ("levels", "query", "residual")),
     "ppo-pointer": Algorithm("PPO", ("slate",), policy="pointer"),
 }
 """By the names of the agents."""

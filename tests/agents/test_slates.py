@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from agents.slates import SLATES, hedged_slates
+from agents.slates import SLATES, gains, hedged_slates, likeness_to
 
 C, K = 7, 3
 EVEN = np.ones(K)
@@ -104,3 +104,36 @@ def test_hedged_slates_break_ties_by_item_id_and_leave_out_what_is_not_there():
     ids = np.array([[7, 3, -1, 1, 5]], np.int32)
     slate = _hedged(np.ones((1, 2, 5)), np.ones((1, 2, 5)), ids)
     np.testing.assert_array_equal(ids[0, slate[0]], [1, 3, 5])
+
+
+@pytest.mark.parametrize("way", SLATES)
+def test_what_gains_most_is_the_slate_in_its_order(way):
+    odds, value, candidates, vectors = _case(4, n=50)
+    odds[:, 2] = 0.0
+    slates = SLATES[way](odds, value, EVEN, candidates, vectors, 0.0)
+    gain = gains(odds, value, slates, 0.0).gain
+    np.testing.assert_array_equal(np.argsort(-gain, axis=1)[:, :K], slates)
+    assert (gain[:, 2] == -np.inf).all()
+
+
+def test_a_gain_is_the_slope_of_the_slates_value_by_one_more_item():
+    odds, value, candidates, vectors = _case(6)
+    slates = SLATES["exact"](odds, value, EVEN, candidates, vectors, 0.0)
+    slopes = gains(odds, value, slates, 0.0)
+    gain, price = slopes.gain, np.random.default_rng(1).random(odds.shape)
+    for i, slate in enumerate(slates):
+        above, below = (odds[i, slate] * value[i, slate]).sum(), 1.0 + odds[i, slate].sum()
+        for c in set(range(C)) - set(slate.tolist()):
+            little = 1e-6 * odds[i, c]
+            slope = ((above + little * value[i, c]) / (below + little) - above / below) / 1e-6
+            assert gain[i, c] == pytest.approx(slope, abs=1e-5)
+        rest = price[i] - (odds[i, slate] * price[i, slate]).sum() / below
+        np.testing.assert_allclose(slopes.of(price)[i], odds[i] / below * rest)
+
+
+def test_likeness_is_to_the_nearest_of_the_others():
+    _, _, candidates, vectors = _case(7, n=1)
+    likeness = likeness_to(np.array([[0, 1, 2]]), vectors[candidates])
+    cosines = vectors @ vectors.T
+    np.testing.assert_allclose(likeness[0, 0], max(cosines[0, 1], cosines[0, 2]), rtol=1e-5)
+    np.testing.assert_allclose(likeness[0, 5], cosines[5, :3].max(), rtol=1e-5)

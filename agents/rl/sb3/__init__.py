@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agents.rl.sb3.adapter import BLOCKS, StableBaselines
+from agents.rl.sb3.adapter import StableBaselines
+from agents.rl.sb3.modes import BLOCKS
 from agents.rl.sb3_specs import ALGORITHMS, Algorithm
 
 __all__ = ["ALGORITHMS", "BLOCKS", "Algorithm", "StableBaselines"]

@@ -14,22 +14,15 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.base import WorldError, learn_in_segments, segment_seed
-from agents.features import CANDIDATE_BLOCKS, NEIGHBOURS, USER_BLOCKS
-from agents.instructions import INSTRUCTIONS
 from agents.registry import defaults_of
-from agents.rl import beliefs
-from agents.rl.sb3 import construction, levels, segments, wrappers
+from agents.rl import belief_models
+from agents.rl.sb3 import belief_candidates, construction, levels, modes, segments, wrappers
 from agents.rl.sb3.cloning import imitate
 from agents.rl.sb3.pointer import PointerPolicy, SlateRolloutBuffer
 from agents.rl.sb3_specs import ALGORITHMS
 from agents.saving import write_agent
 from llmrec_env.config import unknown
 from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.interface.observation import VECTOR_BLOCKS
-
-BLOCKS = (*VECTOR_BLOCKS, "session", "candidates", INSTRUCTIONS)
-"""Parts of a `vector` observation, in order."""
-_POINTER_SETTINGS = ("expert", "joint_features")  # not arguments of an SB3 algorithm
 
 
 class StableBaselines:
@@ -60,7 +53,8 @@ class StableBaselines:
             **settings: keyword arguments of the algorithm as plain data, and
                 `normalise_observations`; `exploration_steps`, environment steps in which
                 exploration falls; `action_noise`, its standard deviation; `belief`, on which it
-                acts by `levels` or `query` (agents/rl/beliefs.py: Source); with the pointer policy
+                acts by `levels` or `query`, or with the pointer policy by slates
+                (agents/rl/belief_models.py: Source); with the pointer policy and no belief
                 `expert`, an agent of AGENTS to imitate first, and `joint_features`, to see what
                 `joint` believes.
 
@@ -70,11 +64,12 @@ class StableBaselines:
         self.algorithm = algorithm = ALGORITHMS[name]
         self.settings: dict[str, Any] = defaults_of(name) | settings
         self._source = source = self.settings.get("belief")
-        self.acts = levels.checked_action(name, algorithm, action, source)
+        self.acts = modes.checked_action(name, algorithm, action, source)
         believes, pointer = source is not None, algorithm.policy == "pointer"
-        blocks = (*USER_BLOCKS, *CANDIDATE_BLOCKS, NEIGHBOURS, INSTRUCTIONS) if pointer else BLOCKS
+        if believes and pointer:
+            self.settings |= modes.without_expert(settings)
         for block in ablated:
-            if block not in (own := levels.BLOCKS if believes else blocks):
+            if block not in (own := modes.blocks_of(pointer, believes)):
                 raise ValueError(unknown("observation block", block, list(own)))
         self.name, self.seed, self.ablated = name, seed, tuple(ablated)
         self.action = "slate" if believes else self.acts
@@ -165,7 +160,7 @@ class StableBaselines:
             self._statistics["observations"] = normalised.obs_rms
         self._build(env, normalised, seed)
 
-    def _take_input(self, env: RecVectorEnv, weights: beliefs.Weights) -> None:
+    def _take_input(self, env: RecVectorEnv, weights: belief_models.Weights) -> None:
         """Prepares how the observations of an environment become the policy's input."""
         for mode in ("action", "observation"):
             own, other = getattr(self, mode), getattr(env.config, mode)
@@ -176,10 +171,13 @@ class StableBaselines:
                     f"can act in {', '.join(self.algorithm.actions)}."
                 )
         if self._source is not None:
-            self._belief = self._belief or beliefs.open_model(
+            self._belief = self._belief or belief_models.open_model(
                 self._source, env, self.seed, weights, self._state.get("belief")
             )
-            self.policy_input = levels.belief_input(self._belief, env, self.acts, self.ablated)
+            if self.algorithm.policy == "pointer":
+                self.policy_input = belief_candidates.pointer_input(self._belief, env, self.ablated)
+            else:
+                self.policy_input = levels.belief_input(self._belief, env, self.acts, self.ablated)
         elif self.observation == "vector":
             self.policy_input = wrappers.vector_input(env, self.ablated)
         elif self.algorithm.policy == "pointer":
@@ -193,7 +191,7 @@ class StableBaselines:
         """Makes a new model: one that learns in `vec_env`, or one that acts alone without any."""
         algorithm, actions = self.algorithm, self.policy_input.actions or env.single_action_space
         kind = construction.algorithm_class(algorithm.module, algorithm.class_name)
-        own = _POINTER_SETTINGS if (pointer := algorithm.policy == "pointer") else ()
+        own = modes.POINTER_SETTINGS if (pointer := algorithm.policy == "pointer") else ()
         settings = {x: y for x, y in self.settings.items() if x not in ("belief", *own)}
         keywords = construction.arguments(kind, settings, int(np.prod(actions.shape or 1)))
         keywords["policy_kwargs"] = self.policy_input.policy_kwargs | keywords["policy_kwargs"]
@@ -277,7 +275,7 @@ class StableBaselines:
             self._joint = wrappers.joint_recommender(env, self.seed, weights)
         self._take_input(env, weights)
         self._build(env, None, None)
-        others = {x for x in weights if wrappers.is_joint(x) or beliefs.is_carried(x)}
+        others = {x for x in weights if wrappers.is_joint(x) or belief_models.is_carried(x)}
         own = {name: values for name, values in weights.items() if name not in others}
         policy, statistics = segments.split_weights(own)
         try:

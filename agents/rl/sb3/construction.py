@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.noise import NormalActionNoise
 
 from llmrec_env.config import unknown
@@ -126,9 +127,9 @@ def plain_policy_kwargs(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def prepare(model: Any, settings: Mapping[str, Any]) -> None:
     """Makes a new model fit for segments: exploration by total steps, half as large a replay.
 
-    On a belief it begins with what is set by hand: its mean action is 0 everywhere.
+    On a belief numbers begin with what is set by hand: the mean action is 0 everywhere.
     """
-    if settings.get("belief") is not None:
+    if settings.get("belief") is not None and isinstance(model.action_space, spaces.Box):
         _act_by_zero(model.policy)
     if "exploration_steps" in settings:
         length = settings["exploration_steps"]

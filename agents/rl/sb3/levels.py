@@ -7,9 +7,12 @@ The belief appraises its candidates, and
 a slate maximises Σ_k P(choose k) · value of k, where the value is the expected reward plus
 
 - what is worth something beyond the step, by the `levels` that the policy sets; or
-- the same by hand-set levels, of an interest that the policy moves: `query`.
+- the same by hand-set levels, of an interest that the policy moves: `query`; or
+- what a `slateq` learnt of the future, and a `residual` of its values: what it is worth that the
+  belief is unsure of a candidate, that a choice would tell much, and what levels move.
 
-At action 0 everything is hand-set: that is where a policy begins, and what it has to improve on.
+At action 0 everything is hand-set, or the slateq's own slates: that is where a policy begins, and
+what it has to improve on.
 """
 
 from __future__ import annotations
@@ -20,12 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from agents.rankers.ranker import Floats, score
-from agents.rl.beliefs import Appraisal, Belief, BeliefModel, Source, check_source, open_model
-from agents.rl.sb3.wrappers import PolicyInput, StepResult, encode_last
-from agents.rl.sb3_specs import ALGORITHMS, Algorithm
+from agents.rl.belief_models import BeliefModel, Source, open_model
+from agents.rl.beliefs import Appraisal, Belief, SlateqBelief
+from agents.rl.sb3.belief_wrapper import BeliefWrapper
+from agents.rl.sb3.wrappers import PolicyInput
 from agents.slates import SLATES
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.envs.vector import RecVectorEnv
@@ -44,43 +47,22 @@ LEVELS = {
 """What is worth something beyond the step, in reward: the hand-set level, and how far an action of
 1 moves it. Goodwill lasts (substance), patience lasts (pleasure), what is had often tires
 (satiation, a cost), and so does what is alike on a slate (diversity, a cost)."""
-ACTIONS = ("levels", "query")
+RESIDUALS = {
+    "interest_deviation": 0.5,
+    "taste_deviation": 0.6,
+    "information": 0.6,
+    "satisfaction": 0.3,
+    "satiation": 0.15,
+    "substance": 0.3,
+}
+"""How much a candidate that has 1 more of it is worth beside its value, in reward, by an action of
+1; at action 0 nothing. See `Outlook` and `Appraisal`."""
+ACTIONS = ("levels", "query", "residual")
 BLOCKS = ("session", "belief", "interest")
 """Parts of what a policy sees; a blind twin sees none of them."""
 _REACH = 0.5  # relevance that a full action along an item's vector adds to it
 _TOLD = ("recent", "skipped", "query")  # directions of public history beside the belief's
 _CLIP = 10.0
-
-
-def checked_action(name: str, algorithm: Algorithm, action: str | None, belief: Any) -> str:
-    """Returns the mode in which an agent acts; the first that it can, if none is asked for.
-
-    Raises:
-        ValueError: its algorithm cannot act in it, it needs a belief, or there is no such belief.
-    """
-    possible = [mode for mode in algorithm.actions if belief is None or mode in ACTIONS]
-    if not possible:
-        able = [x for x, other in ALGORITHMS.items() if "levels" in other.actions]
-        raise ValueError(
-            f"{name} ({algorithm.class_name}) cannot act on belief={belief!r}, which takes numbers "
-            f"in [-1, 1]; {', '.join(able)} can."
-        )
-    if action is None:
-        action = possible[0] if belief is None else "levels"
-    if action not in possible:
-        on = "" if belief is None else f" on belief={belief!r}"
-        raise ValueError(
-            f"{name} ({algorithm.class_name}) cannot act in action={action!r}{on}; it can in "
-            f"{', '.join(possible)}."
-        )
-    if belief is not None:
-        check_source(belief)
-    elif action == "levels":
-        raise ValueError(
-            "action='levels' acts on what a trained agent believes, and belief is not given; write "
-            "the folder of a saved slateq or joint, belief=runs/slateq, or belief=joint."
-        )
-    return action
 
 
 def belief_input(
@@ -108,12 +90,18 @@ class BeliefInterface:
         Args:
             belief: follows the sessions.
             config: of an environment of slates with `dict` observations.
-            action: what is moved: the levels, or the interest.
+            action: what is moved: the levels, the interest, or the values of a slateq.
             ablated: blocks that are shown as 0; all BLOCKS: a blind twin.
 
         Raises:
-            ValueError: there is no such action or block, or the environment has other modes.
+            ValueError: there is no such action or block, the environment has other modes, or the
+                belief cannot do it.
         """
+        if action == "residual" and not isinstance(belief, SlateqBelief):
+            raise ValueError(
+                "action='residual' moves the values of a slateq; write belief=FOLDER of one, or "
+                "action='levels', which moves those of a joint too."
+            )
         if action not in ACTIONS:
             raise ValueError(unknown("action on a belief", action, list(ACTIONS)))
         for block in ablated:
@@ -127,7 +115,8 @@ class BeliefInterface:
         self.belief, self.config, self.action = belief, config, action
         self.ablated = tuple(ablated)
         self._dim = query_dim(config)
-        size = len(LEVELS) if action == "levels" else self._dim
+        sizes = {"levels": len(LEVELS), "query": self._dim, "residual": len(RESIDUALS)}
+        size = sizes[action]
         self.actions = spaces.Box(-1.0, 1.0, (size,), np.float32)
         length = len(SESSION_NUMBERS) + 2 * len(Appraisal._fields) + belief.num_certainties
         length += (1 + len(_TOLD)) * self._dim * (action == "query")
@@ -148,19 +137,12 @@ class BeliefInterface:
         """
         self.belief.observe(observation, starts)
         self._seen, self._candidates = self.belief.appraise(), observation["candidates"]
-        blocks = {"session": observation["session"], "belief": self._summary()}
+        told = summary(self._seen, self.belief.certainty())
+        blocks = {"session": observation["session"], "belief": told}
         if self.action == "query":
             blocks["interest"] = self._directions(observation)
         shown = [x * (name not in self.ablated) for name, x in blocks.items()]
         return np.clip(np.hstack(shown), -_CLIP, _CLIP).astype(np.float32)
-
-    def _summary(self) -> npt.NDArray[np.floating]:
-        """What candidates are like, those of higher odds counting more, and the best; certainty."""
-        odds = self._seen.odds
-        columns = np.stack([0.2 * np.log(odds + 1e-6), *self._seen[1:]])  # (5, n, c)
-        means = (columns * odds).sum(axis=2) / (odds.sum(axis=1) + 1e-9)
-        largest = np.where(odds > 0, columns, -1.0).max(axis=2)
-        return np.hstack([means.T, largest.T, self.belief.certainty()])
 
     def _directions(self, observation: Any) -> npt.NDArray[np.floating]:
         """Where the interest is believed to lie, and what public history tells of it."""
@@ -176,6 +158,8 @@ class BeliefInterface:
             ValueError: actions of another shape, or outside the box.
         """
         actions = self._checked(actions)
+        if self.action == "residual":
+            return self._moved(actions)
         seen, levels = self._seen, np.tile(self._middle, (len(actions), 1))
         if self.action == "levels":
             levels = np.maximum(levels + self._half * actions, 0.0)
@@ -189,6 +173,14 @@ class BeliefInterface:
         make, vectors = SLATES["greedy"], self.belief.vectors
         return make(seen.odds, value, self._examined, self._candidates, vectors, diversity[:, 0])
 
+    def _moved(self, actions: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """The slates of a slateq whose values are moved."""
+        belief = self.belief
+        assert isinstance(belief, SlateqBelief)  # checked at the start
+        known = self._seen._asdict() | belief.outlook()._asdict()
+        columns = np.stack([reach * known[name] for name, reach in RESIDUALS.items()])
+        return belief.slates(np.einsum("rnc,nr->nc", columns, actions))
+
     def _checked(self, actions: npt.ArrayLike) -> npt.NDArray[np.float64]:
         array, shape = np.asarray(actions, np.float64), (len(self._candidates), *self.actions.shape)
         if array.shape != shape:
@@ -197,12 +189,22 @@ class BeliefInterface:
                 f"{shape}."
             )
         if not (np.abs(array) <= 1.0 + 1e-6).all():
-            names = ", ".join(LEVELS) if self.action == "levels" else "a residual of the interest"
+            names = {"levels": ", ".join(LEVELS), "residual": ", ".join(RESIDUALS)}
+            named = names.get(self.action, "a residual of the interest")
             raise ValueError(
-                f"{self.action} ({names}) need finite values in [-1, 1]; the largest absolute "
+                f"{self.action} ({named}) need finite values in [-1, 1]; the largest absolute "
                 f"value is {np.abs(array).max()}. Clip the action, or squash it with tanh."
             )
         return array
+
+
+def summary(seen: Appraisal, certainty: Floats) -> npt.NDArray[np.floating]:
+    """Returns what candidates are like, those of higher odds counting more, the best, certainty."""
+    odds = seen.odds
+    columns = np.stack([0.2 * np.log(odds + 1e-6), *seen[1:]])  # (5, n, c)
+    means = (columns * odds).sum(axis=2) / (odds.sum(axis=1) + 1e-9)
+    largest = np.where(odds > 0, columns, -1.0).max(axis=2)
+    return np.hstack([means.T, largest.T, certainty])
 
 
 def on_belief(
@@ -227,33 +229,3 @@ def on_belief(
     """
     belief = open_model(source, venv.env, seed, {}).belief
     return BeliefWrapper(venv, BeliefInterface(belief, venv.env.config, action, ablated))
-
-
-class BeliefWrapper(VecEnvWrapper):
-    """An SB3 environment of slates that shows what is believed, and takes actions on it."""
-
-    venv: Any  # its observations are dicts
-
-    def __init__(self, venv: VecEnv, interface: BeliefInterface) -> None:
-        """Takes the environment, and what stands between it and a policy."""
-        super().__init__(venv, interface.space, interface.actions)
-        self.interface = interface
-
-    def reset(self) -> Floats:
-        """Begins all sessions and returns what is believed of them, (n, length)."""
-        return self.interface.encode(self.venv.reset(), np.ones(self.num_envs, np.bool_))
-
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Shows the slates that the actions stand for."""
-        self.venv.step_async(self.interface.slates(actions))
-
-    def step_wait(self) -> StepResult:
-        """Advances every session and returns (features, rewards, dones, infos)."""
-        observations, rewards, dones, infos = self.venv.step_wait()
-        encode_last(infos, dones, self._encode_last)
-        return self.interface.encode(observations, dones), rewards, dones, infos
-
-    def _encode_last(self, observation: Any) -> Floats:
-        """What is believed at the end of sessions, by the steps that the observation tells."""
-        starts = np.ones(len(observation["session"]), np.bool_)
-        return self.interface.fresh().encode(observation, starts)

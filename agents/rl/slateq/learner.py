@@ -24,6 +24,7 @@ from agents.rl.slateq.settings import Settings
 from agents.rl.slateq.slate_values import (
     Advantage,
     Future,
+    Values,
     add_future,
     explore_slots,
     state_features,
@@ -68,20 +69,37 @@ class SlateQ(AveragedLearner):
         tracker = self.tracker
         observation = with_typed_phrases(observation, self.settings.instruction)
         tracker.observe(observation, starts, learning)
+        values = self.values(observation, tracker)
+        slates = self.slates(values.odds, values.value, observation["candidates"])
+        return slates, values.items, values.states
+
+    def values(self, observation: Any, tracker: Tracker) -> Values:
+        """Returns what candidates are worth by what a tracker believes.
+
+        Raises:
+            FloatingPointError: a value is not finite.
+        """
         odds, items = tracker.appraise(observation["candidates"])
         states = state_features(observation, tracker)
-        q = tracker.model.parameters[0]
-        value = q["reward"] * (items[..., 0] * items[..., 1]).astype(np.float64)
+        value = tracker.model.parameters[0]["reward"]
+        value = value * (items[..., 0] * items[..., 1]).astype(np.float64)
         if self.settings.gamma > 0:
             advantage: Advantage = self._acting["future"].exported()
             add_future(*advantage, states, items, self._lookahead(), value)
         if not (np.isfinite(odds).all() and np.isfinite(value).all()):
             raise FloatingPointError(f"the value of a candidate is not finite; {_ADVICE}")
-        examination = np.arange(1, self.slate_size + 1) ** -q["position"]
-        make = SLATES[self.settings.slates]
-        vectors, mmr = tracker.model.vectors, self.settings.mmr
-        slates = make(odds, value, examination, observation["candidates"], vectors, mmr)
-        return slates, items, states
+        return Values(odds, value, items, states)
+
+    def slates(
+        self,
+        odds: npt.NDArray[np.float64],
+        value: npt.NDArray[np.float64],
+        candidates: npt.NDArray[np.int32],
+    ) -> npt.NDArray[np.int64]:
+        """Returns the slates that it would show, as candidate indices, (n, k)."""
+        model, make = self.tracker.model, SLATES[self.settings.slates]
+        examination = np.arange(1, self.slate_size + 1) ** -model.parameters[0]["position"]
+        return make(odds, value, examination, candidates, model.vectors, self.settings.mmr)
 
     def _lookahead(self) -> float:
         share = (self.updates - self.settings.warm_up) / max(self.settings.ramp, 1)

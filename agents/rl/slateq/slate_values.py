@@ -80,6 +80,15 @@ class Advantage(NamedTuple):
     outer: npt.NDArray[np.float32]  # (1, hidden)
 
 
+class Values(NamedTuple):
+    """What the candidates of n users are worth."""
+
+    odds: npt.NDArray[np.float64]  # (n, c), of choosing it at rank 1 against nothing
+    value: npt.NDArray[np.float64]  # (n, c), of consuming it, the future included
+    items: npt.NDArray[np.float32]  # (n, c, 4), ITEM_FEATURES
+    states: npt.NDArray[np.float32]  # (n, STATE_LENGTH)
+
+
 @kernel
 def add_future(skip, inner, bias, outer, states, features, weight, value):
     """Adds `weight` times the advantage of each candidate to its value, (n, c)."""

@@ -13,7 +13,7 @@ from agents.base import WorldError  # noqa: E402
 from agents.checkpoint import save_agent  # noqa: E402
 from agents.joint.recommender import Joint  # noqa: E402
 from agents.registry import make_agent  # noqa: E402
-from agents.rl.beliefs import MODELS, check_source, open_model  # noqa: E402
+from agents.rl.belief_models import MODELS, check_source, open_model  # noqa: E402
 from agents.rl.slateq.learner import SlateQ  # noqa: E402
 from agents.slates import SLATES  # noqa: E402
 

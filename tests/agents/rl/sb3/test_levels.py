@@ -10,9 +10,16 @@ pytest.importorskip("sb3_contrib")
 
 from agents.base import WorldError  # noqa: E402
 from agents.checkpoint import load_agent, save_agent  # noqa: E402
-from agents.rl.beliefs import open_model  # noqa: E402
+from agents.rl.belief_models import open_model  # noqa: E402
 from agents.rl.sb3 import StableBaselines  # noqa: E402
-from agents.rl.sb3.levels import BLOCKS, LEVELS, BeliefInterface, on_belief  # noqa: E402
+from agents.rl.sb3.levels import (  # noqa: E402
+    ACTIONS,
+    BLOCKS,
+    LEVELS,
+    RESIDUALS,
+    BeliefInterface,
+    on_belief,
+)
 from agents.rl.slateq.learner import SlateQ  # noqa: E402
 from agents.saving import agent_record  # noqa: E402
 from llmrec_env.sb3 import Sb3VecEnv  # noqa: E402
@@ -30,11 +37,17 @@ def env(new_vec):
 
 
 @pytest.fixture(scope="module")
-def folder(env, tmp_path_factory):
-    """Of a slateq that has learnt a little."""
-    agent, path = SlateQ(3, steps=8, log_epochs=1), tmp_path_factory.mktemp("slateq")
+def slateq(env):
+    """One that has learnt a little."""
+    agent = SlateQ(3, steps=8, log_epochs=1)
     agent.fit(env, 256)
-    save_agent(agent, env.config, path)
+    return agent
+
+
+@pytest.fixture(scope="module")
+def folder(env, slateq, tmp_path_factory):
+    path = tmp_path_factory.mktemp("slateq")
+    save_agent(slateq, env.config, path)
     return str(path)
 
 
@@ -92,7 +105,27 @@ def test_a_query_moves_slates_towards_itself_and_0_is_level_0(env, interface):
     assert np.take_along_axis(near, towards, 1).mean() > np.take_along_axis(near, nowhere, 1).mean()
 
 
-@pytest.mark.parametrize("action", ["levels", "query"])
+@pytest.mark.parametrize("column", RESIDUALS)
+def test_a_residual_moves_a_slateqs_slates_to_what_is_worth_more(env, interface, slateq, column):
+    moved, (observation, _) = interface("residual"), env.reset(seed=5)
+    moved.encode(observation, STARTS)
+    nowhere = moved.slates(np.zeros((N, len(RESIDUALS))))
+    np.testing.assert_array_equal(nowhere, slateq.act(observation, STARTS))
+    belief, index = moved.belief, [*RESIDUALS].index(column)
+    known = belief.appraise()._asdict() | belief.outlook()._asdict()
+    examined = np.arange(1, 6) ** -belief.position
+
+    def expected(by):
+        """Of what is chosen, 0 where nothing is."""
+        slates = moved.slates(by * np.eye(len(RESIDUALS))[[index] * N])
+        share = np.take_along_axis(known["odds"], slates, 1) * examined
+        chosen = share / (1.0 + share.sum(axis=1, keepdims=True))
+        return (chosen * np.take_along_axis(known[column], slates, 1)).sum(axis=1).mean()
+
+    assert expected(-1.0) < expected(1.0)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
 def test_a_blind_twin_sees_nothing_and_others_see_different_users(env, interface, action):
     observation, _ = env.reset(seed=5)
     blind, one = interface(action, BLOCKS), interface(action)
@@ -189,10 +222,15 @@ def test_a_training_does_not_go_on_with_another_belief(env, folder, tmp_path):
         other.learn(env, 64, 1, 64)
 
 
-def test_what_cannot_act_on_a_belief_says_what_can(folder):
+def test_what_cannot_act_on_a_belief_says_what_can(env, folder):
     with pytest.raises(ValueError, match=r"dqn \(DQN\) cannot act on belief=.* ppo, a2c, sac"):
         StableBaselines("dqn", belief=folder)
-    with pytest.raises(ValueError, match=r"action='weights' on belief=.*it can in query, levels"):
+    with pytest.raises(
+        ValueError, match=r"action='weights' on belief=.*it can in query, levels, r"
+    ):
         StableBaselines("ppo", action="weights", belief=folder)
     with pytest.raises(ValueError, match=r"belief is not given; write .*belief=joint"):
         StableBaselines("ppo", action="levels")
+    agent = StableBaselines("ppo-levels", action="residual", belief="joint", **SHORT)
+    with pytest.raises(ValueError, match=r"moves the values of a slateq; write belief=FOLDER"):
+        agent.learn(env, 64, 0, 0)

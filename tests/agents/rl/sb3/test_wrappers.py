@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sb3_contrib")
-from agents.rl.sb3.adapter import BLOCKS, StableBaselines
+from agents.rl.sb3.adapter import StableBaselines
+from agents.rl.sb3.modes import BLOCKS
 from agents.rl.sb3.wrappers import (
     AblationWrapper,
     CandidateEncoder,
