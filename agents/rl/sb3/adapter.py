@@ -66,8 +66,8 @@ class StableBaselines:
         self._source = source = self.settings.get("belief")
         self.acts = modes.checked_action(name, algorithm, action, source)
         believes, pointer = source is not None, algorithm.policy == "pointer"
-        if believes and pointer:
-            self.settings |= modes.without_expert(settings)
+        if believes and pointer:  # it begins with the slates of the belief's agent
+            self.settings |= dict.fromkeys(modes.POINTER_SETTINGS)
         for block in ablated:
             if block not in (own := modes.blocks_of(pointer, believes)):
                 raise ValueError(unknown("observation block", block, list(own)))

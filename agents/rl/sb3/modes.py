@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from agents.features import CANDIDATE_BLOCKS, NEIGHBOURS, USER_BLOCKS
@@ -47,21 +46,6 @@ def checked_action(name: str, algorithm: Algorithm, action: str | None, belief: 
             "write the folder of a saved slateq or joint, belief=runs/slateq, or belief=joint."
         )
     return action
-
-
-def without_expert(settings: Mapping[str, Any]) -> dict[str, None]:
-    """Returns what a pointer on a belief has no use for: it begins with the belief agent's slates.
-
-    Raises:
-        ValueError: it is told to imitate another agent, or to see what `joint` believes.
-    """
-    for name in POINTER_SETTINGS:
-        if settings.get(name):
-            raise ValueError(
-                f"{name}={settings[name]!r} beside belief={settings['belief']!r}: on a belief "
-                f"training begins with its agent's slates; leave {name} or belief out."
-            )
-    return dict.fromkeys(POINTER_SETTINGS)
 
 
 def blocks_of(pointer: bool, believes: bool) -> tuple[str, ...]:

@@ -144,8 +144,6 @@ def test_what_a_pointer_cannot_act_on_is_refused(env, folder, candidates, new_ve
         candidates(["outlooks"])
     with pytest.raises(ValueError, match="observation block 'interest'"):
         StableBaselines("ppo-pointer", belief=folder, ablated=("interest",))
-    with pytest.raises(ValueError, match=r"expert='joint' beside belief=.*; leave expert or"):
-        StableBaselines("ppo-pointer", belief=folder, expert="joint")
     with pytest.raises(ValueError, match=r"cannot act in action='levels' on belief=.* in slate"):
         StableBaselines("ppo-pointer", action="levels", belief=folder)
     whole = new_vec(2, candidates=0, **MODES)
