@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.report.run_results import Session, Texts, feedback_of, phrases_in
+from experiments.report.run_results import (
+    NO_INSTRUCTION,
+    Session,
+    Texts,
+    feedback_of,
+    phrases_in,
+)
+from llmrec_env.interface.instructions import WORDINGS
 
 
 class Explorer(NamedTuple):
@@ -94,7 +101,14 @@ def _packed(
         named.get(step["query"], -1),
         [[kind, *(named[id] for id in ids)] for kind, *ids in step["events"]],
         _reasons(step, texts, named),
+        _instruction(step, named),
     ]
+
+
+def _instruction(step: Mapping[str, Any], named: Mapping[int, int]) -> list[Any]:
+    """The wording of what was typed with {} for a phrase, and the phrase; [] if nothing was."""
+    kind, about, wording = step.get("instruction", NO_INSTRUCTION)
+    return [] if kind < 0 else [WORDINGS[kind][wording], named.get(about, -1)]
 
 
 def _reasons(

@@ -38,6 +38,7 @@ from llmrec_env.text_space import load_text_space
 
 Session = Mapping[str, Any]
 
+NO_INSTRUCTION = (-1, -1, -1)
 _NUMBER = (int, float)
 _ERROR = (int, float, type(None))
 _SESSION: dict[str, Any] = {
@@ -251,7 +252,8 @@ def phrases_in(step: Mapping[str, Any]) -> set[int]:
     """Returns the ids of all phrases that a step speaks of."""
     named = {phrase for phrase, _ in step["interests"]}
     named |= {phrase for _, *changed in step["events"] for phrase in changed}
-    return named | ({step["query"]} - {-1})
+    _, about, _ = step.get("instruction", NO_INSTRUCTION)
+    return named | ({step["query"], about} - {-1})
 
 
 def _is_like(value: Any, kinds: Mapping[str, Any]) -> bool:

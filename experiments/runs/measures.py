@@ -14,6 +14,7 @@ from experiments.store import Episode
 from llmrec_env import metrics
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.counterfactual import without_recommendations
+from llmrec_env.simulation.response import INSTRUCTION
 from llmrec_env.world import World
 
 MAX_LAG = 30
@@ -134,6 +135,8 @@ class Truth:
                 step[name] = int(response[name])
             if self.config.response == "cascade":
                 step["feedback"] = response["feedback"].tolist()
+            if response["instruction"] >= 0:
+                step["instruction"] = [int(response[name]) for name in INSTRUCTION]
             events = [[name, int(response[name])] for name in _EVENTS if response[name] >= 0]
             if response["refined_from"] >= 0:
                 moved = [int(response[name]) for name in ("refined_from", "refined_to")]

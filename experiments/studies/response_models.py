@@ -75,7 +75,7 @@ def run(
         for world in range(scale.worlds)
     ]
     clicks = joined([clicks_of(config, scale.users) for config in configs])
-    cost = cost_of(configs[0])
+    cost = cost_of(configs[0], scale.users)
     tables = [agreement_table(clicks), reliability_table(clicks), cost_table(cost)]
     found = {"agreement": _figures(clicks), "cost": cost}
     if agents:
@@ -237,15 +237,21 @@ def reliability_table(clicks: Clicks) -> Table:
 # --- cost
 
 
-def cost_of(config: EnvConfig) -> dict[str, float]:
-    """Returns CPU milliseconds of a step of 64 sessions: built in, and pairs new or known."""
+def cost_of(config: EnvConfig, users: int | None = None) -> dict[str, float]:
+    """Returns CPU milliseconds of a step of 64 sessions: built in, and pairs new or known.
+
+    Args:
+        config: with `response="llm"`.
+        users: of whom there are sessions, if they are fewer.
+    """
+    sessions = min(_COST_SESSIONS, users or _COST_SESSIONS)
     built_in = EnvConfig(**config.to_dict() | {"response": "logit", "response_model": None})
     model, cost = load_response_model(config), {}
     actions = np.random.default_rng(2).integers(
-        0, config.candidates, (_COST_STEPS, _COST_SESSIONS, config.slate_size)
+        0, config.candidates, (_COST_STEPS, sessions, config.slate_size)
     )
     for name, own in (("logit", built_in), ("llm, new pairs", config)):
-        simulator = started(own, _COST_SESSIONS)
+        simulator = started(own, sessions)
         begun = copy.deepcopy(simulator)
         simulator.step(actions[0][: simulator.n])  # compiles and loads
         simulator = copy.deepcopy(begun)

@@ -22,7 +22,7 @@
   // The order is that of _packed in explorer.py.
   function read(step) {
     const [flat, slate, feedback, reward, patience, goodwill, history, belief, query, events,
-      reasons] = step;
+      reasons, [wording, about]] = step;
     const interests = [];
     for (let i = 0; i < flat.length; i += 2) {
       interests.push({ text: data.phrases[flat[i]], share: flat[i + 1] });
@@ -33,6 +33,7 @@
       reasons: new Map(reasons.map(([slot, id, cosine]) => [slot, [data.phrases[id], cosine]])),
       slate: slate.map((item) => data.titles[item]),
       query: query < 0 ? "" : data.phrases[query],
+      instruction: wording ? wording.replace("{}", () => data.phrases[about]) : "",
       events: events.map(([kind, ...ids]) =>
         (EVENTS[kind] || ((a) => a))(...ids.map((id) => data.phrases[id]))),
     };
@@ -130,6 +131,7 @@
   function changes(step) {
     const lines = [...step.events];
     if (step.query) lines.push(`Typed: “${step.query}”`);
+    if (step.instruction) lines.push(`Said: “${step.instruction}”`);
     return lines.length ? make("ul", "changes", ...lines.map((line) => make("li", "", line)))
       : make("p", "faint", "No interest came or went.");
   }
@@ -192,7 +194,7 @@
   function found() {
     const wanted = at("find").value.trim().toLocaleLowerCase();
     if (!wanted) return [];
-    const holds = (step) => [...step.slate, step.query, ...step.events,
+    const holds = (step) => [...step.slate, step.query, step.instruction, ...step.events,
       ...step.interests.map(({ text }) => text)].some((text) =>
       text.toLocaleLowerCase().includes(wanted));
     return [...Array(longest()).keys()].filter((t) => SIDES.some((side) =>

@@ -50,7 +50,8 @@ def test_the_page_holds_the_texts_that_were_shown(
     _, slate, feedback, reward, patience, *_ = user["sessions"][0]["steps"][3]
     assert [data["titles"][i] for i in slate] == list(titles[15:20])
     assert (feedback, reward, patience) == ([-1, -1, 1, -1, -1], 0.25, 7.0)
-    flat, *_, query, events, reasons = user["sessions"][0]["steps"][1]
+    flat, *_, query, events, reasons, instruction = user["sessions"][0]["steps"][1]
+    assert instruction == []
     named = [world.phrases.texts[0], world.phrases.texts[7]]
     assert [data["phrases"][i] for i in flat[::2]] == named
     assert flat[1::2] == [80, 20]  # shares of 1.0 and 0.25, in percent
@@ -63,6 +64,18 @@ def test_the_page_holds_the_texts_that_were_shown(
     assert cosine == round(100 * float(cosines[nearest]))
     assert len(set(data["titles"])) == len(data["titles"]) == 40
     assert "streamgraph" in {path.stem.rsplit("-", 1)[1] for path in (folder / "figures").iterdir()}
+
+
+def test_what_users_said_is_told(folder: Path, kept_session: Make, world: World) -> None:
+    session = kept_session("ppo")
+    session["steps"][2]["instruction"] = [0, 5, 1]
+    session["steps"][3]["instruction"] = [2, -1, 0]
+    data = json.loads(embedded(with_sessions(folder, session)))
+    steps = data["tasks"][0]["users"][0]["sessions"][0]["steps"]
+    wording, about = steps[2][-1]
+    assert (wording, data["phrases"][about]) == ("show me more on {}", world.phrases.texts[5])
+    assert steps[3][-1] == ["less clickbait", -1]
+    assert steps[4][-1] == []
 
 
 def test_texts_cannot_end_the_script_they_stand_in(

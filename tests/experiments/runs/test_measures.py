@@ -210,3 +210,20 @@ def test_watched_sessions_tell_what_happened_without_texts(seen, tiny):
             died = [p for kind, p, *_ in step["events"] if kind == "died"]
             assert died == ([response["died"]] if response["died"] >= 0 else [])
             assert step["patience"] == pytest.approx(user["patience"], abs=1e-3)
+
+
+def test_watched_sessions_tell_what_users_said(new_vec, tiny):
+    talkative = {"instruct_rate": 1.0, "instruct_patience": 100.0}
+    env = new_vec(6, observation="dict", **talkative)
+    agent = Random()
+    agent.fit(env, 0)
+    truth, said = Truth(env, 1, agent), []
+
+    def watch(t, running, observation):
+        truth(t, running, observation)
+        said.append(env.simulator.responses["instruction"][0])
+
+    played = rollout(agent, env, USERS, 1, watch)
+    (session,) = measures.watched_sessions(RunSpec("t", "random", 0, env=tiny), played, truth)
+    told = [step.get("instruction", [-1])[0] for step in session["steps"]]
+    assert told == said[1 : len(told) + 1] and max(told) >= 0 > min(told)
