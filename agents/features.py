@@ -28,7 +28,13 @@ from agents.user_statistics import (
 )
 from llmrec_env.config import EnvConfig, unknown
 from llmrec_env.interface.actions import CONTENT_PLAN
-from llmrec_env.interface.candidates import FEATURES, MORE_BLOCKS, blocks_added
+from llmrec_env.interface.candidates import (
+    FAMILIARITY,
+    FEATURES,
+    FRESHNESS,
+    MORE_BLOCKS,
+    blocks_added,
+)
 from llmrec_env.interface.instructions import BLOCKS
 from llmrec_env.interface.observation import SESSION_NUMBERS, VECTOR_BLOCKS
 from llmrec_env.simulation.user_record import TASTE_DIM
@@ -194,10 +200,11 @@ class FeatureExtractor:
         """Returns the weights of the columns, (F,), by which a sensible ranker would rank.
 
         True relevance alone where it is shown, or else the joint score, or else the ranking of the
-        zero action of `weights`.
+        zero action of `weights`, which counts freshness and familiarity too.
         """
         weights: dict[str, float] = dict(zip(FEATURES, CONTENT_PLAN.tolist(), strict=False))
         weights |= dict(zip(BLOCKS, WEIGHTS.tolist(), strict=True))
+        weights |= {"freshness": FRESHNESS, "familiarity": FAMILIARITY}
         if "joint_score" in self.columns:
             weights = {"joint_score": 0.2}  # of standardised scores; the others are cosines
         if "true_relevance" in self.columns:

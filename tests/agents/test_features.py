@@ -17,6 +17,7 @@ from agents.joint.recommender import Joint
 from agents.rankers.ranker import standardise
 from agents.rl.sb3.wrappers import FeatureWrapper
 from agents.user_statistics import count_outcomes, count_topics, last_satisfied, nearest, topics_of
+from llmrec_env.interface.candidates import FRESHNESS
 from llmrec_env.interface.history import QUERY, SATISFIED, UNSATISFIED
 from llmrec_env.interface.observation import VECTOR_BLOCKS
 from llmrec_env.sb3 import Sb3VecEnv
@@ -224,6 +225,14 @@ def test_the_start_ranks_like_something_sensible(new_extractor):
     assert [name for name, x in zip(extractor.columns, extractor.start(), strict=True) if x] == [
         "joint_score"
     ]
+
+
+def test_the_start_counts_freshness_as_rankers_do(new_vec):
+    env = new_vec(2, observation="dict", new_items=0.5)
+    extractor = FeatureExtractor(DEFAULT_BLOCKS)
+    extractor.fit(env.public_data(), env.config, None)
+    start = dict(zip(extractor.columns, extractor.start(), strict=True))
+    assert start["freshness"] == np.float32(FRESHNESS) and "familiarity" not in start
 
 
 def test_what_cannot_be_seen_is_refused(env, new_vec):
