@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,11 @@ class World:
     def text_vectors(self) -> npt.NDArray[np.float32]:
         """What the items' texts say, which decides relevance, satiation and drift, (items, d)."""
         return self.text.vectors
+
+    @cached_property
+    def newest_first(self) -> npt.NDArray[np.int32]:
+        """Ids of the items in order of publication, the newest first, (items,)."""
+        return np.argsort(-self.items.published, kind="stable").astype(np.int32)
 
     def public(self) -> PublicData:
         """Returns what a recommender may learn from."""

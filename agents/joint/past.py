@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.added_blocks import AddedBlocks
 from agents.joint.factors import Clicks
 from agents.joint.memory import NUM_FEATURES, Texts, read_logs
 from agents.joint.response import Response, Steps, Taste
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.candidates import candidate_freshness
-from llmrec_env.interface.familiarity import logged_familiarity
+from llmrec_env.interface.candidates import MORE_BLOCKS
 from llmrec_env.world import PublicData
 
 Floats = npt.NDArray[np.float32]
@@ -60,6 +60,7 @@ class Past:
         features = np.zeros((n, count, k, NUM_FEATURES), np.float32)
         tired, goodwill = np.zeros((n, count, k), np.float32), np.zeros((n, count), np.float32)
         read_logs(texts, columns_of(data), features, tired, goodwill)
+        fresh, familiar = added_blocks(data, config)
         user, step = np.nonzero(logs.slates[:, :, 0] >= 0)
         at, items = (user, step), logs.items[user, step]
         own = logs.feedback[at] == 1
@@ -74,8 +75,8 @@ class Past:
             ratings=logs.ratings[at],
             features=features[at],
             tired=tired[at],
-            fresh=freshness_of(data, config, logs.slates[at], step - count),
-            familiar=familiarity_of(data, config)[at],
+            fresh=fresh[at],
+            familiar=familiar[at],
             goodwill=goodwill[at],
             popularity=_by_others(texts.popularity, counts, logs.slates[at], own),
             alike=_alike(texts.rows, logs.slates[at]),
@@ -134,20 +135,21 @@ class Past:
             )
 
 
-def freshness_of(
-    data: PublicData, config: EnvConfig | None, slates: npt.NDArray[np.int32], steps: Ids
-) -> Floats:
-    """Returns how fresh the items of logged slates were, (m, K); 0 if items do not age."""
-    if config is None or not config.ages():
-        return np.zeros(slates.shape, np.float32)
-    return candidate_freshness(data.items, slates, steps, config.freshness_half_life)
+def added_blocks(data: PublicData, config: EnvConfig | None) -> Floats:
+    """Returns MORE_BLOCKS of each logged slot, before its step, (2, U, W, K).
 
-
-def familiarity_of(data: PublicData, config: EnvConfig | None) -> Floats:
-    """Returns how familiar users were with the creators of logged items, (U, W, K), 0 for none."""
-    if config is None or not config.attaches():
-        return np.zeros(data.logs.slates.shape, np.float32)
-    return logged_familiarity(data.logs.slates, data.logs.feedback, data.items.creator)
+    Args:
+        data: with logs and items.
+        config: of the environment; what it does not have, and all without one, is 0.
+    """
+    slates, feedback = data.logs.slates, data.logs.feedback
+    out = np.zeros((len(MORE_BLOCKS), *slates.shape), np.float32)
+    if config is not None:
+        blocks = AddedBlocks(config, data.items)
+        values = blocks.of_logs(slates, feedback)
+        for index, name in enumerate(blocks.names):
+            out[MORE_BLOCKS.index(name)] = values[..., index]
+    return out
 
 
 def _by_others(

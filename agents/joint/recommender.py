@@ -172,11 +172,12 @@ class Joint(Ranker):
 
     def _added(self, blocks: Floats) -> Doubles:
         """What blocks, (..., B), add to utility and log-odds, (..., 2), or nothing, (..., 0)."""
-        q, added = self.parameters[0], np.zeros((*blocks.shape[:-1], 2))
+        q, width = self.parameters[0], 2 if blocks.shape[-1] else 0
+        added = np.zeros((*blocks.shape[:-1], width))
         for index, name in enumerate(self._blocks.names):
             for part, parameter in enumerate(_WEIGHTS_OF[name]):
                 added[..., part] += q[parameter] * blocks[..., index]
-        return added if blocks.shape[-1] else added[..., :0]
+        return added
 
     def after(self, steps: Any, expected: Doubles | None = None) -> Beliefs:
         """Returns what is known of users after logged steps.

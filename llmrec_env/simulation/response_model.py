@@ -111,7 +111,13 @@ def _load(config: EnvConfig, directory: str | None) -> ResponseModel:
     world = load_world(config)
     if directory is None:
         return ResponseModel(world, fitted_classifier(world))
-    return ResponseModel(world, load_satisfaction_model(directory, config.device))
+    return ResponseModel(world, _load_weights(directory, config.device))
+
+
+@lru_cache(maxsize=1)
+def _load_weights(directory: str, device: str) -> SatisfactionModel:
+    """One model serves all worlds: it may be large."""
+    return load_satisfaction_model(directory, device)
 
 
 def fitted_classifier(world: World) -> EncodingClassifier:

@@ -137,8 +137,7 @@ class Simulator:
             vector_length=look.vector_length,
         )
         table.enter(**world.items._asdict(), phrases=world.item_space.phrase_vectors)
-        newest_first = np.argsort(-world.items.published, kind="stable")
-        table.enter(newest_first=newest_first.astype(np.int32))
+        table.enter(newest_first=world.newest_first)
         buffers = self.buffers._asdict()
         features = buffers["vector" if look.append_features else "features"]
         table.enter(**buffers | {"features": features.reshape(self.n, -1)})

@@ -8,7 +8,7 @@ from gymnasium.utils.env_checker import check_env
 
 from agents.dataset import logged_choices
 from agents.features import FeatureExtractor
-from agents.joint.past import familiarity_of
+from agents.joint.past import added_blocks
 from agents.joint.recommender import Joint
 from agents.rankers.bandits import LinUcb
 from agents.rankers.baselines import Content, DriftAware
@@ -175,7 +175,7 @@ def test_batches_and_single_sessions_agree(new_vec, new_env):
 
 def test_logs_tell_the_familiarity_that_histories_do(fans, tiny):
     config, data = EnvConfig(**tiny, **FANS), fans.public()
-    logged = familiarity_of(data, config)
+    _, logged = added_blocks(data, config)
     assert (logged[:, 0] == 0.0).all() and 0.3 < logged.max() < 1.0
     ids = np.tile(np.arange(20, dtype=np.int32), (len(data.users), 1))
     after = candidate_familiarity(fans.histories[data.users], data.items.creator, ids)
@@ -186,7 +186,7 @@ def test_logs_tell_the_familiarity_that_histories_do(fans, tiny):
         }
     )
     extended.slates[:, -1] = ids[:, :5]
-    again = familiarity_of(type("Data", (), {"logs": extended, "items": data.items}), config)
+    _, again = added_blocks(type("Data", (), {"logs": extended, "items": data.items}), config)
     np.testing.assert_allclose(again[:, -1], after[:, :5], atol=1e-6)
 
 

@@ -7,11 +7,17 @@ import pickle
 
 import numpy as np
 import pytest
+from tiny_causal import save_tiny_causal
 
 from llmrec_env.config import ConfigError, EnvConfig
 from llmrec_env.content.encoders import WeightsError
 from llmrec_env.simulation.profile_writer import ProfileWriter
-from llmrec_env.simulation.response_model import ResponseModel, fitted_classifier, training_clicks
+from llmrec_env.simulation.response_model import (
+    ResponseModel,
+    fitted_classifier,
+    load_response_model,
+    training_clicks,
+)
 from llmrec_env.simulation.simulator import Simulator
 
 N, STEPS = 40, 10
@@ -45,23 +51,24 @@ def _play(simulator, steps=STEPS, resting=None):
 
 
 def test_it_decides_what_satisfies_and_not_what_is_chosen(new_simulator):
-    built_in, pleased, bored = new_simulator(N), *(new_simulator(N, response="llm") for _ in "ab")
-    for simulator, chance in ((pleased, 1.0), (bored, 0.0)):
+    built_in = new_simulator(N)
+    satisfied, dissatisfied = (new_simulator(N, response="llm") for _ in range(2))
+    for simulator, chance in ((satisfied, 1.0), (dissatisfied, 0.0)):
         _judged(simulator, chance)
-    for simulator in (built_in, pleased, bored):
+    for simulator in (built_in, satisfied, dissatisfied):
         _play(simulator, 1)
     for name in ("slate", "choice", "item", "relevance"):
-        np.testing.assert_array_equal(pleased.responses[name], built_in.responses[name])
-        np.testing.assert_array_equal(bored.responses[name], built_in.responses[name])
+        np.testing.assert_array_equal(satisfied.responses[name], built_in.responses[name])
+        np.testing.assert_array_equal(dissatisfied.responses[name], built_in.responses[name])
     consumed = built_in.responses["item"] >= 0
     assert 5 < consumed.sum() < N and 0 < built_in.responses["satisfied"].sum() < consumed.sum()
-    np.testing.assert_array_equal(pleased.responses["satisfied"], consumed)
-    relevance = pleased.responses["relevance"]
-    np.testing.assert_array_equal(pleased.responses["satisfied_relevance"], relevance)
-    assert not bored.responses["satisfied"].any()
-    assert not bored.responses["satisfied_relevance"].any()
+    np.testing.assert_array_equal(satisfied.responses["satisfied"], consumed)
+    relevance = satisfied.responses["relevance"]
+    np.testing.assert_array_equal(satisfied.responses["satisfied_relevance"], relevance)
+    assert not dissatisfied.responses["satisfied"].any()
+    assert not dissatisfied.responses["satisfied_relevance"].any()
     # What follows from z follows from this z: patience as built in.
-    change = pleased.users["patience"] - bored.users["patience"]
+    change = satisfied.users["patience"] - dissatisfied.users["patience"]
     np.testing.assert_allclose(change, consumed * 1.4, atol=1e-5)
 
 
@@ -163,3 +170,13 @@ def test_what_is_no_probability_is_refused_and_no_text_is_told(new_simulator):
     words = {word for text in simulator.world.phrases.texts for word in text.split()}
     long = {word for word in words if len(word) > 7}
     assert long and not long & set(str(caught.value).split())
+
+
+def test_worlds_share_a_model_that_a_directory_holds(tiny, tmp_path):
+    pytest.importorskip("transformers")
+    directory = save_tiny_causal(tmp_path / "lm", ("yes", "no", "trains", "user"))
+    settings = {**tiny, "response": "llm", "response_model": str(directory)}
+    first, second = (
+        load_response_model(EnvConfig(**settings | {"world_seed": seed})) for seed in (0, 1)
+    )
+    assert first is not second and first.model is second.model
