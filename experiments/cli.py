@@ -23,7 +23,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "improvement": ("studies.improvement", "relative improvements between agents of a folder"),
         "ladder": ("studies.ladder", "do policies separate? two catalogues"),
         "case-study": ("studies.case_study", "10,000 users, 20,000 items, from texts to a report"),
-        "offline-logs": ("studies.offline_logs", "recommenders on real logs, held out by time"),
+        "offline-logs": (
+            "studies.offline.evaluation",
+            "recommenders on real logs, held out by time",
+        ),
     },
     "study": {
         "ablation": ("studies.ablation", "mechanisms, encoder and observation, part by part"),
@@ -40,7 +43,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "a language model as the user, beside the built-in response",
         ),
         "faithfulness": ("studies.faithfulness", "do explanations name what moves a score?"),
-        "off-policy": ("studies.off_policy", "policies judged from logs of another, and the truth"),
+        "off-policy": (
+            "studies.off_policy.evaluation",
+            "policies judged from logs of another, and the truth",
+        ),
         "calibrate": ("studies.calibrate", "fit the simulator to timestamped logs"),
         "satisfaction": (
             "studies.satisfaction_classifier",

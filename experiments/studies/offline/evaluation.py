@@ -18,9 +18,9 @@ import numpy.typing as npt
 from experiments.report.text_tables import Cell, Table, number, print_tables
 from experiments.runs.threads import one_thread
 from experiments.statistics.intervals import Scores, bootstrap_interval, paired_difference
-from experiments.studies.offline_metrics import METRICS, Values, user_values
-from experiments.studies.offline_records import read_logs
-from experiments.studies.offline_scorers import (
+from experiments.studies.offline.metrics import METRICS, Values, user_values
+from experiments.studies.offline.records import read_logs
+from experiments.studies.offline.scorers import (
     DETERMINISTIC,
     GRIDS,
     SCORERS,

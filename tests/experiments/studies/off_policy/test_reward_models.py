@@ -7,7 +7,11 @@ import pytest
 from scipy.special import expit
 from tiny_bert import own_cache, save_tiny_bert
 
-from experiments.studies.reward_models import ClassifierReward, JointReward, behaviour_rows
+from experiments.studies.off_policy.reward_models import (
+    ClassifierReward,
+    JointReward,
+    behaviour_rows,
+)
 
 N = 5
 

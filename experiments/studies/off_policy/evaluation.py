@@ -25,14 +25,14 @@ from experiments.statistics import off_policy_estimators
 from experiments.statistics.off_policy_estimators import LEVELS, OverlapError, Terms, interval_of
 from experiments.statistics.resampling import Floats, Interval
 from experiments.studies import study
-from experiments.studies.off_policy_logs import (
+from experiments.studies.off_policy.logs import (
     LoggedSlates,
     joined,
     log_slates,
     modelled_rewards,
     predicted_rewards,
 )
-from experiments.studies.reward_models import REWARD_MODELS
+from experiments.studies.off_policy.reward_models import REWARD_MODELS
 from llmrec_env.config import unknown
 
 TARGETS = ("random", "popular", "ease", "content", "content-recency", "drift-aware")

@@ -17,7 +17,7 @@ from scipy.special import expit
 from agents.joint.recommender import Joint
 from agents.joint.satisfaction.classifier import SatisfactionClassifier, joined_features
 from agents.joint.satisfaction.pairs import pairs_of, split_pairs
-from experiments.studies.off_policy_logs import RewardModel
+from experiments.studies.off_policy.logs import RewardModel
 from llmrec_env.envs.vector import RecVectorEnv
 
 Floats = npt.NDArray[np.float64]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.studies import offline_logs, offline_metrics, offline_scorers
-from experiments.studies.offline_records import read_logs
+from experiments.studies.offline import evaluation, metrics, scorers
+from experiments.studies.offline.records import read_logs
 from llmrec_env.config import EnvConfig
 from llmrec_env.datasets import CLICK, RATING, Records, RecordsError, load_records, make_world
 from llmrec_env.metrics import ndcg_at_k, recall_at_k
@@ -47,7 +47,7 @@ def scores_of(liked: dict[int, Sequence[int]]) -> np.ndarray:
 
 
 def means_of(scores: np.ndarray, test: Records = TEST, threshold: float = 4.0, **options: Any):
-    values = offline_metrics.user_values(scores, TRAIN, test, threshold, **options)
+    values = metrics.user_values(scores, TRAIN, test, threshold, **options)
     return {k: x.mean() for k, x in values.items() if k != "user"} | {"users": len(values["user"])}
 
 
@@ -70,7 +70,7 @@ def test_items_met_before_and_those_rated_low_do_not_count():
 def test_items_that_are_no_candidates_do_not_count():
     scores = scores_of({0: [7], 1: [7, 5]})
     among = np.isin(np.arange(12), [4, 5, 6])
-    values = offline_metrics.user_values(scores, TRAIN, TEST, 4.0, among, ("recall@10",))
+    values = metrics.user_values(scores, TRAIN, TEST, 4.0, among, ("recall@10",))
     assert list(values) == ["user", "recall@10"]
     np.testing.assert_array_equal(values["user"], [1.0])  # user 0 likes none of them
     np.testing.assert_array_equal(values["recall@10"], [1.0])
@@ -96,7 +96,7 @@ def test_metrics_are_those_of_all_items_ties_included(levels):
     user, item = np.nonzero(liked)
     everyone = {"user_ids": tuple(map(str, range(20))), "item_ids": tuple(map(str, range(400)))}
     test = made(user, item, np.full(len(user), 5.0), **everyone)
-    values = offline_metrics.user_values(scores, made([0], [0], [1], **everyone), test, 4.0)
+    values = metrics.user_values(scores, made([0], [0], [1], **everyone), test, 4.0)
     scores[0, 0], liked[0, 0] = -np.inf, False  # was met
     expected = [ndcg_at_k(scores, liked, 10), recall_at_k(scores, liked, 10)]
     np.testing.assert_allclose([values["ndcg@10"], values["recall@10"]], expected)
@@ -161,7 +161,7 @@ def test_a_file_without_texts_is_refused(tmp_path):
 
 def judged(path: Path, agents: tuple[str, ...], **options: Any):
     options = {"seeds": 1, "min_ratings": 3, "encoder": "hashing", "dim": 32, "folds": 0} | options
-    return offline_logs.run(str(path), agents, **options)
+    return evaluation.run(str(path), agents, **options)
 
 
 def test_a_file_is_judged_and_taste_is_found(tmp_path, capsys):
@@ -214,7 +214,7 @@ def test_items_of_a_saved_world_are_its_own(shop):
 
 
 def test_a_saved_world_is_judged(shop, capsys):
-    results = offline_logs.run(str(shop), ("popular", "joint"), seeds=1, min_ratings=3, folds=0)
+    results = evaluation.run(str(shop), ("popular", "joint"), seeds=1, min_ratings=3, folds=0)
     assert results["joint"]["auc"] > results["popular"]["auc"]
     assert not any(words in capsys.readouterr().out for words in TOPICS)
 
@@ -223,14 +223,14 @@ def test_what_fewer_than_two_users_like_has_no_interval():
     one = {"user": np.array([3.0]), "ndcg@10": np.array([0.5])}
     none = {name: column[:0] for name, column in one.items()}
     draws = [{"cold items": one, "cold users": one}, {"cold items": one, "cold users": none}]
-    pooled = offline_logs._pooled(draws, "ndcg@10")
+    pooled = evaluation._pooled(draws, "ndcg@10")
     assert list(pooled) == ["cold items"] and len(pooled["cold items"].values) == 2
 
 
 def test_every_scorer_runs_on_new_users_and_items_too(tmp_path):
-    results = judged(write(tmp_path / "log.csv", users=80), tuple(offline_scorers.SCORERS), seeds=2)
-    assert list(results) == [x for x in offline_scorers.SCORERS if x in results]
-    assert len(results) >= len(offline_scorers.SCORERS) - 1  # `implicit` may be missing
+    results = judged(write(tmp_path / "log.csv", users=80), tuple(scorers.SCORERS), seeds=2)
+    assert list(results) == [x for x in scorers.SCORERS if x in results]
+    assert len(results) >= len(scorers.SCORERS) - 1  # `implicit` may be missing
     for values in results.values():
         assert np.isfinite(list(values.values())).all()
         assert {"cold items", "cold users, 1 known", "cold users, 20 known"} <= set(values)
@@ -241,7 +241,7 @@ def test_every_scorer_runs_on_new_users_and_items_too(tmp_path):
 
 def test_settings_are_chosen_by_validation_records_alone(tmp_path, monkeypatch):
     grid = {"decay": (0.5, 1.0), "popular": (0.0, 1.0)}
-    monkeypatch.setattr(offline_logs, "GRIDS", {"content": grid})
+    monkeypatch.setattr(evaluation, "GRIDS", {"content": grid})
     asked = []
 
     def content(learnt, **settings):
@@ -253,24 +253,22 @@ def test_settings_are_chosen_by_validation_records_alone(tmp_path, monkeypatch):
             scores[1, [4, 5]] = 1.0  # what user 1 likes
         return lambda records: scores
 
-    monkeypatch.setattr(offline_logs, "SCORERS", {"content": content})
-    monkeypatch.setattr(
-        offline_logs, "_latest", lambda records, share: offline_logs.Part(TRAIN, TEST)
-    )
-    protocol = offline_logs.Protocol(None, 4.0)  # type: ignore[arg-type]
-    assert offline_logs.chosen("content", protocol, TRAIN, 1) == {"decay": 1.0, "popular": 1.0}
+    monkeypatch.setattr(evaluation, "SCORERS", {"content": content})
+    monkeypatch.setattr(evaluation, "_latest", lambda records, share: evaluation.Part(TRAIN, TEST))
+    protocol = evaluation.Protocol(None, 4.0)  # type: ignore[arg-type]
+    assert evaluation.chosen("content", protocol, TRAIN, 1) == {"decay": 1.0, "popular": 1.0}
     assert asked[0] == {"decay": 0.5} and len(asked) == 4  # not every pair
-    assert offline_logs.chosen("content", protocol, TRAIN, 0) == {}
+    assert evaluation.chosen("content", protocol, TRAIN, 0) == {}
 
 
 def test_cold_users_are_known_by_their_newest_records():
     records = made([0, 0, 0, 1, 2, 2], [0, 1, 2, 3, 4, 5], [5, 5, 5, 5, 5, 5])
-    newest = offline_logs._newest(records, 2)
+    newest = evaluation._newest(records, 2)
     assert sorted(newest.item.tolist()) == [1, 2, 3, 4, 5]
-    own = offline_scorers.of_users(records, np.array([0, 2]))
+    own = scorers.of_users(records, np.array([0, 2]))
     assert own.user_ids == ("u", "w") and sorted(own.user.tolist()) == [0, 0, 0, 1, 1]
 
 
 def test_an_unknown_agent_is_refused():
     with pytest.raises(ValueError, match="Did you mean 'joint'"):
-        offline_logs.run(agents=("joit",))
+        evaluation.run(agents=("joit",))

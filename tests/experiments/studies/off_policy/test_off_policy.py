@@ -10,8 +10,8 @@ import pytest
 from agents import make_agent
 from agents.off_policy import SlotMixture
 from experiments.statistics.off_policy_estimators import LEVELS
-from experiments.studies import off_policy
-from experiments.studies.off_policy_logs import (
+from experiments.studies.off_policy import evaluation
+from experiments.studies.off_policy.logs import (
     LoggedSlates,
     Target,
     log_slates,
@@ -91,7 +91,7 @@ def test_rewards_are_predicted_by_a_model_of_other_users():
 def test_the_logging_policy_itself_is_judged_by_what_it_earned(tiny, tmp_path):
     plan = {"targets": ("content", "popular"), "logged_by": ("content",), "shares": (1.0,)}
     where = {"env": tiny, "output": tmp_path / "study"}
-    estimates = off_policy.run(**plan, users=N, forks=2, models=("joint",), **where)
+    estimates = evaluation.run(**plan, users=N, forks=2, models=("joint",), **where)
     own = [x for x in estimates if x.policy == "content" and x.level in LEVELS]
     assert len(own) == 4 * 4
     values = [x.estimate.value for x in own if x.estimator in ("IPS", "SNIPS")]
@@ -99,9 +99,9 @@ def test_the_logging_policy_itself_is_judged_by_what_it_earned(tiny, tmp_path):
     assert all(not x.error.is_clear for x in own if x.estimator == "IPS")
     none = [x for x in estimates if x.policy == "popular" and x.level == "slate"]
     assert all(x.estimate is None and x.effective_steps == 0 for x in none)
-    direct = [x.estimator for x in estimates if x.level == off_policy.MODEL]
+    direct = [x.estimator for x in estimates if x.level == evaluation.MODEL]
     assert direct == ["model", "joint"] * 2
-    lines = off_policy.accuracies(estimates)
+    lines = evaluation.accuracies(estimates)
     slate = next(x for x in lines if (x.level, x.estimator) == ("slate", "DR"))
     assert (slate.judged, slate.policies) == (1, 2)
     assert "no overlap" in (tmp_path / "study/off-policy.md").read_text("utf-8")
@@ -111,8 +111,8 @@ def test_the_logging_policy_itself_is_judged_by_what_it_earned(tiny, tmp_path):
 
 def test_what_cannot_be_judged_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'ppo' learns online"):
-        off_policy.run(targets=("ppo",), output=tmp_path)
+        evaluation.run(targets=("ppo",), output=tmp_path)
     with pytest.raises(ValueError, match="Did you mean 'content'"):
-        off_policy.run(targets=("contents",), output=tmp_path)
+        evaluation.run(targets=("contents",), output=tmp_path)
     with pytest.raises(ValueError, match="Did you mean 'joint'"):
-        off_policy.run(models=("joints",), output=tmp_path)
+        evaluation.run(models=("joints",), output=tmp_path)
