@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from agents.dataset import Dataset, Floats, Ids
-from agents.rankers.ranker import HistoryRanker, check_vectors, past
+from agents.rankers.history_ranker import HistoryRanker, check_vectors, past
 from llmrec_env.envs.vector import RecVectorEnv
 
 LENGTH = 32

@@ -9,15 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.instructions import instruction_columns
-from agents.rankers.ranker import (
-    BLOCK,
-    UNAVAILABLE,
-    Floats,
-    Ranker,
-    best_slots,
-    past,
-    score,
-)
+from agents.rankers.history_ranker import past
+from agents.rankers.ranker import BLOCK, UNAVAILABLE, Floats, Ranker, best_slots, score
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.actions import CONTENT_PLAN
 from llmrec_env.interface.candidates import FEATURES, MORE_BLOCKS, Items, blocks_added

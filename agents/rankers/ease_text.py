@@ -11,16 +11,9 @@ import numpy.typing as npt
 from agents.attribution import Attribution, public_parts
 from agents.dataset import Dataset, Floats, Ids
 from agents.instructions import instruction_term
+from agents.rankers.history_ranker import check_vectors, consumption, entry_weights, past
 from agents.rankers.item_models import Ease
-from agents.rankers.ranker import (
-    added_terms,
-    check_vectors,
-    consumption,
-    entry_weights,
-    look_up,
-    past,
-    score,
-)
+from agents.rankers.ranker import added_terms, look_up, score
 from llmrec_env.envs.vector import RecVectorEnv
 
 _ROWS = 512  # of the weights, computed at a time

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from agents.attribution import Attribution
 from agents.dataset import Dataset, Floats, Ids
-from agents.rankers.ranker import HistoryRanker, consumption, entry_weights
+from agents.rankers.history_ranker import HistoryRanker, consumption, entry_weights
 from llmrec_env.envs.vector import RecVectorEnv
 
 _ROWS = 512  # of a matrix, copied at a time

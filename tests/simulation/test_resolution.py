@@ -35,7 +35,7 @@ def _step(simulator):
 
 def test_only_an_answer_that_fits_an_open_question_satisfies(new_simulator):
     simulator = new_simulator(N, **ANSWERS, off=["churn"])
-    satisfied, in_vain = 0, 0
+    satisfied, dissatisfied = 0, 0
     for _ in range(8):
         before, response, _ = _step(simulator)
         consumed = response["item"] >= 0
@@ -43,8 +43,8 @@ def test_only_an_answer_that_fits_an_open_question_satisfies(new_simulator):
         fits = np.where(before["active"] == 1, fit, -9.0).max(axis=1) >= 0.5
         liked = consumed & (response["satisfied"] == 1)
         assert fits[liked].all()
-        satisfied, in_vain = satisfied + liked.sum(), in_vain + (consumed & ~fits).sum()
-    assert satisfied > 100 and in_vain > 100
+        satisfied, dissatisfied = satisfied + liked.sum(), dissatisfied + (consumed & ~fits).sum()
+    assert satisfied > 100 and dissatisfied > 100
 
 
 def test_a_resolved_question_ends_and_the_next_one_is_typed(new_simulator):

@@ -17,8 +17,8 @@ from agents.neural.next_item import TwoTower
 from agents.neural.sasrec import SelfAttentive
 from agents.rankers.als import alternating_least_squares, solve_factors
 from agents.rankers.ease_text import EaseText
+from agents.rankers.history_ranker import HistoryRanker, consumption
 from agents.rankers.item_models import Ease, ItemNeighbours
-from agents.rankers.ranker import HistoryRanker, consumption
 from llmrec_env.datasets import Records
 from llmrec_env.text_space import TextSpace
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agents.dataset import Dataset
+from agents.rankers.history_ranker import consumption
 from agents.rankers.item_models import Ease, ItemNeighbours, gram_of_near, inverse_of
-from agents.rankers.ranker import consumption
 
 MODELS = {"item-knn": ItemNeighbours, "ease": Ease}
 

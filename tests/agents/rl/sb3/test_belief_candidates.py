@@ -36,7 +36,7 @@ def env(new_vec):
 
 
 @pytest.fixture(scope="module", params=[0.1, 0.0], ids=["with a penalty for likeness", "without"])
-def teacher(request, env):
+def expert(request, env):
     """A slateq that has learnt a little."""
     agent = SlateQ(3, steps=8, log_epochs=1, warm_up=0, ramp=1, mmr=request.param)
     agent.fit(env, 256)
@@ -44,9 +44,9 @@ def teacher(request, env):
 
 
 @pytest.fixture(scope="module")
-def folder(teacher, env, tmp_path_factory):
+def folder(expert, env, tmp_path_factory):
     path = tmp_path_factory.mktemp("slateq")
-    save_agent(teacher, env.config, path)
+    save_agent(expert, env.config, path)
     return str(path)
 
 
@@ -65,12 +65,12 @@ def _table(interface, features):
     return table.reshape(len(features), -1, columns)
 
 
-def test_untrained_it_shows_the_slates_of_the_agent_whose_belief_it_is(env, teacher, folder):
+def test_untrained_it_shows_the_slates_of_the_agent_whose_belief_it_is(env, expert, folder):
     agent = StableBaselines("ppo-pointer", 3, belief=folder, learning_rate=0.0, **SHORT)
     agent.learn(env, 64, 0, 0)
     (observation, _), starts, ended = env.reset(seed=5), STARTS, 0
     for _ in range(40):
-        slates = teacher.act(observation, starts)
+        slates = expert.act(observation, starts)
         np.testing.assert_array_equal(agent.act(observation, starts), slates)
         observation, _, terminated, truncated, _ = env.step(slates)
         starts = terminated | truncated
