@@ -78,6 +78,25 @@ def test_untrained_it_shows_the_slates_of_the_agent_whose_belief_it_is(env, expe
     assert ended >= N
 
 
+def test_a_slate_of_one_slot_is_an_item_on_a_belief(new_vec, tmp_path):
+    env = new_vec(N, autoreset_mode="same_step", slate_size=1, **MODES)
+    expert = SlateQ(3, steps=8, log_epochs=1, warm_up=0, ramp=1)
+    expert.fit(env, 256)
+    save_agent(expert, env.config, tmp_path)
+    agents = [
+        StableBaselines("ppo-pointer", 3, belief=str(tmp_path), learning_rate=rate, **SHORT)
+        for rate in (0.0, 0.1)
+    ]
+    for agent in agents:
+        agent.learn(env, 128, 0, 0)
+    observation, _ = env.reset(seed=5)
+    shown = expert.act(observation, STARTS)
+    assert shown.shape == (N, 1)
+    still, moved = (agent.act(observation, STARTS) for agent in agents)
+    np.testing.assert_array_equal(still, shown)
+    assert (moved != shown).any()
+
+
 def test_it_learns_to_show_others_and_keeps_them_when_saved(env, folder, new_vec, tmp_path):
     agent = StableBaselines("ppo-pointer", 3, belief=folder, learning_rate=0.1, **SHORT)
     still = StableBaselines("ppo-pointer", 3, belief=folder, learning_rate=0.0, **SHORT)
