@@ -16,7 +16,7 @@ from llmrec_env.config import ConfigError
 from llmrec_env.content.catalogues import MIN_ITEMS, CatalogError
 from llmrec_env.content.catalogues.item_table import ItemTable, read_items
 from llmrec_env.content.table_reader import Table, TableReader
-from llmrec_env.datasets.cleaning import clean
+from llmrec_env.datasets.cleaning import Report, clean
 from llmrec_env.datasets.formats import LayoutReader, format_of
 from llmrec_env.datasets.loading import Allowed, check_reading, read_records
 from llmrec_env.datasets.records import QUERY, Records, RecordsError
@@ -163,27 +163,35 @@ def read_own_logs(
     records = records.take(~is_query)
     if not len(records):
         raise RecordsError(f"{_name(logs)}: no record is left to learn from.\n{cleaned}")
+    users = len(np.unique(records.user))
+    told = [f"{_name(logs)}: {len(records):,} of {cleaned.read:,} records, {users:,} users"]
+    if how.format is not None and format_of(how.format).note:
+        report.append(f"  note: {format_of(how.format).note}")
+    told += report + [f"  left out: {problem}" for problem in reader.problems.table(reader.unit)]
+    told += _left_out(cleaned, int(is_query.sum()))
+    return _numbered_as(table, records), told + [f"  note: {note}" for note in cleaned.notes]
+
+
+def _numbered_as(table: ItemTable, records: Records) -> Records:
+    """The records, without texts of their own; their items are the rows of a table of items."""
     row_of = {name: row for row, name in enumerate(table.columns.ids or ())}
     rows = np.array([row_of[name] for name in records.item_ids])
-    records = dataclasses.replace(
+    return dataclasses.replace(
         records,
         item=rows[records.item],
         item_ids=tuple(table.columns.ids or ()),
         item_texts=None,
         query_texts=(),
     )
-    users = len(np.unique(records.user))
-    told = [f"{_name(logs)}: {len(records):,} of {cleaned.read:,} records, {users:,} users"]
-    if how.format is not None and format_of(how.format).note:
-        report.append(f"  note: {format_of(how.format).note}")
-    told += report + [f"  left out: {problem}" for problem in reader.problems.table(reader.unit)]
+
+
+def _left_out(cleaned: Report, queries: int) -> list[str]:
+    """Lines of how many records were left out, by reason; malformed rows are told elsewhere."""
     dropped = {reason: count for reason, count in cleaned.dropped.items() if count}
-    dropped.pop("malformed row", None)  # told above
-    dropped |= (
-        {"query: what users typed is not kept": int(is_query.sum())} if is_query.any() else {}
-    )
-    told += [f"  left out: {count:,} x {reason}" for reason, count in dropped.items()]
-    return records, told + [f"  note: {note}" for note in cleaned.notes]
+    dropped.pop("malformed row", None)
+    if queries:
+        dropped["query: what users typed is not kept"] = queries
+    return [f"  left out: {count:,} x {reason}" for reason, count in dropped.items()]
 
 
 def _name(table: Table) -> str:
