@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 
 from llmrec_env.config import unknown
@@ -129,6 +130,8 @@ def prepare(model: Any, settings: Mapping[str, Any]) -> None:
 
     On a belief numbers begin with what is set by hand: the mean action is 0 everywhere.
     """
+    if model.tensorboard_log is None:  # SB3 would make a folder for logs that nobody writes
+        model.set_logger(Logger(folder=None, output_formats=[]))
     if settings.get("belief") is not None and isinstance(model.action_space, spaces.Box):
         _act_by_zero(model.policy)
     if "exploration_steps" in settings:

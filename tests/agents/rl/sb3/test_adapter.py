@@ -119,6 +119,14 @@ def test_a_killed_training_goes_on_with_the_same_bits(trained, make):
     agent.restore(state)
 
 
+@pytest.mark.parametrize("name", ["ppo", "maskable-ppo", "dqn", "cql"])
+def test_no_folder_of_logs_is_left_behind(make, name, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    agent = make.agent(name)
+    agent.learn(make.env(agent), 32, 0, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_segment_draws_other_numbers_and_fit_is_its_segments(make, monkeypatch):
     monkeypatch.setattr("agents.base.SEGMENT", 64)
     whole, parts, other = (make.agent("ppo") for _ in range(3))
