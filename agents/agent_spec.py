@@ -70,6 +70,8 @@ class AgentSpec:
     """Arguments of the factory that make this agent of a class that serves several."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Settings, plain data; those given to `make_agent` override them one by one."""
+    acting_settings: tuple[str, ...] = ()
+    """Settings that a saved agent may be given anew: how it acts with what it has learnt."""
     search_space: SearchSpace = field(default_factory=dict)
     """What `experiments tune` may try; empty: it cannot be tuned."""
     ladder: bool = False

@@ -47,6 +47,22 @@ class Saved:
     weights_sha256: str
     """Digest of the file of weights."""
 
+    def with_settings(self, settings: Mapping[str, Any]) -> Saved:
+        """Returns it with other settings of how it acts.
+
+        Raises:
+            ValueError: one of them would change what it learnt.
+        """
+        acting = spec_of(self.name).acting_settings
+        for name in settings:
+            if name not in acting:
+                free = f"only {', '.join(acting)} can" if acting else "none of its own can"
+                raise ValueError(
+                    f"{self.path}: the agent {self.name!r} was saved with its settings, of which "
+                    f"{free} be given anew, not {name!r}; train it again with {name}=..."
+                )
+        return dataclasses.replace(self, settings=self.settings | dict(settings))
+
     def new(self) -> Agent:
         """Returns the agent with its settings, which has not learnt yet.
 
@@ -91,7 +107,12 @@ def save_agent(agent: Agent, config: EnvConfig, path: Location) -> None:
     )
 
 
-def load_agent(path: Location, env: RecVectorEnv, transfer: bool = False) -> Agent:
+def load_agent(
+    path: Location,
+    env: RecVectorEnv,
+    transfer: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Agent:
     """Returns a saved agent, ready to act in an environment like the one it was made for.
 
     Other dynamics and other users are fine; so is another world seed to an agent that knows no
@@ -102,13 +123,15 @@ def load_agent(path: Location, env: RecVectorEnv, transfer: bool = False) -> Age
         env: in the agent's modes; see `read_saved(path).config`.
         transfer: whether it may act in another world: of another world seed, catalogue or encoder.
             What it knows of items or phrases that are others there is left behind.
+        settings: of how it acts, in place of those that it was saved with.
 
     Raises:
         WorldError: this is another world; with `transfer`, nothing of the agent holds there.
         ValueError: the files are missing or damaged, a weight is not finite, there is no agent of
-            this name, or the environment differs in what the agent depends on.
+            this name, a setting is none of how it acts, or the environment differs in what the
+            agent depends on.
     """
-    saved = read_saved(path)
+    saved = read_saved(path).with_settings(settings or {})
     here = traits_of(env)
     if differences := interface_differences(saved.made_for, here):
         raise ValueError(

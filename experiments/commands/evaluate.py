@@ -66,8 +66,8 @@ def run(
         world: which worlds to play in; by default the one that it was trained in.
         task: a registered id; by default the agent's own task.
         output: another folder for the results.
-        settings: of an agent that is not saved, name=value with values in JSON: model=DIR. Named
-            among the others too, it is compared with itself without them.
+        settings: of the agent, name=value with values in JSON: model=DIR; of a saved one, those of
+            how it acts. Named among the others too, it is compared with itself without them.
         transfer: let saved agents act in a world that they do not know: of another seed, catalogue
             or encoder. What they learnt of items that are others there is left behind.
         split: whose users; settings are chosen by those of `validation`, in worlds from 100 on.

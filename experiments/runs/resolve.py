@@ -49,7 +49,7 @@ class AgentSource:
     saved: Saved | None = None
     """What its record says; None: it is fitted anew."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of one that is fitted anew, beside its defaults."""
+    """In place of its defaults, or of those that it was saved with."""
 
     @property
     def seed(self) -> int:
@@ -61,17 +61,13 @@ class AgentSource:
         return self.saved.new() if self.saved else make_agent(self.name, config, **self.settings)
 
     def with_settings(self, settings: Mapping[str, Any]) -> AgentSource:
-        """Returns it with these settings in place of its defaults.
+        """Returns it with these settings in place of its own.
 
         Raises:
-            ValueError: it is saved, and has settings already.
+            ValueError: it is saved, and one of them would change what it learnt.
         """
-        if settings and self.saved:
-            raise ValueError(
-                f"{self.saved.path} was saved with its settings; --set {next(iter(settings))}=... "
-                f"is for agents by name: evaluate {self.name} --set ..., or train it again."
-            )
-        return dataclasses.replace(self, settings=settings)
+        saved = self.saved.with_settings(settings) if self.saved else None
+        return dataclasses.replace(self, saved=saved, settings=settings)
 
 
 def resolve(word: str) -> AgentSource:
@@ -126,7 +122,7 @@ def _told_apart(source: AgentSource) -> AgentSource:
     """It with what it differs in from others of its name as part of its label."""
     own = [f"{name}={value}" for name, value in source.settings.items()]
     if source.saved:
-        own = [source.saved.path.resolve().name]
+        own = [source.saved.path.resolve().name, *own]
     return dataclasses.replace(source, label="@".join([source.name, *own]))
 
 
@@ -177,6 +173,6 @@ def load(
     agent = source.new(task_config(spec.task, spec.env))
     env = environment(spec, agent, num_envs, split)
     if source.saved:
-        return load_agent(source.saved.path, env, transfer), env
+        return load_agent(source.saved.path, env, transfer, source.settings), env
     agent.fit(environment(spec, agent, TRAIN_ENVS, "train"), 0)
     return agent, env

@@ -31,6 +31,7 @@ from agents.rl.slateq.slate_values import (
 )
 from agents.rl.slateq.taste import Taste, of_any_world
 from agents.rl.slateq.tracking import Tracker
+from agents.rl.slateq.uncertainty import exploration_bonus
 from agents.rl.slateq.unrolling import Rollout, descend, learn_future, learn_logs, unrolled
 from agents.rl.slateq.user_model import Exported, UserModel
 from agents.saving import write_agent
@@ -86,6 +87,8 @@ class SlateQ(AveragedLearner):
         if self.settings.gamma > 0:
             advantage: Advantage = self._acting["future"].exported()
             add_future(*advantage, states, items, self._lookahead(), value)
+        optimism = self.settings.interest_optimism, self.settings.taste_optimism
+        value += exploration_bonus(tracker, observation["candidates"], *optimism)
         if not (np.isfinite(odds).all() and np.isfinite(value).all()):
             raise FloatingPointError(f"the value of a candidate is not finite; {_ADVICE}")
         return Values(odds, value, items, states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from agents.slates import SLATES
@@ -26,6 +27,10 @@ class Settings:
     """Penalty for likeness to what is above on the slate."""
     explore: float
     """Share of slots filled at random while learning."""
+    interest_optimism: float
+    """Added to values for each deviation of a text's closeness over the interests believed in."""
+    taste_optimism: float
+    """Added to values for each deviation of what relevance has beside the text."""
     ema_decay: float
     """What the weights that it acts by keep of themselves at an update; 0: the latest weights."""
     steps: int
@@ -48,6 +53,10 @@ class Settings:
     """Whether what users say they want more of counts as a phrase typed."""
 
     def __post_init__(self) -> None:
+        for name in ("interest_optimism", "taste_optimism"):
+            value = getattr(self, name)
+            if not 0.0 <= value < math.inf:
+                raise ValueError(f"{name}={value} must be finite and at least 0; 0 is none.")
         if self.slates not in SLATES:
             raise ValueError(unknown("slates", self.slates, list(SLATES)))
         if self.slates == "exact" and self.mmr > 0:

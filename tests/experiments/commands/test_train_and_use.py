@@ -350,6 +350,23 @@ def test_a_setting_is_compared_with_the_default_on_validation_users(env, tmp_pat
         evaluate.run("content", **how)
 
 
+def test_a_saved_agent_is_compared_with_itself_acting_otherwise(ppo, env, tmp_path):
+    folder, output = str(tmp_path / "slateq"), tmp_path / "evaluated"
+    train.run("slateq", steps=64, output=tmp_path / "slateq", settings=("log_epochs=1",), env=env)
+    bold = ("interest_optimism=2.0",)
+    how = {"against": (folder,), "output": output}
+    comparisons = evaluate.run(folder, settings=bold, **how)
+    assert [row.agent for row in comparisons] == [
+        "slateq@slateq@interest_optimism=2.0",
+        "slateq@slateq",
+    ]
+    assert comparisons[0].mean != comparisons[1].mean
+    with pytest.raises(ValueError, match=r"only slates, mmr, .* anew, not 'gamma'; train it again"):
+        evaluate.run(folder, settings=("gamma=0.5",))
+    with pytest.raises(ValueError, match=r"none of its own can be given anew, not 'gamma'"):
+        evaluate.run(str(ppo[0]), settings=("gamma=0.5",))
+
+
 @pytest.mark.parametrize(
     ("agent", "how", "said"),
     [

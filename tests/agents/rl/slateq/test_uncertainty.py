@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,12 @@ pytest.importorskip("torch")
 from agents.rl.slateq.learner import SlateQ
 from agents.rl.slateq.tracking import Tracker
 from agents.rl.slateq.uncertainty import (
+    exploration_bonus,
     information,
     interest_deviation,
     taste_deviation,
 )
+from agents.slates import SLATES
 
 N = 4
 MODES = {"observation": "dict", "action": "slate"}
@@ -58,6 +62,59 @@ def test_interests_are_unsure_where_several_may_be_at_work(told):
     closeness = tracker.model.vectors[candidates] @ tracker.model.phrases[[7, 9]].T
     half = 0.5 * np.abs(closeness[..., 0] - closeness[..., 1])
     np.testing.assert_allclose(interest_deviation(tracker, candidates), half, atol=1e-3)
+
+
+def test_only_the_phrases_believed_most_are_hypotheses(told):
+    tracker, candidates = told
+    rng = np.random.default_rng(0)
+    tracker.belief = rng.random(tracker.belief.shape).astype(np.float32)
+    for i, weights in enumerate(tracker.belief):
+        most = np.argsort(-weights)[:16]
+        share = weights[most] / weights[most].sum()
+        closeness = tracker.model.vectors[candidates[i]] @ tracker.model.phrases[most].T
+        variance = closeness**2 @ share - (closeness @ share) ** 2
+        found = interest_deviation(tracker, candidates)[i]
+        np.testing.assert_allclose(found, np.sqrt(variance), atol=1e-4)
+
+
+def test_optimism_prefers_the_less_known_of_two_equal_candidates(told):
+    tracker, candidates = told
+    assert exploration_bonus(tracker, candidates, 0.0, 0.0) == 0.0
+    for optimism, deviation in (
+        ((0.5, 0.0), interest_deviation(tracker, candidates)),
+        ((0.0, 0.5), taste_deviation(tracker, candidates)),
+    ):
+        bonus = exploration_bonus(tracker, candidates, *optimism)
+        np.testing.assert_allclose(bonus, 0.5 * deviation)
+        odds, value = np.ones(candidates.shape), np.ones(candidates.shape) + bonus
+        (made,) = SLATES["top-k"](odds, value, np.ones(1), candidates, tracker.model.vectors, 0.0).T
+        np.testing.assert_array_equal(made, deviation.argmax(axis=1))
+    tracker.relevance = np.ones(candidates.shape, np.float32)  # told, so that all is known
+    assert exploration_bonus(tracker, candidates, 0.5, 0.5) == 0.0
+
+
+def test_optimism_changes_values_by_the_bonus_and_nothing_else(env, slateq):
+    observation, _ = env.reset(seed=5)
+    slateq.act(observation, np.ones(N, bool))
+    tracker = slateq.tracker
+    plain, settings = slateq.values(observation, tracker), slateq.settings
+    try:
+        slateq.settings = dataclasses.replace(settings, interest_optimism=0.5, taste_optimism=0.3)
+        bold = slateq.values(observation, tracker)
+    finally:
+        slateq.settings = settings
+    bonus = exploration_bonus(tracker, observation["candidates"], 0.5, 0.3)
+    np.testing.assert_array_equal(bold.value, plain.value + bonus)
+    assert np.min(bonus) > 0.0
+    for name in ("odds", "items", "states"):
+        np.testing.assert_array_equal(getattr(bold, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("value", [-0.1, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["interest_optimism", "taste_optimism"])
+def test_optimism_is_finite_and_not_negative(name, value):
+    with pytest.raises(ValueError, match=f"{name}=.* at least 0"):
+        SlateQ(**{name: value})
 
 
 def test_most_is_told_by_an_even_choice_of_what_is_unsure():
