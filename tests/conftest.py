@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
@@ -100,6 +101,18 @@ class Crafted:
             after[i], responses[i] = self.users[0], self.responses[0]
         self.users[:], self.responses[:] = user, response
         return after, responses
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_token() -> Iterator[None]:
+    """Clusters of Ray that tests start let nobody else in, and write no token into the home.
+
+    Ray reads the mode once, when it is imported, by whichever test comes first.
+    """
+    with pytest.MonkeyPatch.context() as context:
+        context.setenv("RAY_AUTH_MODE", "token")
+        context.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        yield
 
 
 @pytest.fixture(scope="session")

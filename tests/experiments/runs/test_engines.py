@@ -3,11 +3,9 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
-import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +19,6 @@ from experiments.store import ResultsError
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra `cluster`)"
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def own_token() -> Iterator[None]:
-    """Clusters of these tests let nobody else in, and Ray need not write a token into the home."""
-    with pytest.MonkeyPatch.context() as context:
-        context.setenv("RAY_AUTH_MODE", "token")
-        context.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        yield
 
 
 def threads(spec: RunSpec) -> RunResult:
