@@ -62,6 +62,21 @@ class WorldError(ValueError):
 
 
 @runtime_checkable
+class MemorylessAgent(Protocol):
+    """An agent that may act by the newest observation of each session alone, whoever else plays."""
+
+    memoryless: bool
+
+
+@runtime_checkable
+class ReadingAgent(Protocol):
+    """An agent that runs a language model while it acts."""
+
+    tokens: int
+    """Tokens that the model has read and written so far."""
+
+
+@runtime_checkable
 class ItemAgent(Protocol):
     """An agent that may know items and phrases by their ids, which are those of one world."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import Agent, Privileged
+from agents.base import Agent, MemorylessAgent, Privileged
 from llmrec_env.envs.spaces import observation_of
 from llmrec_env.envs.vector import RecVectorEnv
 
@@ -67,7 +67,7 @@ def rollout(
     log = _empty(users, n, horizon, env.config.slate_size)
     running, starts = np.ones(n, np.bool_), np.ones(n, np.bool_)
     for t in range(horizon):
-        actions = agent.act(observation, starts)
+        actions = _actions(agent, observation, starts, running)
         if watch:
             watch(t, running, observation)
         observation, reward, terminated, truncated, info = env.step(actions)
@@ -85,6 +85,27 @@ def rollout(
     if watch:
         watch(int(log.alive.any(axis=0).sum()), running, observation)
     return log
+
+
+def _actions(
+    agent: Agent,
+    observation: Any,
+    starts: npt.NDArray[np.bool_],
+    running: npt.NDArray[np.bool_],
+) -> npt.NDArray[Any]:
+    """An action of each session; one that has ended repeats another's, if nobody minds.
+
+    Ended sessions begin anew until the last one ends, and acting in them can cost as much as all
+    the rest.
+    """
+    if running.all() or not (isinstance(agent, MemorylessAgent) and agent.memoryless):
+        return agent.act(observation, starts)
+    rows = np.flatnonzero(running)
+    if isinstance(observation, dict):
+        some: Any = {name: block[rows] for name, block in observation.items()}
+    else:
+        some = tuple(observation[row] for row in rows)
+    return agent.act(some, starts[rows])[np.maximum(np.cumsum(running) - 1, 0)]
 
 
 def session_seeds(seed: int, users: npt.NDArray[np.integer]) -> list[int]:

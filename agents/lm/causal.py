@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Generator, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from llmrec_env.content.encoders.transformer import find_device
 from llmrec_env.content.encoders.weights import load_model, read_sizes
 from llmrec_env.content.model_directory import CAUSAL, DTYPES, check_memory, checked_directory
 
+Tokens = Sequence[int] | npt.NDArray[np.int32]
+
 
 class CausalModel:
     """A language model that predicts the next token, and its tokenizer.
 
     Attributes:
-        digest: SHA-256 of the files of the model.
+        directory: of the model.
+        digest: SHA-256 of its files.
         limit: tokens that it reads at most, prompt and answer together.
         tokens: how many it has read and written so far.
     """
@@ -63,9 +67,12 @@ class CausalModel:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} is out of range; use 1 or more.")
         self.batch_size, self.name, self.tokens = batch_size, directory.name, 0
+        self.directory = directory
         check_memory(directory, self.device, dtype)
         _, self.limit = read_sizes(directory)
         _, self.model, self.tokenizer = load_model(directory, self.device, dtype, CAUSAL.loader)
+        self._keeps_logits = "logits_to_keep" in signature(self.model.forward).parameters
+        self._continuations: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
         """Returns the tokens of a text, after the one that begins every text where there is one."""
@@ -80,31 +87,64 @@ class CausalModel:
         The prompt is read once, for all endings.
         """
         start = torch.tensor([self.encode(prompt) or [self._padding]], device=self.device)
-        tokens = [self._continuation(ending) for ending in endings]
+        tokens = [self.continuation(ending) for ending in endings]
         room = self.limit - start.shape[1]
         if max(map(len, tokens), default=0) > room:
             raise ValueError(f"{self.name} reads {self.limit} tokens; shorten the prompt.")
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))  # less padding
+        means = np.empty(len(tokens), np.float32)
         with self._memory_errors():
-            read = self.model(start, use_cache=True)
+            read = self.model(start, use_cache=True, **self._last_logits(1))
             self.tokens += start.shape[1]
-            means = [
-                self._means(start, read, tokens[first : first + self.batch_size])
-                for first in range(0, len(tokens), self.batch_size)
-            ]
-        return torch.cat(means).float().cpu().numpy()
+            for first in range(0, len(tokens), self.batch_size):
+                rows = order[first : first + self.batch_size]
+                found = self._means(start, read, [tokens[row] for row in rows])
+                means[rows] = found.cpu().numpy()
+        return means
 
     def _means(self, start: Tensor, read: Any, tokens: list[list[int]]) -> Tensor:
         """The mean log-probability of each of some endings, (b,)."""
         ids, mask = self.padded(tokens, left=False)
         self.tokens += int(mask.sum())
-        past = copy.deepcopy(read.past_key_values)  # reading appends to it
-        past.batch_repeat_interleave(len(tokens))
-        whole = torch.cat([torch.ones_like(start).expand(len(tokens), -1), mask], dim=1)
-        logits = self.model(ids, past_key_values=past, attention_mask=whole).logits
-        first = read.logits[:, -1:].expand(len(tokens), -1, -1)
-        before = torch.cat([first, logits[:, :-1]], dim=1).float()
-        logs = before.gather(2, ids[..., None])[..., 0] - before.logsumexp(dim=2)
-        return (logs * mask).sum(dim=1) / mask.sum(dim=1)
+        first = read.logits[:, -1].float().log_softmax(dim=1)[0]
+        logs = first[ids[:, 0]]
+        if ids.shape[1] > 1:  # nothing is foretold by the last token
+            past = copy.deepcopy(read.past_key_values)  # reading appends to it
+            past.batch_repeat_interleave(len(tokens))
+            whole = torch.cat([torch.ones_like(start).expand(len(tokens), -1), mask[:, :-1]], dim=1)
+            logits = self.model(ids[:, :-1], past_key_values=past, attention_mask=whole).logits
+            logs = logs - token_losses(logits, ids[:, 1:], mask[:, 1:].bool()).sum(dim=1)
+        return logs / mask.sum(dim=1)
+
+    def logits_behind(
+        self, prompts: Sequence[Tokens], endings: Sequence[Tokens]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what foretells each token of endings, these tokens, and where there are any.
+
+        (b, longest ending, vocabulary), (b, longest ending) and a mask of this shape; gradients are
+        those of the caller.
+
+        Args:
+            prompts: tokens of each, at least one, (b,).
+            endings: tokens behind it, (b,).
+        """
+        ids, mask = self.padded(
+            [[*pair[0], *pair[1]] for pair in zip(prompts, endings, strict=True)], left=False
+        )
+        starts = torch.tensor([len(prompt) for prompt in prompts], device=ids.device)
+        lengths = torch.tensor([len(ending) for ending in endings], device=ids.device)
+        kept = int(ids.shape[1] - starts.min() + 1)
+        logits = self.model(ids, attention_mask=mask, **self._last_logits(kept)).logits
+        places = starts[:, None] + torch.arange(int(lengths.max()), device=ids.device)
+        told = places < (starts + lengths)[:, None]
+        places = places.clamp(max=ids.shape[1] - 1)
+        index = places - 1 - (ids.shape[1] - logits.shape[1])
+        before = logits.gather(1, index[..., None].expand(-1, -1, logits.shape[2]))
+        return before, ids.gather(1, places), told
+
+    def _last_logits(self, count: int) -> dict[str, int]:
+        """Keywords by which only the last logits are computed, where the model can."""
+        return {"logits_to_keep": count} if self._keeps_logits else {}
 
     def answers(
         self, prompts: Sequence[str], max_new_tokens: int, temperature: float = 0.0
@@ -176,18 +216,21 @@ class CausalModel:
         padding = self.tokenizer.pad_token_id
         return 0 if padding is None else int(padding)
 
-    def _continuation(self, text: str) -> list[int]:
-        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return tokens or [self._padding]
+    def continuation(self, text: str) -> list[int]:
+        """Returns the tokens of a text that goes on with another; they are kept."""
+        if text not in self._continuations:
+            tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            self._continuations[text] = tokens or [self._padding]
+        return self._continuations[text]
 
-    def padded(self, tokens: Sequence[list[int]], left: bool) -> tuple[Tensor, Tensor]:
+    def padded(self, tokens: Sequence[Tokens], left: bool) -> tuple[Tensor, Tensor]:
         """Returns tokens and their mask, both (n, longest), padded on one side."""
         width = max(map(len, tokens))
         ids = torch.full((len(tokens), width), self._padding)
         mask = torch.zeros_like(ids)
         for row, entry in enumerate(tokens):
             place = slice(width - len(entry), width) if left else slice(0, len(entry))
-            ids[row, place], mask[row, place] = torch.tensor(entry), 1
+            ids[row, place], mask[row, place] = torch.as_tensor(entry), 1
         return ids.to(self.device), mask.to(self.device)
 
     @contextlib.contextmanager
@@ -201,3 +244,18 @@ class CausalModel:
                 f"{self.batch_size}; use batch_size={max(1, self.batch_size // 4)}, or a shorter "
                 "text_budget."
             ) from error
+
+
+def token_losses(logits: Tensor, tokens: Tensor, told: Tensor) -> Tensor:
+    """Returns minus the log-probability of each token, (b, t); 0 where `told` is False.
+
+    Args:
+        logits: of each token, (b, t, vocabulary).
+        tokens: (b, t).
+        told: which of them count, (b, t).
+    """
+    wanted = tokens.masked_fill(~told, -100)
+    losses = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=-100, reduction="none"
+    )
+    return losses.view(tokens.shape)

@@ -12,7 +12,7 @@ from agents.rankers.baselines import Content
 from agents.rankers.ranker import Floats, best_slots
 from llmrec_env.config import unknown
 from llmrec_env.content.encoders import load_encoder
-from llmrec_env.content.encoders.transformer import Dtype
+from llmrec_env.content.encoders.transformer import Dtype, TransformerEncoder
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.interface.history import QUERY, SATISFIED
 
@@ -85,7 +85,7 @@ class LmEmbed(Content):
         )
         self._texts = [*self.data.catalog.texts, *self.data.phrases.texts]
         self._known: dict[bytes, npt.NDArray[np.float32]] = {}
-        self.texts_read = 0
+        self.texts_read = self.tokens = 0
 
     def belief(self, observation: Any) -> Floats:
         """Returns the encoding of each session's document, (n, d); 0 where there is none."""
@@ -140,4 +140,6 @@ class LmEmbed(Content):
         self.texts_read += len(texts)
         if not texts:
             return np.zeros((0, self.data.items.vectors.shape[1]), np.float32)
+        if isinstance(self.encoder, TransformerEncoder):
+            self.tokens += sum(self.encoder.num_tokens(texts))
         return self.data.space.project_items(self.encoder.encode(texts))

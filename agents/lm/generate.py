@@ -19,6 +19,7 @@ class LmGenerate:
 
     name = "lm-generate"
     observation, action = "text", "text"
+    memoryless = True
 
     def __init__(
         self,
@@ -58,6 +59,11 @@ class LmGenerate:
         """Returns the likeliest answer to each prompt, (n,) strings."""
         prompts = [self.prompt(text) for text in observation]
         return np.array(self.lm.answers(prompts, self.max_new_tokens), object)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read and written so far."""
+        return self.lm.tokens
 
     def prompt(self, text: str) -> str:
         """Returns a prompt of the environment as the model wants it."""

@@ -18,16 +18,12 @@ import torch
 from torch import Tensor
 
 from agents.base import learn_in_segments, segment_seed
-from agents.joint.lora import check_range, with_lora
+from agents.joint.lora import check_range
 from agents.lm.causal import CausalModel
+from agents.lm.fine_tuning import arrays_of, check_mode, learning_weights, take_arrays
 from agents.lm.generate import LmGenerate
 from agents.saving import write_agent
-from llmrec_env.config import unknown
-from llmrec_env.content.encoders import WeightsError
 from llmrec_env.envs.vector import RecVectorEnv
-
-MODES = ("lora", "full")
-_BASE = "base_sha256"
 
 
 class Answer(NamedTuple):
@@ -77,8 +73,7 @@ class LmReinforce(LmGenerate):
             ValueError: an argument is out of range.
         """
         super().__init__(seed, **settings)
-        if mode not in MODES:
-            raise ValueError(unknown("mode:", mode, list(MODES)))
+        check_mode(mode)
         check_range("steps", steps, 1)
         check_range("gamma", gamma, 0.0, 1.0)
         check_range("temperature", temperature, 1e-3)
@@ -126,14 +121,7 @@ class LmReinforce(LmGenerate):
             WeightsError: they are changes of another model.
         """
         self._prepare()
-        if weights[_BASE].tobytes() != self.lm.digest:
-            raise WeightsError(
-                f"the model in {self.model!r} is not the one that this agent was fine-tuned from; "
-                "restore it, or train again."
-            )
-        with torch.no_grad():
-            for name, weight in self._trained.items():
-                weight.copy_(torch.from_numpy(np.array(weights[name])))
+        take_arrays(self.lm, self._trained, weights)
 
     def state(self) -> dict[str, Any]:
         """Returns the weights that learn, and what the optimiser knows."""
@@ -154,22 +142,13 @@ class LmReinforce(LmGenerate):
 
     def save(self, path: Path) -> None:
         """Writes the arguments of its constructor and what it learnt; not the model it began as."""
-        weights = {name: w.detach().float().cpu().numpy() for name, w in self._trained.items()}
-        weights[_BASE] = np.frombuffer(self.lm.digest, np.uint8)
-        write_agent(path, self.name, self.arguments(), weights)
+        write_agent(path, self.name, self.arguments(), arrays_of(self.lm, self._trained))
 
     def _prepare(self) -> None:
         if self._trained:
             return
         self.lm = CausalModel(self.model, self.device, self.dtype, self.batch_size)
-        if self.mode == "lora":
-            self.lm.model = with_lora(
-                self.lm.model, "all-linear", self.rank, 2 * self.rank, 0.0, self.seed
-            )
-        else:
-            self.lm.model.requires_grad_(True)
-        named = self.lm.model.named_parameters()
-        self._trained = {name: weight for name, weight in named if weight.requires_grad}
+        self._trained = learning_weights(self.lm, self.mode, self.rank, self.seed)
         self._optimiser = torch.optim.Adam(self._trained.values(), self.learning_rate)
         if self._state:
             self._take(self._state)
@@ -228,17 +207,11 @@ class LmReinforce(LmGenerate):
 
     def _log_probabilities(self, answers: list[Answer]) -> tuple[Tensor, Tensor]:
         """Of each whole answer, and the summed entropy of its tokens' distributions, both (b,)."""
-        longest = max(len(answer.written) for answer in answers)
-        ids, mask = self.lm.padded([[*a.prompt, *a.written] for a in answers], left=False)
-        logits = self.lm.model(ids, attention_mask=mask).logits.float() / self.temperature
-        starts = torch.tensor([len(answer.prompt) for answer in answers], device=ids.device)
-        places = starts[:, None] + torch.arange(longest, device=ids.device)
-        lengths = torch.tensor([len(answer.written) for answer in answers], device=ids.device)
-        told = places < (starts + lengths)[:, None]
-        places = places.clamp(max=ids.shape[1] - 1)
-        index = (places - 1)[..., None].expand(-1, -1, logits.shape[2])
-        logs = logits.gather(1, index).log_softmax(dim=2)
-        chosen = logs.gather(2, ids.gather(1, places)[..., None])[..., 0]
+        logits, written, told = self.lm.logits_behind(
+            [answer.prompt for answer in answers], [answer.written for answer in answers]
+        )
+        logs = (logits.float() / self.temperature).log_softmax(dim=2)
+        chosen = logs.gather(2, written[..., None])[..., 0]
         entropy = -(logs.exp() * logs).sum(dim=2)
         return (chosen * told).sum(dim=1), (entropy * told).sum(dim=1)
 

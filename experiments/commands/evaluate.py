@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 import llmrec_env
+from agents.base import ReadingAgent
 from agents.rollout import rollout
 from experiments import store
 from experiments.agent_settings import read_settings
@@ -30,6 +32,16 @@ from llmrec_env.simulation.kernel_cache import source_digest
 
 EVALUATION = "evaluation.json"
 """What an evaluation found; its sessions are in `episodes.csv`."""
+
+
+class Cost(NamedTuple):
+    """What a session of an agent costs, on average."""
+
+    agent: str
+    seconds: float
+    """Of CPU, the environment's included."""
+    tokens: float | None = None
+    """That a language model reads and writes; None: none is run."""
 
 
 class Comparison(NamedTuple):
@@ -57,7 +69,8 @@ def run(
     """Plays an agent with held-out users, prints its return, and its improvement over others.
 
     Every agent meets the same users, random numbers and candidates. `episodes.csv` and
-    `evaluation.json` are written into the folder of the agent.
+    `evaluation.json` are written into the folder of the agent. Where one runs a language model,
+    what a session of each costs is printed too.
 
     Args:
         agent: folder of a saved agent, or the name of one that needs no training.
@@ -88,10 +101,13 @@ def run(
         for source in sources
     ]
     bar = track(specs, "sessions", console=Console(stderr=True), transient=True)
-    episodes = [row for source, spec in bar for row in play_run(source, spec, transfer)]
+    costs: list[Cost] = []
+    episodes = [row for source, spec in bar for row in play_run(source, spec, transfer, costs)]
     comparisons = compare(episodes, [source.label for source in sources])
     played = len({(x.world, x.user) for x in episodes})
     print_tables(comparison_table(comparisons, f"{name}, {played} {split} users"))
+    if any(cost.tokens is not None for cost in costs):
+        print_tables(cost_table(costs))
     if (folder := output or (saved.path if saved else None)) is not None:
         what = {"task": name, "env": changes, "worlds": list(worlds)}
         what |= {"users": users, "split": split}
@@ -101,12 +117,22 @@ def run(
 
 
 @one_thread()
-def play_run(source: AgentSource, spec: RunSpec, transfer: bool = False) -> list[Episode]:
-    """Returns the sessions of an agent with the test users of a world."""
+def play_run(
+    source: AgentSource, spec: RunSpec, transfer: bool = False, costs: list[Cost] | None = None
+) -> list[Episode]:
+    """Returns the sessions of an agent with the test users of a world, and adds what they cost."""
     users = users_of(spec)[: spec.users]
     agent, env = load(source, spec, len(users), spec.split, transfer)
-    truth = Truth(env, agent=agent)
-    return episode_rows(spec, rollout(agent, env, users, EVALUATION_SEED, truth), truth)
+    truth, begun = Truth(env, agent=agent), time.process_time()
+    read = agent.tokens if isinstance(agent, ReadingAgent) else None
+    episodes = rollout(agent, env, users, EVALUATION_SEED, truth)
+    if costs is not None:
+        seconds = (time.process_time() - begun) / len(users)
+        tokens = None
+        if read is not None and isinstance(agent, ReadingAgent):
+            tokens = (agent.tokens - read) / len(users)
+        costs.append(Cost(source.label, seconds, tokens))
+    return episode_rows(spec, episodes, truth)
 
 
 def compare(episodes: Sequence[Episode], labels: Sequence[str]) -> list[Comparison]:
@@ -122,6 +148,17 @@ def compare(episodes: Sequence[Episode], labels: Sequence[str]) -> list[Comparis
         )
         for label in labels
     ]
+
+
+def cost_table(costs: Sequence[Cost]) -> Table:
+    """Returns a row for each agent: CPU seconds and tokens of a session, mean over worlds."""
+    rows = []
+    for agent in dict.fromkeys(cost.agent for cost in costs):
+        own = [cost for cost in costs if cost.agent == agent]
+        tokens = [cost.tokens for cost in own if cost.tokens is not None]
+        read = f"{sum(tokens) / len(tokens):,.0f}" if tokens else ""
+        rows.append([agent, number(sum(cost.seconds for cost in own) / len(own)), read])
+    return Table(["agent", "CPU s", "tokens"], rows, "Cost of a session")
 
 
 def comparison_table(comparisons: Sequence[Comparison], title: str) -> Table:

@@ -131,3 +131,22 @@ def test_a_user_who_leaves_with_the_last_step_has_not_survived(new_vec):
     env = new_vec(5, observation="dict", **bored)
     episodes = rollout(_fitted(Random(), env), env, USERS, 0)
     assert episodes.alive.all() and not episodes.survived.any()
+
+
+def test_agents_without_memory_are_not_asked_about_sessions_that_ended(env):
+    class Counting(Content):
+        memoryless = False
+
+        def act(self, observation, episode_starts):
+            asked.append(len(episode_starts))
+            return super().act(observation, episode_starts)
+
+    asked: list[int] = []
+    every = rollout(_fitted(Counting(), env), env, USERS, 3)
+    assert {*asked} == {len(USERS)}
+    asked.clear()
+    agent = _fitted(Counting(), env)
+    agent.memoryless = True
+    for left, right in zip(rollout(agent, env, USERS, 3), every, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert sum(asked) == every.alive.sum() < len(USERS) * every.alive.shape[1]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,35 +13,9 @@ from agents.checkpoint import load_agent, save_agent
 from agents.lm.reinforce import Answer, LmReinforce, discounted
 from agents.rollout import rollout
 from llmrec_env.content.encoders import WeightsError
-from llmrec_env.envs.vector import RecVectorEnv
-from llmrec_env.world import SubstanceWarning
 
 pytest.importorskip("peft", reason="peft is not installed")
 
-TOPICS = ("tea", "trains", "tides", "pasta")
-WORDS = (
-    "llmrec prompt Choose this user s next slate of the candidates best first The takes one them "
-    "or none is satisfied not and leaves when too little satisfies Earlier slates newest taken "
-    "typed last passed over Candidates Answer with number candidate diary"
-).split()
-TOY: dict[str, Any] = {
-    "encoder": "hashing",
-    "num_users": 200,
-    "dim": 16,
-    "horizon": 20,
-    "slate_size": 1,
-    "candidates": 6,
-    "recall": "two-stage",  # the likely ones come first in the list: what there is to learn
-    "impression_cap": 1,
-    "warmup_slates": 4,
-    "interest_slots": 2,
-    "active_min": 1,
-    "active_max": 1,
-    "off": ["drift", "satiation", "goodwill", "taste"],
-    "observation": "text",
-    "action": "text",
-    "text_budget": 560,
-}
 LEARNING: dict[str, Any] = {
     "max_new_tokens": 1,
     "batch_size": 256,
@@ -56,37 +27,17 @@ LEARNING: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    sizes = {"num_hidden_layers": 1, "initializer_range": 0.05}
-    return str(save_tiny_causal(tmp_path_factory.mktemp("lm"), [*WORDS, *TOPICS], **sizes))
-
-
-@pytest.fixture(scope="module")
-def new_toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Makes environments of a catalogue of 240 short titles."""
-    file = tmp_path_factory.mktemp("toy") / "toy.csv"
-    with open(file, "w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(["text", "topic", "title"])
-        for number in range(240):
-            topic, index = TOPICS[number % 4], number // 4
-            text = f"{topic} {index} of the {topic} diary"
-            table.writerow([text, topic, f"{topic} {index}"])
-
-    def make(n: int, **changes: Any) -> RecVectorEnv:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SubstanceWarning)
-            return RecVectorEnv(n, **(TOY | {"catalog": str(file)} | changes))
-
-    yield make
+def new_text_toy(new_toy: Any) -> Any:
+    text = {"observation": "text", "action": "text", "text_budget": 560}
+    return lambda n, **changes: new_toy(n, **(text | changes))
 
 
 @pytest.fixture
-def new_agent(model: str) -> Any:
-    return lambda **settings: LmReinforce(model=model, **(LEARNING | settings))
+def new_agent(toy_model: str) -> Any:
+    return lambda **settings: LmReinforce(model=toy_model, **(LEARNING | settings))
 
 
-def test_it_is_an_online_agent_that_begins_as_the_model(new_agent, model):
+def test_it_is_an_online_agent_that_begins_as_the_model(new_agent):
     agent = new_agent()
     assert isinstance(agent, OnlineAgent)
     agent._prepare()
@@ -130,10 +81,10 @@ def test_better_answers_become_likelier(new_agent):
 
 @pytest.mark.parametrize("mode", ["lora", "full"])
 def test_a_segment_can_be_repeated_and_the_agent_saved(
-    new_agent, new_toy, mode, assert_same, tmp_path
+    new_agent, new_text_toy, mode, assert_same, tmp_path
 ):
     settings = {"mode": mode, "steps": 2, "learning_rate": 1e-2}
-    env = new_toy(3, autoreset_mode="same_step", horizon=3)
+    env = new_text_toy(3, autoreset_mode="same_step", horizon=3)
     agent, done = new_agent(**settings), []
     agent.on_steps = done.append
     assert agent.learn(env, 12, 0, 0) == 12 and done == [6, 12]
@@ -144,15 +95,15 @@ def test_a_segment_can_be_repeated_and_the_agent_saved(
     again.learn(env, 6, 1, 12)
     assert_same(*({k: v.numpy() for k, v in a.state()["weights"].items()} for a in (agent, again)))
     assert any((agent.state()["weights"][k] != v).any() for k, v in state["weights"].items())
-    play = new_toy(3)
+    play = new_text_toy(3)
     save_agent(agent, play.config, tmp_path)
     loaded, (prompts, _) = load_agent(tmp_path, play), play.reset(seed=0)
     starts = np.ones(3, bool)
     assert list(loaded.act(prompts, starts)) == list(agent.act(prompts, starts))
 
 
-def test_a_loss_that_is_not_finite_leaves_the_agent_as_it_was(new_agent, new_toy, monkeypatch):
-    env, agent = new_toy(2, autoreset_mode="same_step"), new_agent()
+def test_a_loss_that_is_not_finite_leaves_the_agent_as_it_was(new_agent, new_text_toy, monkeypatch):
+    env, agent = new_text_toy(2, autoreset_mode="same_step"), new_agent()
     agent._prepare()
     before = agent.state()["weights"]
     nan = (torch.full((16,), float("nan")), torch.zeros(16))
@@ -171,8 +122,8 @@ def test_settings_out_of_range_are_refused(new_agent, settings, said):
         new_agent(**settings)
 
 
-def test_changes_of_one_model_are_not_put_into_another(new_agent, new_toy, tmp_path):
-    agent, env = new_agent(), new_toy(2)
+def test_changes_of_one_model_are_not_put_into_another(new_agent, new_text_toy, tmp_path):
+    agent, env = new_agent(), new_text_toy(2)
     agent._prepare()
     save_agent(agent, env.config, tmp_path / "agent")
     other = save_tiny_causal(tmp_path / "lm", seed=1)
@@ -183,19 +134,19 @@ def test_changes_of_one_model_are_not_put_into_another(new_agent, new_toy, tmp_p
 
 
 @pytest.mark.slow
-def test_it_learns_to_answer_and_earns_more(new_agent, new_toy):
+def test_it_learns_to_answer_and_earns_more(new_agent, new_text_toy):
     users, errors, returns = np.arange(160, 200), [], []
     agent = new_agent()
 
     def measure() -> None:
-        env = new_toy(40, split="all")
+        env = new_text_toy(40, split="all")
         returns.append(rollout(agent, env, users, 5).reward.sum(axis=1))
         prompts, _ = env.reset(seed=9)
         errors.append(env.step(agent.act(prompts, np.ones(40, bool)))[-1]["parse_error"].mean())
 
     agent._prepare()
     measure()
-    agent.fit(new_toy(16, autoreset_mode="same_step"), 7_680)
+    agent.fit(new_text_toy(16, autoreset_mode="same_step"), 7_680)
     measure()
     gain = returns[1] - returns[0]
     print(f"parse errors {errors}, returns {[x.mean() for x in returns]}")

@@ -82,4 +82,6 @@ def test_the_command_line_takes_the_directory(tiny, tiny_lm, tmp_path, capsys):
     assert main(["evaluate", "lm-rank", "--against", "random", *options]) == 1
     assert "model='' is not a directory" in capsys.readouterr().err
     assert main(["evaluate", "lm-rank", "--set", f"model={tiny_lm}", *options]) == 0
-    assert "lm-rank" in capsys.readouterr().out
+    printed = capsys.readouterr().out.split("Cost of a session")[1].splitlines()
+    (cost,) = (line for line in printed if "lm-rank" in line)
+    assert int(cost.replace(",", "").split()[-1].strip("│ ")) > 1000, "tokens of three steps"
