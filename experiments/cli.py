@@ -12,6 +12,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "train and use": {
         "world": ("commands.world", "make a world of your own items and logs"),
         "train": ("commands.train", "train one agent and save it"),
+        "train-response-model": (
+            "commands.train_response_model",
+            "fine-tune an encoder as the user of response=llm",
+        ),
         "evaluate": ("commands.evaluate", "play a saved agent with test users, beside others"),
         "watch": ("commands.watch", "watch an agent with one user, as text or as a video"),
         "explain": ("commands.explain", "which texts of the past moved what an agent shows"),
@@ -90,7 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         from llmrec_env.content.encoders import EncoderError
 
-        if not isinstance(error, ValueError | TypeError | OSError | ImportError | EncoderError):
+        known = ValueError | TypeError | OSError | ImportError | EncoderError | FloatingPointError
+        if not isinstance(error, known):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1

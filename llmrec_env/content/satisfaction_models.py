@@ -143,12 +143,19 @@ class SequenceClassifier:
         self, profiles: Sequence[Profile], items: Sequence[str]
     ) -> npt.NDArray[np.float64]:
         """Returns P(z = 1) of pairs of a profile and an item's text, (n,)."""
-        pairs = [profile.text for profile in profiles], list(items)
-        limit = self._reader.max_length
-        encoding = self._reader.tokenizer(*pairs, truncation="longest_first", max_length=limit)
-        logits = self._reader.logits({name: encoding[name] for name in encoding})
+        reader = self._reader
+        logits = reader.logits(pair_tokens(reader.tokenizer, profiles, items, reader.max_length))
         margin = logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0.0)
         return 1.0 / (1.0 + np.exp(-margin))
+
+
+def pair_tokens(
+    tokenizer: Any, profiles: Sequence[Profile], items: Sequence[str], max_length: int
+) -> Tokens:
+    """Returns pairs of a profile and an item's text as a sequence classifier reads them."""
+    pairs = [profile.text for profile in profiles], list(items)
+    encoding = tokenizer(*pairs, truncation="longest_first", max_length=max_length)
+    return {name: encoding[name] for name in encoding}
 
 
 class YesNoModel:

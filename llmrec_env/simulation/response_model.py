@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -121,15 +122,10 @@ def _load_weights(directory: str, device: str) -> SatisfactionModel:
 
 
 def fitted_classifier(world: World) -> EncodingClassifier:
-    """Returns the classifier of encoded texts, fitted to clicks of training users of a world.
-
-    They respond as built in, to more slates of the logging policy, from the state in which their
-    sessions begin.
-    """
-    profiles, items, satisfied = training_clicks(world)
+    """Returns the classifier of encoded texts, fitted to `training_clicks` of a world."""
+    clicks = training_clicks(world)
     classifier = EncodingClassifier(vectors_by_text(world))
-    texts = [one_line(text) for text in world.catalog.texts]
-    classifier.learn(profiles, [texts[item] for item in items], satisfied)
+    classifier.learn(clicks.profiles, clicks.items, clicks.satisfied)
     return classifier
 
 
@@ -142,9 +138,22 @@ def vectors_by_text(world: World) -> dict[str, npt.NDArray[np.float32]]:
     return dict(zip(map(one_line, texts), vectors, strict=True))
 
 
-def training_clicks(world: World) -> tuple[list[Profile], list[int], list[int]]:
-    """Returns profile, item and satisfaction of clicks of training users, in order of time."""
-    ids = world.users_of("train")[:FIT_USERS]
+class TrainingClicks(NamedTuple):
+    """What training users clicked and whether it satisfied as built in, in order of time."""
+
+    users: list[int]  # ids
+    profiles: list[Profile]  # before the click
+    items: list[str]  # texts, as a model reads them
+    satisfied: list[int]  # 0 or 1
+
+
+def training_clicks(world: World, num_users: int = FIT_USERS) -> TrainingClicks:
+    """Returns clicks of the first `num_users` training users.
+
+    They respond as built in, to more slates of the logging policy, from the state in which their
+    sessions begin.
+    """
+    ids = world.users_of("train")[:num_users]
     users, n, k = world.users[ids], len(ids), world.config.slate_size
     responses = np.broadcast_to(no_responses(1, k), n)  # the same one of every user
     interests, vectors = world.interests, world.text_vectors
@@ -157,16 +166,15 @@ def training_clicks(world: World) -> tuple[list[Profile], list[int], list[int]]:
         queries=np.empty((n, 1), np.int32),
     )
     keys = np.random.default_rng([world.config.world_seed, _FIT_KEYS])
-    writer = ProfileWriter(world)
-    profiles: list[Profile] = []
-    items: list[int] = []
-    satisfied: list[int] = []
+    writer, texts = ProfileWriter(world), [one_line(text) for text in world.catalog.texts]
+    clicks = TrainingClicks([], [], [], [])
     for _ in range(FIT_SLATES):
         before = users.copy()
         users["noise_key"] = keys.integers(0, 2**63, n, dtype=np.uint64)
         warm_up(table.words, interests, cosines, shelf, logs)
         clicked = np.flatnonzero(logs.items[:, 0] >= 0)
-        profiles += writer.profiles(before[clicked])
-        items += logs.items[clicked, 0].tolist()
-        satisfied += logs.satisfied[clicked, 0].tolist()
-    return profiles, items, satisfied
+        clicks.users.extend(ids[clicked].tolist())
+        clicks.profiles.extend(writer.profiles(before[clicked]))
+        clicks.items.extend(texts[item] for item in logs.items[clicked, 0].tolist())
+        clicks.satisfied.extend(logs.satisfied[clicked, 0].tolist())
+    return clicks

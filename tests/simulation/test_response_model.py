@@ -126,10 +126,10 @@ def test_equal_pairs_of_a_batch_are_read_once(new_simulator):
 
 def test_the_classifier_of_encoded_texts_agrees_with_the_built_in_response(world):
     """Fitted to training users: calibrated on average, and better than chance at telling."""
-    profiles, items, satisfied = training_clicks(world)
-    texts = world.catalog.texts
-    said = fitted_classifier(world).probabilities(profiles, [texts[i] for i in items])
-    z = np.array(satisfied)
+    clicks = training_clicks(world)
+    said = fitted_classifier(world).probabilities(clicks.profiles, clicks.items)
+    assert {*clicks.users} <= {*world.users_of("train").tolist()}
+    z = np.array(clicks.satisfied)
     assert abs(said.mean() - z.mean()) < 1e-3
     assert said[z == 1].mean() > said[z == 0].mean() + 0.05
 
