@@ -287,6 +287,8 @@ class EnvConfig:
         """Returns it with what only the interface reads at its default: equals share a world."""
         fields = dataclasses.fields(self)
         plain = {item.name: item.default for item in fields if not item.metadata.get("world", True)}
+        if self.response == "llm":  # its world, logs included, is that of the built-in response
+            plain["response"] = "logit"
         return dataclasses.replace(self, **plain)
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,14 +24,21 @@ from rich.progress import (
 from agents import AGENTS, Agent, make_agent
 from agents.base import OnlineAgent
 from agents.checkpoint import save_agent
-from agents.saving import RECORD, WEIGHTS, identity_of
+from agents.saving import RECORD, WEIGHTS
 from experiments import store
 from experiments.agent_settings import read_settings
 from experiments.commands.evaluate import EVALUATION
 from experiments.env_fields import NO_FIELDS, EnvFields, given_fields
 from experiments.runs.evaluation import validator
 from experiments.runs.runner import encoder_identities
-from experiments.runs.spec import TRAIN_ENVS, RunSpec, check_names, environment, task_config
+from experiments.runs.spec import (
+    TRAIN_ENVS,
+    RunSpec,
+    check_names,
+    environment,
+    identities,
+    task_config,
+)
 from experiments.runs.threads import one_thread
 from experiments.runs.training import Track, checkpoint_path, discard_checkpoint, train
 from experiments.store import LearningPoint, ResultsError
@@ -84,8 +91,9 @@ def run(
     spec = RunSpec(task, agent, world, seed, num_steps, env=changes, settings=chosen)
     config = {"task": task, "agent": agent, "world": world, "seed": seed, "steps": num_steps}
     config |= {"settings": chosen, "env": changes}
-    if (belief := chosen.get("belief")) != (identity := identity_of(belief)):
-        config["belief"] = identity  # another one in the same folder is another training
+    for name, identity in identities(chosen).items():
+        if identity != chosen[name]:  # another one in the same folder is another training
+            config[name] = identity
     folder = _open(output or Path("runs") / agent, config, resume, overwrite)
     if resume and (folder / store.FILES[LearningPoint]).exists():  # written when all is done
         print(f"{folder} holds this agent already; python -m experiments evaluate {folder}")

@@ -25,6 +25,7 @@ from experiments.runs.threads import one_thread
 from experiments.store import Episode, ResultsError
 from experiments.store.folder import checked, with_checksum
 from llmrec_env.config import EnvConfig, unknown
+from llmrec_env.content.model_directory import model_identity
 from llmrec_env.envs.vector import RecVectorEnv
 from llmrec_env.simulation.kernel_cache import source_digest
 from llmrec_env.simulation.logging_policy import split_of
@@ -127,20 +128,33 @@ _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 def key_of(spec: RunSpec) -> str:
     """Returns the digest of everything that the result of a run depends on but the code.
 
-    A belief that is a folder counts by what the folder holds, wherever it lies.
+    A folder of a belief or a language model counts by what it holds, wherever it lies.
 
     Raises:
         ResultsError: the specification is not JSON data.
         ValueError: the folder of a belief is damaged.
     """
     fields = dataclasses.asdict(spec)
-    if "belief" in spec.settings:
-        fields["settings"]["belief"] = identity_of(spec.settings["belief"])
+    fields["settings"] |= identities(spec.settings)
+    if "response_model" in spec.env:
+        fields["env"]["response_model"] = model_identity(spec.env["response_model"])
     try:
         text = _JSON(fields)
     except (TypeError, ValueError) as error:
         raise ResultsError(f"a run is not JSON data ({error}); pass plain values.") from None
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def identities(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that may be folders, each as the digest of what its folder holds.
+
+    One that is no folder is returned as it is.
+
+    Raises:
+        ValueError: the folder of a belief is damaged.
+    """
+    kinds = {"belief": identity_of, "model": model_identity}
+    return {name: kind(settings[name]) for name, kind in kinds.items() if name in settings}
 
 
 def to_file(result: RunResult) -> bytes:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def checked_directory(
             f"{name}={str(model)!r} is not a directory; name one that holds a {wanted}, as "
             f"`hf download ID --local-dir DIR` writes it: {naming}."
         )
-    digests = json.dumps(digest_files(directory), sort_keys=True).encode()
+    digest = _digest(directory)
     config = read_config(directory)
     known = import_framework("transformers").models.auto.modeling_auto
     model_type, classes = config.get("model_type"), config.get("architectures") or []
@@ -87,7 +88,30 @@ def checked_directory(
             f"{directory} holds no {wanted} (model_type={model_type!r}, "
             f"architectures={classes}); {instead}."
         )
-    return ModelDirectory(directory.resolve(), found[0], hashlib.sha256(digests).digest())
+    return ModelDirectory(directory.resolve(), found[0], digest)
+
+
+def model_identity(source: Any) -> Any:
+    """Returns the digest of the model in a directory, wherever it lies, or else the source itself.
+
+    A model is not read again while its files are as old and as large as before.
+    """
+    directory = Path(source).expanduser() if isinstance(source, str) and source else None
+    if directory is None or not any(directory.glob("*.safetensors")):
+        return source
+    files = [(file.name, file.stat()) for file in sorted(directory.iterdir()) if file.is_file()]
+    state = tuple((name, status.st_size, status.st_mtime_ns) for name, status in files)
+    return _known_digest(directory.resolve(), state).hex()
+
+
+@lru_cache(maxsize=64)
+def _known_digest(directory: Path, state: tuple[tuple[str, int, int], ...]) -> bytes:
+    """By the state of the files too."""
+    return _digest(directory)
+
+
+def _digest(directory: Path) -> bytes:
+    return hashlib.sha256(json.dumps(digest_files(directory), sort_keys=True).encode()).digest()
 
 
 def read_config(directory: Path) -> dict[str, Any]:

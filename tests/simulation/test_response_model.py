@@ -116,6 +116,10 @@ def test_what_is_kept_changes_no_probability(new_simulator):
     assert np.ptp(first) > 0.1
 
 
+def test_its_world_is_that_of_the_built_in_response(new_simulator):
+    assert new_simulator(1, response="llm").world is new_simulator(1).world
+
+
 def test_equal_pairs_of_a_batch_are_read_once(new_simulator):
     simulator = new_simulator(4, response="llm")
     stub = _judged(simulator, 0.5)

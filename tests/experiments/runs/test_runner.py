@@ -414,3 +414,20 @@ def test_real_runs_killed_at_random_moments_give_the_same_bytes(
     assert (folder / "restored").exists()
     assert {*files_of(folder)} == {f"{key_of(spec)}.json" for spec in specs}
     assert not list((folder / CHECKPOINTS).iterdir())
+
+
+def test_a_language_model_counts_by_its_files_not_by_where_they_lie(tmp_path: Path) -> None:
+    def key(folder: Path) -> tuple[str, str]:
+        one = plan(1)[0]
+        agent = dataclasses.replace(one, settings={"model": str(folder)})
+        user = dataclasses.replace(one, env={"response": "llm", "response_model": str(folder)})
+        return key_of(agent), key_of(user)
+
+    (tmp_path / "a").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "a" / name).write_text("{}")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert key(tmp_path / "a") == key(tmp_path / "b")
+    (tmp_path / "b" / "model.safetensors").write_text("{ }")
+    assert not {*key(tmp_path / "a")} & {*key(tmp_path / "b")}
+    assert key(tmp_path / "missing") != key(tmp_path / "gone")
