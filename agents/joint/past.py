@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agents.added_blocks import AddedBlocks
+from agents.added_blocks import BLOCKS, AddedBlocks
 from agents.joint.factors import Clicks
 from agents.joint.memory import NUM_FEATURES, Texts, read_logs
 from agents.joint.response import Response, Steps, Taste
 from llmrec_env.config import EnvConfig
-from llmrec_env.interface.candidates import MORE_BLOCKS
 from llmrec_env.world import PublicData
 
 Floats = npt.NDArray[np.float32]
@@ -36,6 +35,7 @@ class Past:
     tired: Floats  # (m, K)
     fresh: Floats  # (m, K)
     familiar: Floats  # (m, K)
+    question: Floats  # (m, K)
     goodwill: Floats  # (m,)
     popularity: Floats  # (m, K), by all that satisfied but the step itself
     alike: Floats  # (m, K), cosine with the nearest on the slate, above what is usual
@@ -60,7 +60,7 @@ class Past:
         features = np.zeros((n, count, k, NUM_FEATURES), np.float32)
         tired, goodwill = np.zeros((n, count, k), np.float32), np.zeros((n, count), np.float32)
         read_logs(texts, columns_of(data), features, tired, goodwill)
-        fresh, familiar = added_blocks(data, config)
+        fresh, familiar, question = added_blocks(data, config)
         user, step = np.nonzero(logs.slates[:, :, 0] >= 0)
         at, items = (user, step), logs.items[user, step]
         own = logs.feedback[at] == 1
@@ -77,6 +77,7 @@ class Past:
             tired=tired[at],
             fresh=fresh[at],
             familiar=familiar[at],
+            question=question[at],
             goodwill=goodwill[at],
             popularity=_by_others(texts.popularity, counts, logs.slates[at], own),
             alike=_alike(texts.rows, logs.slates[at]),
@@ -108,6 +109,7 @@ class Past:
             tired=tensor(self.tired),
             fresh=tensor(self.fresh),
             familiar=tensor(self.familiar),
+            question=tensor(self.question),
             goodwill=tensor(self.goodwill, m),
             substance=tensor(self.texts.substance[self.slates]),
             popularity=tensor(self.popularity),
@@ -136,19 +138,19 @@ class Past:
 
 
 def added_blocks(data: PublicData, config: EnvConfig | None) -> Floats:
-    """Returns MORE_BLOCKS of each logged slot, before its step, (2, U, W, K).
+    """Returns BLOCKS of each logged slot, before its step, (3, U, W, K).
 
     Args:
         data: with logs and items.
         config: of the environment; what it does not have, and all without one, is 0.
     """
     slates, feedback = data.logs.slates, data.logs.feedback
-    out = np.zeros((len(MORE_BLOCKS), *slates.shape), np.float32)
+    out = np.zeros((len(BLOCKS), *slates.shape), np.float32)
     if config is not None:
-        blocks = AddedBlocks(config, data.items)
-        values = blocks.of_logs(slates, feedback)
+        blocks = AddedBlocks(config, data)
+        values = blocks.of_logs(slates, feedback, data.logs.queries)
         for index, name in enumerate(blocks.names):
-            out[MORE_BLOCKS.index(name)] = values[..., index]
+            out[BLOCKS.index(name)] = values[..., index]
     return out
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agents.added_blocks import AddedBlocks
+from agents.added_blocks import QUESTION, AddedBlocks
 from agents.attribution import Attribution
 from agents.instructions import with_typed_phrases
 from agents.joint.attribution import attribute_relevance
@@ -40,6 +40,7 @@ Doubles = npt.NDArray[np.float64]
 _WEIGHTS_OF = {
     "candidate_freshness": ("fresh_choice",),
     "candidate_familiarity": ("familiar_choice", "familiar_satisfaction"),
+    QUESTION: ("question_choice", "question_satisfaction"),
 }
 """Parameters that weigh the blocks of mechanisms, in the choice and in satisfaction."""
 
@@ -97,7 +98,12 @@ class Joint(Ranker):
         learnt = past if held_out.all() or not held_out.any() else past.take(~held_out)
         options = self.settings
         self.response = response = Response(
-            options.click, options.text, options.skipped, config.ages(), config.attaches()
+            options.click,
+            options.text,
+            options.skipped,
+            config.ages(),
+            config.attaches(),
+            config.resolution > 0,
         )
         sample = np.random.default_rng([self.seed, 43]).permutation(len(learnt.users))
         some = np.sort(sample[: options.steps])
@@ -168,7 +174,7 @@ class Joint(Ranker):
 
     @property
     def _blocks(self) -> AddedBlocks:
-        return AddedBlocks(self.config, self.data.items)
+        return AddedBlocks(self.config, self.data)
 
     def _added(self, blocks: Floats) -> Doubles:
         """What blocks, (..., B), add to utility and log-odds, (..., 2), or nothing, (..., 0)."""
@@ -188,7 +194,8 @@ class Joint(Ranker):
         """
         newest_first = tuple(np.ascontiguousarray(column[:, ::-1]) for column in steps)
         beliefs, room = self._new_beliefs(len(steps[1])), np.zeros(steps[1].shape)
-        blocks = self._blocks.of_logs(steps[0], slot_feedback(*steps[:3]))[:, ::-1]
+        feedback = slot_feedback(*steps[:3])
+        blocks = self._blocks.of_logs(steps[0], feedback, steps[3])[:, ::-1]
         self._learn_steps(beliefs, newest_first, steps[1].shape[1] - 1, blocks, room)
         if expected is not None:
             expected[:] = room[:, ::-1]

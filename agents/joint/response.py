@@ -46,6 +46,8 @@ _FRESH = {"fresh_choice": 0.0}
 """Of the choice, in worlds whose items age."""
 _FAMILIAR = {"familiar_choice": 0.0, "familiar_satisfaction": 0.0}
 """Of choice and satisfaction, where users mind who made an item."""
+_QUESTION = {"question_choice": 0.0, "question_satisfaction": 0.0}
+"""Of choice and satisfaction, where answers resolve questions."""
 _LOGS_ALONE = {"rating_slope": 1.0, "rating_bias": 0.0, "alike": 0.0}
 PARAMETERS = np.dtype(
     [("weights", np.float64, (NUM_FEATURES,))]
@@ -54,6 +56,7 @@ PARAMETERS = np.dtype(
         for name in (
             *("relevance_choice", *_CHOICE, *_FRESH, *_SATISFACTION, "click", "text"),
             *_FAMILIAR,
+            *_QUESTION,
         )
     ]
 )
@@ -104,6 +107,7 @@ class Steps(NamedTuple):
     tired: Tensor  # (m, K)
     fresh: Tensor  # (m, K), how fresh each item was
     familiar: Tensor  # (m, K), how familiar the user was with who made it
+    question: Tensor  # (m, K), how well each item answered an open question
     goodwill: Tensor  # (m,)
     substance: Tensor  # (m, K)
     popularity: Tensor  # (m, K)
@@ -126,6 +130,7 @@ class Response(nn.Module):
         skipped: float = 0.5,
         ageing: bool = False,
         attaching: bool = False,
+        resolving: bool = False,
     ) -> None:
         """Takes λ1 and λ2, and what likeness to what was skipped costs, which logs cannot tell.
 
@@ -137,12 +142,14 @@ class Response(nn.Module):
             skipped: what likeness to what was skipped costs.
             ageing: whether items age, so that what freshness adds to the choice is learnt.
             attaching: whether users mind who made an item, so that what that adds is learnt.
+            resolving: whether answers resolve questions, so that what answering one adds is learnt.
         """
         super().__init__()
         self.click, self.text = click, text
         self.weights = nn.Parameter(torch.tensor(_WEIGHTS, dtype=torch.float64))
         starts = _CHOICE | _SATISFACTION | _LOGS_ALONE
         starts |= (_FRESH if ageing else {}) | (_FAMILIAR if attaching else {})
+        starts |= _QUESTION if resolving else {}
         fixed = torch.zeros(NUM_FEATURES, dtype=torch.float64)
         fixed[SKIPPED] = -skipped
         self.register_buffer("fixed", fixed)
@@ -182,6 +189,8 @@ class Response(nn.Module):
             shown = shown + q["fresh_choice"] * steps.fresh
         if "familiar_choice" in q:
             shown = shown + q["familiar_choice"] * steps.familiar
+        if "question_choice" in q:
+            shown = shown + q["question_choice"] * steps.question
         log_ranks = torch.arange(1, k + 1, dtype=f.dtype).log()
         shown = shown + steps.click_bias - q["position"] * log_ranks
         return torch.cat([shown, torch.zeros_like(shown[:, :1])], dim=1)
@@ -195,6 +204,8 @@ class Response(nn.Module):
         odds = odds - q["tired_satisfaction"] * steps.tired
         if "familiar_satisfaction" in q:
             odds = odds + q["familiar_satisfaction"] * steps.familiar
+        if "question_satisfaction" in q:
+            odds = odds + q["question_satisfaction"] * steps.question
         return odds + (q["goodwill_satisfaction"] * steps.goodwill)[:, None]
 
     def choice_loss(self, steps: Steps) -> Tensor:
@@ -259,8 +270,8 @@ class Response(nn.Module):
         record = np.zeros(1, PARAMETERS)
         record["click"], record["text"] = self.click, self.text
         now = {name: float(value.detach()) for name, value in self.now().items()}
-        choice = ("relevance_choice", *_CHOICE, *_FRESH, "familiar_choice")
-        satisfaction = (*_SATISFACTION, "familiar_satisfaction")
+        choice = ("relevance_choice", *_CHOICE, *_FRESH, "familiar_choice", "question_choice")
+        satisfaction = (*_SATISFACTION, "familiar_satisfaction", "question_satisfaction")
         for weight, names in ((self.click, choice), (self.text, satisfaction)):
             for name in now.keys() & names if weight else ():
                 record[name] = now[name]

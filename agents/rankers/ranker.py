@@ -143,6 +143,7 @@ class Ranker:
     action = "slate"
     data: PublicData
     slate_size: int
+    resolves = False  # whether answers resolve questions in the task
 
     def __init__(self, seed: int = 0) -> None:
         """Args: seed: of anything the agent draws at random."""
@@ -150,7 +151,7 @@ class Ranker:
 
     def fit(self, env: RecVectorEnv, num_steps: int) -> None:
         """Takes the public data; plays no step."""
-        self.data, self.slate_size = env.public_data(), env.config.slate_size
+        self._take_world(env)
 
     def act(self, observation: Any, episode_starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Returns candidate indices, (n, k), best first."""
@@ -179,4 +180,8 @@ class Ranker:
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]], env: RecVectorEnv) -> None:
         """Takes the public data, and the weights that `save` wrote; learns nothing."""
+        self._take_world(env)
+
+    def _take_world(self, env: RecVectorEnv) -> None:
         self.data, self.slate_size = env.public_data(), env.config.slate_size
+        self.resolves = env.config.resolution > 0

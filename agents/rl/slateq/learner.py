@@ -127,7 +127,7 @@ class SlateQ(AveragedLearner):
         if self._built:
             return
         data = env.public_data()
-        self.blocks = AddedBlocks(env.config, data.items)
+        self.blocks = AddedBlocks(env.config, data)
         self.model = UserModel(data, self.blocks.names)
         with torch.random.fork_rng(devices=[]):  # do not consume the caller's RNG state
             torch.manual_seed(self.seed)

@@ -88,6 +88,7 @@ def pull_of(model, q, slate, item, satisfied, odds, total, satisfaction, interes
         pull = -q.passed * odds[slot] / total
         if slate[slot] == item:
             pull += q.chosen + q.satisfied * (satisfied - satisfaction[slot])
+            pull -= q.resolved * satisfied
         strength = np.float32(pull)
         for j in range(interest_pull.shape[0]):
             interest_pull[j] += strength * model.vectors[slate[slot], j]

@@ -262,7 +262,10 @@ def logged_steps(data: PublicData, blocks: AddedBlocks) -> list[Transition]:
     choice = (slates == items[..., None]).argmax(axis=2)
     choice[items < 0] = slates.shape[2]
     columns = (slates, choice, satisfied.astype(np.float32), logs.queries.astype(np.int64))
-    columns += (np.zeros(slates.shape, np.float32), blocks.of_logs(logs.slates, logs.feedback))
+    columns += (
+        np.zeros(slates.shape, np.float32),
+        blocks.of_logs(logs.slates, logs.feedback, logs.queries),
+    )
     return [
         Transition(*(torch.from_numpy(x[:, t].copy()) for x in columns))
         for t in range(slates.shape[1])

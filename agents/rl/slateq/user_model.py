@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from agents.added_blocks import QUESTION
 from agents.joint.response import SOFTNESS
 from agents.rl.slateq.taste import Taste, no_taste
 from llmrec_env.interface.candidates import FAMILIARITY, FRESHNESS
@@ -58,17 +59,23 @@ satisfaction: `satisfaction` (of the relevance), `satiation_satisfaction`, `good
 move the belief; what the belief loses in a step (`forgetting`), and what is kept of `satiation` and
 `goodwill`; the scale of `reward`.
 """
+_RESOLVING = {"resolved": ("positive", 1.0)}
+"""What an answer that satisfied takes from the belief that it is asked, where it resolves it."""
 _ADDED_STARTS = {  # in logits of the choice, as rankers of texts weigh them beside a cosine
     "candidate_freshness": FRESHNESS * STARTS["relevance"][1],
     "candidate_familiarity": FAMILIARITY * STARTS["relevance"][1],
+    QUESTION: 0.0,
 }
+_SATISFYING = {QUESTION: 3.0}  # in logits of satisfaction; others begin with none
+
 BOUNDS: dict[str, tuple[Callable[[float], float], Callable[[Tensor], Tensor]]] = {
     "positive": (math.log, torch.exp),
     "share": (lambda x: math.log(x / (1.0 - x)), torch.sigmoid),
     "free": (lambda x: x, lambda x: x),
 }
 """How a parameter within its bound becomes a raw one, which learns, and back."""
-PARAMETERS = np.dtype([(name, np.float64) for name in STARTS])
+_ALL = STARTS | _RESOLVING
+PARAMETERS = np.dtype([(name, np.float64) for name in _ALL])
 
 
 class State(NamedTuple):
@@ -137,7 +144,7 @@ class UserModel(nn.Module):
         self.register_buffer("substance", torch.tensor(items.substance))
         self.raw = nn.ParameterDict(
             (name, nn.Parameter(torch.tensor(BOUNDS[bound][0](start))))
-            for name, (bound, start) in STARTS.items()
+            for name, (bound, start) in (_ALL if QUESTION in blocks else STARTS).items()
         )
         num_items, num_phrases = len(items.vectors), len(phrases)
         self.biases = nn.Parameter(torch.zeros(num_items, 2))  # of the choice, of satisfaction
@@ -146,12 +153,13 @@ class UserModel(nn.Module):
         self.prior_start = math.log(PRIOR_MASS / num_phrases)
         self.prior = nn.Parameter(torch.full((num_phrases,), self.prior_start))
         self.added = nn.ParameterDict(  # weights of blocks in choice and satisfaction
-            (name, nn.Parameter(torch.tensor([_ADDED_STARTS[name], 0.0]))) for name in blocks
+            (name, nn.Parameter(torch.tensor([_ADDED_STARTS[name], _SATISFYING.get(name, 0.0)])))
+            for name in blocks
         )
 
     def parameters_now(self) -> dict[str, Tensor]:
         """Returns the single parameters by name, within their bounds."""
-        return {name: BOUNDS[STARTS[name][0]][1](value) for name, value in self.raw.items()}
+        return {name: BOUNDS[_ALL[name][0]][1](value) for name, value in self.raw.items()}
 
     def start(self, n: int) -> State:
         """Returns the state of n users of whom nothing is known."""
@@ -226,6 +234,8 @@ class UserModel(nn.Module):
         chosen, consumed, surprise, expected = outcome
         vectors, substance = appraisal.vectors, self.substance[ids]
         pull = q["chosen"] * chosen - q["passed"] * expected + q["satisfied"] * surprise
+        if "resolved" in q:
+            pull = pull - q["resolved"] * chosen * transition.satisfied[:, None]
         change = torch.einsum("nk,nkd->nd", pull, vectors) @ self.phrases.T
         change = change.clamp(-_STEP, _STEP)
         belief = (1.0 - q["forgetting"]) * state.belief * change.exp()

@@ -142,7 +142,7 @@ class WorldModelAgent(AveragedLearner):
     def _build(self, env: RecVectorEnv, folds: npt.NDArray[np.float32]) -> None:
         config, settings = env.config, self.settings
         self.slate_size = config.slate_size
-        self.blocks = AddedBlocks(config, env.public_data().items)
+        self.blocks = AddedBlocks(config, env.public_data())
         shape = config.slate_size, config.horizon, len(self.blocks.names)
         sizes = settings.sums, settings.hidden, settings.heads
         with torch.random.fork_rng(devices=[]):  # do not consume the caller's RNG state

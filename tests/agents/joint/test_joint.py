@@ -336,7 +336,7 @@ def test_what_was_chosen_because_it_was_fresh_says_less_of_taste(new_vec):
     age = times[:, None] - published[observation["recent_slates"]]
     fresh = 0.5 ** (age / env.config.freshness_half_life)
     expected = agent.parameters[0]["fresh_choice"] * fresh * (observation["recent_slates"] >= 0)
-    added = agent._added(AddedBlocks(env.config, agent.data.items).of_recent(observation, 32))
+    added = agent._added(AddedBlocks(env.config, agent.data).of_recent(observation, 32))
     np.testing.assert_allclose(added[..., 0], expected, rtol=1e-5)
     assert (added[..., 1] == 0.0).all()
     agent.parameters["fresh_choice"] = 0.0
@@ -348,3 +348,17 @@ def test_what_was_chosen_because_it_was_fresh_says_less_of_taste(new_vec):
 def test_where_items_do_not_age_there_is_no_such_parameter(fitted):
     assert "fresh_choice" not in fitted.response.raw
     assert fitted.parameters[0]["fresh_choice"] == 0.0
+
+
+def test_logs_teach_that_only_answers_to_open_questions_satisfy(new_vec):
+    env = new_vec(4, observation="dict", num_users=400, resolution=0.3, query_rate=0.9)
+    agent = Joint(0, sweeps=1)
+    agent.fit(env, 0)
+    assert agent.parameters["question_satisfaction"][0] > 0.3
+    observation = env.reset(seed=0)[0]
+    block = AddedBlocks(env.config, agent.data).of_candidates(observation)[..., 0]
+    told = agent.appraise_offered(observation).log_odds
+    agent.forget()
+    agent.parameters["question_satisfaction"] = 0.0
+    without = agent.appraise_offered(observation).log_odds
+    assert np.corrcoef((told - without).ravel(), block.ravel())[0, 1] > 0.9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agents.open_questions import Texts, candidate_answers
 from agents.rankers.als import Collaborative
 from agents.rankers.baselines import Content, ContentRecency, DriftAware, Popular, Random
 from llmrec_env.interface.history import EMPTY, QUERY, SATISFIED
@@ -126,3 +127,25 @@ def test_drift_aware_never_shows_what_is_not_offered(new_vec):
         actions = agent.act(observation, np.zeros(6, bool))
         assert (np.take_along_axis(observation["candidates"], actions, 1) >= 0).all()
         observation = env.step(actions)[0]
+
+
+@pytest.mark.parametrize("kind", [Content, ContentRecency, DriftAware])
+def test_rankers_of_texts_weigh_answers_where_these_resolve_questions(new_vec, kind):
+    scores = {}
+    for resolution in (0.0, 0.3):
+        env = new_vec(N, observation="dict", resolution=resolution, query_rate=0.9)
+        observation = env.reset(seed=0)[0]
+        for weight in (0.0, 0.5):
+            agent = kind(question=weight)
+            agent.fit(env, 0)
+            scores[resolution, weight] = agent.scores(observation)
+    items, one = agent.data.items, {name: x[:1] for name, x in observation.items()}
+    texts = Texts(items.vectors, items.substance, agent.data.phrase_vectors)
+    answers = candidate_answers(observation, texts)
+    assert answers.max() > 0.5
+    np.testing.assert_array_equal(scores[0.0, 0.5], scores[0.0, 0.0])
+    added = scores[0.3, 0.5] - scores[0.3, 0.0]
+    np.testing.assert_allclose(added, 0.5 * answers, atol=1e-5)
+    parts = agent.attribute(one, np.arange(4))
+    np.testing.assert_allclose(parts.others["open questions"], 0.5 * answers[0, :4], rtol=1e-5)
+    np.testing.assert_allclose(parts.total(), agent.scores(one)[0, :4], rtol=1e-4, atol=2e-5)

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from agents.added_blocks import AddedBlocks  # noqa: E402
+from agents.added_blocks import QUESTION, AddedBlocks  # noqa: E402
 from agents.rl.slateq.learner import SlateQ  # noqa: E402
 from agents.rl.slateq.tracking import Tracker  # noqa: E402
 from agents.rl.slateq.unrolling import logged_steps  # noqa: E402
@@ -15,6 +15,7 @@ from agents.rl.slateq.user_model import Transition, UserModel  # noqa: E402
 
 N = 6
 MECHANISMS = {"new_items": 0.4, "creator_growth": 0.8, "creator_half_life": 30.0}
+RESOLVING = {"resolution": 0.2, "query_rate": 0.5}
 MODES = {"observation": "dict", "action": "slate", "warmup_slates": 30}
 
 
@@ -40,9 +41,9 @@ def test_logs_teach_that_what_is_fresh_or_of_a_familiar_creator_is_chosen_more(n
 
 
 def test_the_compiled_recurrence_reads_them_as_the_one_that_is_trained(new_vec):
-    env = new_vec(N, **MODES, **MECHANISMS)
+    env = new_vec(N, **MODES, **MECHANISMS, **RESOLVING)
     data = env.public_data()
-    blocks = AddedBlocks(env.config, data.items)
+    blocks = AddedBlocks(env.config, data)
     model = UserModel(data, blocks.names)
     with torch.no_grad():
         for weights in model.added.values():
@@ -64,7 +65,31 @@ def test_the_compiled_recurrence_reads_them_as_the_one_that_is_trained(new_vec):
     assert np.abs(tracker.belief - states[1].belief.numpy()).max() > 0.01
 
 
+def test_an_answer_that_satisfies_is_asked_for_no_more(new_vec):
+    data = new_vec(2, **MODES, **RESOLVING).public_data()
+    model = UserModel(data, (QUESTION,))
+    nearest = int((data.phrase_vectors @ data.items.vectors[0]).argmax())
+    beliefs = []
+    for satisfied in (0.0, 1.0):
+        for resolved in (0.0, 4.0):
+            q = model.parameters_now() | {"resolved": torch.tensor(resolved)}
+            step = Transition(
+                slate=torch.tensor([[0]]),
+                choice=torch.tensor([0]),
+                satisfied=torch.tensor([satisfied]),
+                query=torch.tensor([-1]),
+                taste=torch.zeros(1, 1),
+                added=torch.zeros(1, 1, 1),
+            )
+            with torch.no_grad():
+                after = model.step(q, model.start(1), step)[1]
+            beliefs.append(float(after.belief[0, nearest]))
+    assert beliefs[0] == beliefs[1]
+    assert beliefs[3] < 0.5 * beliefs[0] < beliefs[2]
+
+
 def test_a_task_without_mechanisms_has_no_such_parameter(new_vec):
     model = UserModel(new_vec(2, observation="dict").public_data())
     assert len(model.added) == 0 and model.exported().added.shape == (0, 2)
-    assert not any(name.startswith("added") for name, _ in model.named_parameters())
+    names = [name for name, _ in model.named_parameters()]
+    assert not any(name.startswith("added") or name == "raw.resolved" for name in names)

@@ -67,7 +67,7 @@ def test_followed_step_by_step_is_the_same_as_told_at_once(new_vec, mechanisms):
     learnt = WorldModelAgent(3, **SHORT)
     learnt.fit(env, 64)
     env, model = new_vec(3, **MODES, **mechanisms), learnt.model
-    blocks = AddedBlocks(env.config, env.public_data().items)
+    blocks = AddedBlocks(env.config, env.public_data())
     follower, starts = Follower(blocks), np.ones(3, bool)
     observation, _ = env.reset(seed=1)
     for _ in range(6):  # 20 logged steps and these are what an observation holds

@@ -37,7 +37,7 @@ def model(data):
 def after(model, env, data):
     """The state of N users after their logged steps, and the last of these."""
     state = model.begin(torch.full((N,), -20.0))
-    for step in logged_steps(data, AddedBlocks(env.config, data.items)):
+    for step in logged_steps(data, AddedBlocks(env.config, data)):
         event = Event(*(getattr(step, name)[:N] for name in Event._fields))
         _, _, state = model.step(state, event)
     return state, event
