@@ -81,6 +81,8 @@ def run(
     if agents:
         sessions = _play(agents, task, scale, options, fields)
         tables.append(ladder_table(agents, sessions))
+    else:
+        options.output.mkdir(parents=True, exist_ok=True)  # as runs do, where there are any
     study.publish("response-model", options.output, tables, content=found)
     return found
 

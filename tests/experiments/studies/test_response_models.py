@@ -51,6 +51,17 @@ def test_its_tables_tell_agreement_cost_and_returns(tiny: dict[str, Any], tmp_pa
     assert "| built in |" in page and "| content |" in page and "llm: return" in page
 
 
+def test_agreement_is_told_where_nobody_plays(tiny: dict[str, Any], tmp_path: Path):
+    output = tmp_path / "new" / "study"
+    response_models.run(
+        agents=(),
+        env=tiny | {"num_users": 100},
+        scale=Scale(worlds=1, users=10),
+        options=RunOptions(output=output),
+    )
+    assert "| built in |" in (output / "response-model.md").read_text("utf-8")
+
+
 def test_an_unknown_agent_is_refused_before_anything_runs(tmp_path: Path):
     with pytest.raises(ValueError, match="Did you mean 'random'"):
         response_models.run(agents=("randon",), options=RunOptions(output=tmp_path / "x"))
