@@ -175,7 +175,7 @@ def test_batches_and_single_sessions_agree(new_vec, new_env):
 
 def test_logs_tell_the_familiarity_that_histories_do(fans, tiny):
     config, data = EnvConfig(**tiny, **FANS), fans.public()
-    _, logged = added_blocks(data, config)
+    _, logged, _ = added_blocks(data, config)
     assert (logged[:, 0] == 0.0).all() and 0.3 < logged.max() < 1.0
     ids = np.tile(np.arange(20, dtype=np.int32), (len(data.users), 1))
     after = candidate_familiarity(fans.histories[data.users], data.items.creator, ids)
@@ -186,7 +186,7 @@ def test_logs_tell_the_familiarity_that_histories_do(fans, tiny):
         }
     )
     extended.slates[:, -1] = ids[:, :5]
-    _, again = added_blocks(type("Data", (), {"logs": extended, "items": data.items}), config)
+    _, again, _ = added_blocks(type("Data", (), {"logs": extended, "items": data.items}), config)
     np.testing.assert_allclose(again[:, -1], after[:, :5], atol=1e-6)
 
 
