@@ -39,13 +39,11 @@ class AddedBlocks(NamedTuple):
     @property
     def names(self) -> tuple[str, ...]:
         """Those that observations hold as they call them, and QUESTION."""
-        resolves = self.config.resolution > 0
-        return blocks_added(self.config) + (QUESTION,) * resolves
+        return blocks_added(self.config) + (QUESTION,) * self.config.resolves()
 
     @property
     def _texts(self) -> Texts:
-        items = self.data.items
-        return Texts(items.vectors, items.substance, self.data.phrase_vectors)
+        return Texts.of(self.data)
 
     def of_candidates(self, observation: Any) -> Floats:
         """Returns those of the candidates, (n, c, B)."""

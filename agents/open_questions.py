@@ -16,6 +16,7 @@ import numpy.typing as npt
 from llmrec_env.interface.history import slot_feedback
 from llmrec_env.simulation.compilation import kernel
 from llmrec_env.simulation.inner_products import rows_dot
+from llmrec_env.world import PublicData
 
 Floats = npt.NDArray[np.float32]
 ENOUGH, DEPTH, WIDTH = 0.32, 0.12, 0.05
@@ -31,6 +32,11 @@ class Texts(NamedTuple):
     items: Floats  # (N, d), unit
     substance: Floats  # (N,)
     phrases: Floats  # (P, d), unit
+
+    @classmethod
+    def of(cls, data: PublicData) -> Texts:
+        """Returns those of public data."""
+        return cls(data.items.vectors, data.items.substance, data.phrase_vectors)
 
 
 def candidate_answers(observation: Any, texts: Texts) -> Floats:

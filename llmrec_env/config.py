@@ -275,6 +275,10 @@ class EnvConfig:
         """Says whether items are published in the course of time, and age."""
         return self.new_items > 0.0 and "freshness" not in self.off
 
+    def resolves(self) -> bool:
+        """Says whether answers resolve questions, and nothing else satisfies."""
+        return self.resolution > 0.0 and "resolution" not in self.off
+
     def attaches(self) -> bool:
         """Says whether users become attached to creators."""
         return self.creator_growth > 0.0 and "creators" not in self.off

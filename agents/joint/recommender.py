@@ -103,7 +103,7 @@ class Joint(Ranker):
             options.skipped,
             config.ages(),
             config.attaches(),
-            config.resolution > 0,
+            config.resolves(),
         )
         sample = np.random.default_rng([self.seed, 43]).permutation(len(learnt.users))
         some = np.sort(sample[: options.steps])

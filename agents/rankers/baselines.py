@@ -131,9 +131,7 @@ class Content(Ranker):
         return score(direction, candidates, items.vectors) + terms
 
     def _answers(self, observation: Any) -> Floats:
-        items = self.data.items
-        texts = Texts(items.vectors, items.substance, self.data.phrase_vectors)
-        return candidate_answers(observation, texts)
+        return candidate_answers(observation, Texts.of(self.data))
 
     def belief(self, observation: Any) -> Floats:
         """Returns v of each session, (n, d)."""

@@ -184,4 +184,4 @@ class Ranker:
 
     def _take_world(self, env: RecVectorEnv) -> None:
         self.data, self.slate_size = env.public_data(), env.config.slate_size
-        self.resolves = env.config.resolution > 0
+        self.resolves = env.config.resolves()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agents.open_questions import DEPTH, ENOUGH, WIDTH, Texts, logged_answers
+from llmrec_env.config import EnvConfig
 
 A, B = 0, 1
 TEXTS = Texts(
@@ -53,3 +54,10 @@ def test_a_question_typed_again_is_not_kept_twice():
     after = _answers([A, A, -1, -1], [-1, -1, 0, -1])
     np.testing.assert_allclose(after[2], _of(A), rtol=1e-5)
     assert not after[3].any()
+
+
+def test_none_are_read_where_resolution_is_off(tiny):
+    asked = {"resolution": 0.4, **tiny}
+    assert EnvConfig(**asked).resolves()
+    assert not EnvConfig(**asked, off=("resolution",)).resolves()
+    assert not EnvConfig(**tiny).resolves()

@@ -54,7 +54,7 @@ def test_the_loss_is_that_of_the_endings_alone_in_any_company(tiny_lm):
     lm = CausalModel(tiny_lm, device="cpu", batch_size=2)
     pairs = [("liked tea\n+", " trains"), ("a much longer past\n+", " tea and jazz"), ("x", " y")]
     examples = [
-        Example(*(np.array(tokens, np.int32) for tokens in (lm.encode(a), lm.continuation(b))))
+        Example(np.array(lm.encode(a), np.int32), np.array(lm.continuation(b), np.int32))
         for a, b in pairs
     ]
     with torch.no_grad():
